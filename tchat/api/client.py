@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from tchat.api.groups import Event, Group, Notice
     from tchat.api.stream import Since
@@ -46,7 +46,7 @@ async def connect(
     server: str,
     *,
     user: str | None = None,
-    home: Path | None = None,
+    home: Path | str | None = None,
     pin: str | None = None,
     invite: str | None = None,
     link: str | None = None,
@@ -67,6 +67,7 @@ async def connect(
     valid, `StartupError` if `pin` and `invite` are of different servers.
     """
     token, invited_pin = _read(read_invite, invite) if invite else (None, b"")
+    home = None if home is None else Path(home)
     found = find_server(server, home)
     name = user or found.user
     if name is None:
@@ -254,7 +255,12 @@ class Client:
     # ------------------------------------------------------------------ events
 
     def events(
-        self, *groups: Group, since: Since = "now", own: bool = False, cursor: str = ""
+        self,
+        *groups: Group,
+        since: Since = "now",
+        own: bool = False,
+        cursor: str = "",
+        while_member: bool = False,
     ) -> Events:
         """Return the events of these groups, as a channel to iterate over in `async with`.
 
@@ -266,17 +272,23 @@ class Client:
           a name for this reader, in an earlier run; if there is none, after what the user has read;
         - "unread": after what the user has read, on any device;
         - "start": with the first event that the user may read;
-        - a seq: after that event, in one group.
+        - a seq: after that event, in one group; with the next event, if there is none yet.
 
         Events of the client's own user are left out unless `own` is true, and so are deleted
         messages. Where the user is admitted later, "now" is the first event after the admission.
         A reader that is slow, or begins far back, costs no memory: it reads from the server.
 
+        When the user is removed from a group, leaves it on another device, or the group is closed,
+        the stream waits until the user is admitted again; `notices` tells of both. With
+        `while_member`, which needs groups, it raises `Refused` (not_member, banned) instead.
+
         With "seen", nothing is lost and nothing is delivered again after an event that was
         acknowledged, also if the program is killed. What is not acknowledged is delivered again by
         the next run: use `Event.say` and `Message.reply`, or keys, to answer it once.
         """
-        return Events(self._follower, groups, since, own=own, cursor=cursor)
+        return Events(
+            self._follower, groups, since, own=own, cursor=cursor, while_member=while_member
+        )
 
     def notices(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Notice]]:
         """Open a channel of what is in no log: presence, changed standings, the connection.
@@ -292,6 +304,7 @@ class Client:
         of: type[Event] | tuple[type[Event], ...] = Message,
         since: Since = "now",
         cursor: str = "",
+        while_member: bool = False,
     ) -> None:
         """Call `handler` for each event of these classes, one after the other, until cancelled.
 
@@ -299,7 +312,9 @@ class Client:
         `logging`, as "tchat"), and the next event follows. See `events` for the other arguments.
         """
         skipped = 0
-        async with self.events(*groups, since=since, cursor=cursor) as events:
+        async with self.events(
+            *groups, since=since, cursor=cursor, while_member=while_member
+        ) as events:
             async for event in events:
                 if isinstance(event, of):
                     try:

@@ -32,17 +32,20 @@ if TYPE_CHECKING:
 Since = int | Literal["now", "seen", "unread", "start"]
 
 _PAGE = 200  # events that are asked for at once, if they are short
+_NO_MEMBER = (Code.NOT_MEMBER, Code.NOT_APPROVED, Code.BANNED)
 
 
 @dataclass(slots=True)
 class _Place:
     """A stream's place in one group: the seq of the next event, and a page that begins there.
 
-    `at` is the time of the event before, in ms since the epoch, or 0 if that is not known.
+    `at` is the time of the event before, in ms since the epoch, or 0 if that is not known. `resets`
+    is that of the replica when the place was found.
     """
 
     next: int
-    at: int = 0
+    at: int
+    resets: int
     page: deque[feature.Event] = field(default_factory=deque)
 
 
@@ -54,15 +57,25 @@ class Events(trio.abc.ReceiveChannel["Event"]):
     """
 
     def __init__(
-        self, follower: Follower, groups: Sequence[Group], since: Since, *, own: bool, cursor: str
+        self,
+        follower: Follower,
+        groups: Sequence[Group],
+        since: Since,
+        *,
+        own: bool,
+        cursor: str,
+        while_member: bool,
     ) -> None:
         if isinstance(since, int) and len(groups) != 1:
             raise ValueError("A seq is one of a certain group: give one group.")
+        if while_member and not groups:
+            raise ValueError("Without groups, nobody knows whose membership is meant: give some.")
         self._follower = follower
         self._chosen = [group.replica for group in groups]
         self._since = since
         self._own = own
         self._cursor = cursor
+        self._while_member = while_member
         self._places: dict[Replica, _Place] = {}
         self._members: frozenset[Replica] = frozenset()
         self._outside: frozenset[Replica] = frozenset()
@@ -70,7 +83,10 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         self._closed = False
 
     async def __aenter__(self) -> Self:
-        """Begin: with "now", events from here on are delivered, however late they are read."""
+        """Begin: with "now", events from here on are delivered, however late they are read.
+
+        With `while_member`, raises `Refused` if the user is not a member of all groups.
+        """
         follower = self._follower
         if not self._chosen:
             await follower.find_conversations()
@@ -78,6 +94,8 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         await follower.wait_until(lambda: not any(map(follower.is_loading, followed)))
         self._members = frozenset(replica for replica in followed if replica.caught_up)
         self._outside = followed - self._members
+        for replica in self._chosen:
+            self._require_member(replica)
         await self._find_places()
         return self
 
@@ -90,8 +108,9 @@ class Events(trio.abc.ReceiveChannel["Event"]):
     async def receive(self) -> Event:
         """Wait for the next event, and return it.
 
-        Raises `Refused`, and `trio.ClosedResourceError` after the end of the `async with` block or
-        of the client.
+        Raises `Refused`, with `while_member` also after the last event of a group that the user is
+        no longer a member of; and `trio.ClosedResourceError` after the end of the `async with`
+        block or of the client.
         """
         async with self._receiving:
             while not self._closed:
@@ -142,13 +161,19 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         """Find the place of each group that has none, once the user is a member of it."""
         for replica in self._followed():
             if replica not in self._places and replica.caught_up:
-                seen = self._cursor_in(replica) if self._since == "seen" else None
-                seq, at = seen or (self._begin(replica), 0)
-                place = _Place(seq + 1, at)
-                if at and not await self._is_at(replica, seq, at):
-                    await self._move_after(replica, place)
-                place.next = max(place.next, replica.state.floor, 1)
-                self._places[replica] = place
+                self._places[replica] = await self._find_place(replica)
+
+    async def _find_place(self, replica: Replica) -> _Place:
+        if self._since == "seen":
+            seq, at = await self._cursor_in(replica)
+        else:
+            # A seq beyond the end is no place to wait at: the events up to it would be lost.
+            seq, at = min(self._begin(replica), replica.last), 0
+        place = _Place(seq + 1, at, replica.resets)
+        if at and not await self._is_at(replica, seq, at):
+            await self._move_after(replica, place)
+        place.next = max(place.next, replica.state.floor, 1)
+        return place
 
     def _begin(self, replica: Replica) -> int:
         """Return the seq of the event before the first one to deliver."""
@@ -167,7 +192,7 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         was_outside = replica in self._outside or replica.initial_standing != "member"
         return replica.position if was_outside else replica.head
 
-    def _cursor_in(self, replica: Replica) -> tuple[int, int] | None:
+    async def _cursor_in(self, replica: Replica) -> tuple[int, int]:
         """Return the seq and the time of the saved cursor. If there is none, save where it is.
 
         Otherwise it would be moved by what the user reads on other devices.
@@ -176,7 +201,11 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         names = session.connector.names()
         found = session.programs.cursor(names, session.user, replica.name, self._cursor)
         if found is None:
-            self._save(replica, self._begin(replica), 0)
+            seq = min(self._begin(replica), replica.last)
+            found = seq, await self._time_of(replica, seq)
+            self._save(replica, *found)
+        elif not found[1]:
+            found = min(found[0], replica.last), 0
         return found
 
     def _save(self, replica: Replica, seq: int, at: int) -> None:
@@ -196,17 +225,27 @@ class Events(trio.abc.ReceiveChannel["Event"]):
             return False
         if seq < max(replica.state.floor, 1):
             return True  # the group was founded anew
-        if seq >= replica.first:
-            return replica.log[seq - replica.first].at == at
-        page = await self._follower.session.events_until(replica.name, seq)
-        return not page or page[-1].at == at
+        return await self._time_of(replica, seq) in (at, 0)
+
+    async def _time_of(self, replica: Replica, seq: int) -> int:
+        """Return the time of an event in ms since the epoch; 0 if the user may not read it."""
+        if seq < max(replica.state.floor, 1):
+            return 0
+        if replica.first <= seq <= replica.last:
+            return replica.log[seq - replica.first].at
+        page = await self._read_until(replica, seq)
+        return page[-1].at if page else 0
 
     async def _move_after(self, replica: Replica, place: _Place) -> None:
-        """Move to the first event that is later than those that were delivered."""
-        place.next = replica.last + 1
+        """Move to the first event that is later than those that were delivered.
+
+        If their time is not known, that is the first live event: none may be delivered again.
+        """
+        place.next = (replica.last if place.at else replica.head) + 1
+        place.resets = replica.resets
         place.page.clear()
-        while place.next > max(replica.state.floor, 1):
-            page = await self._follower.session.events_until(replica.name, place.next - 1)
+        while place.at and place.next > max(replica.state.floor, 1):
+            page = await self._read_until(replica, place.next - 1) or ()
             later = [entry.seq for entry in page if entry.at > place.at]
             if later:
                 place.next = later[0]
@@ -222,11 +261,15 @@ class Events(trio.abc.ReceiveChannel["Event"]):
             entry = await self._peek(replica, place)
             if entry is not None:
                 times[replica] = entry.at
+            else:
+                self._require_member(replica)
         return min(times, key=times.__getitem__, default=None)
 
     async def _peek(self, replica: Replica, place: _Place) -> feature.Event | None:
         """Return the next event of a group without taking it; None if it does not exist yet."""
-        if replica.caught_up and place.next > replica.last + 1:
+        # A log that was reset may have grown past the place since.
+        was_reset = place.resets != replica.resets or place.next > replica.last + 1
+        if replica.caught_up and was_reset:
             await self._move_after(replica, place)
         if not place.page and place.next < replica.first:
             if replica.standing != "member":
@@ -238,24 +281,39 @@ class Events(trio.abc.ReceiveChannel["Event"]):
             return replica.log[place.next - replica.first]
         return None
 
+    def _require_member(self, replica: Replica) -> None:
+        """With `while_member`, raise `Refused` if the user is not a member (any more)."""
+        if self._while_member and replica.standing != "member":
+            raise replica.not_member_refusal()
+
     async def _load_page(self, replica: Replica, place: _Place) -> None:
         """Load the events from the next one on, as far as they are not in memory, or a page."""
         end = min(place.next + _PAGE, replica.first) - 1
         entries: deque[feature.Event] = deque()
         last = end
         while last >= place.next:
-            try:
-                page = await self._follower.session.events_until(replica.name, last)
-            except Refused as refusal:
-                if refusal.code == Code.NOT_MEMBER:
-                    return
-                raise
+            page = await self._read_until(replica, last)
+            if page is None:
+                return
             if not page:
                 break  # the user may not read what is before
             entries.extendleft(entry for entry in reversed(page) if entry.seq >= place.next)
             last = page[0].seq - 1
         place.page = entries
         place.next = entries[0].seq if entries else end + 1
+
+    async def _read_until(self, replica: Replica, seq: int) -> Sequence[feature.Event] | None:
+        """Return a page of events that ends with `seq`; None if the user is not a member now.
+
+        The user can be removed while the request is on its way. Then the stream goes on with its
+        other groups, or waits until the user is admitted again.
+        """
+        try:
+            return await self._follower.session.events_until(replica.name, seq)
+        except Refused as refusal:
+            if refusal.code in _NO_MEMBER:
+                return None
+            raise
 
     def _take(self, replica: Replica) -> feature.Event:
         """Take the event that `_peek` has just returned."""

@@ -81,6 +81,6 @@ async def _print(given: argparse.Namespace, client: Client, group: Group) -> int
 
 async def _events(client: Client, group: Group, begin: int, end: int) -> AsyncIterator[Event]:
     """Yield the events after `begin` up to `end`."""
-    async with client.events(group, since=begin, own=True) as events:
+    async with client.events(group, since=begin, own=True, while_member=True) as events:
         while (event := await events.receive_ready()) is not None and event.seq <= end:
             yield event

@@ -29,7 +29,8 @@ Ctrl-C. Files, edits and deletions are printed, too; --events adds who joined
 and left, topics and the like.
 
 You have to be a member of the group, or to have an invite. What is printed
-still counts as unread in your other clients, unless --seen is given.
+still counts as unread in your other clients, unless --seen is given. If you
+are no longer a member, it ends with status 77.
 """
 
 
@@ -78,7 +79,7 @@ async def _print(given: argparse.Namespace, client: Client, group: Group) -> int
     import trio
 
     begin = await _begin(given, group)
-    async with client.events(group, since=begin, own=True) as events:
+    async with client.events(group, since=begin, own=True, while_member=True) as events:
         printer = _Printer(given, group, events)
         if given.wait is not None:
             with trio.move_on_after(given.wait) as scope:

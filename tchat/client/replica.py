@@ -54,9 +54,11 @@ class Replica:
     history, later ones are live. `read` is the last event that the person had read when this
     program began to follow the group. `position` is the read position as the server last told it:
     events up to it are read on some device, or from before the person's admission. `seen` is the
-    read position that was last sent to the server.
+    read position that was last sent to the server. `resets` counts how often the server's log was
+    shorter than this one (see `reset`).
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
-    that the person was kicked or banned, `banned` that the ban still stands.
+    that the person was kicked or banned, `banned` that the ban still stands, `closed` that the
+    group was closed while the person followed it.
 
     `known` is the last event that the person's program had counted at an earlier start: unread
     events up to it are not requested. If the server's log is shorter, it is set to 0.
@@ -79,6 +81,7 @@ class Replica:
         self.admin: str | None = None
         self.kicked = False
         self.banned = False
+        self.closed = False
         self.head = 0
         self.read = 0
         self.position = 0
@@ -100,6 +103,7 @@ class Replica:
         self._announced_first = 0
         self._snapshot = bytearray()
         self._snapshot_seq = 0
+        self.resets = 0
         self._was_reset = False
 
     @property
@@ -146,6 +150,7 @@ class Replica:
         self.admin = answer.admin
         self.kicked = answer.kicked
         self.banned = answer.banned is True
+        self.closed = self.closed and answer.standing == "outsider"
         self.head = answer.seq
         self._announced_first = answer.first
         self._snapshot.clear()
@@ -237,6 +242,7 @@ class Replica:
         if news.reason != "unbanned":  # a lifted ban does not undo the kick
             self.kicked = news.reason in ("kicked", "banned")
         self.banned = news.reason == "banned"
+        self.closed = news.reason == "closed"
         self.clear_presence()
 
     def apply_presence(self, news: PresenceUpdate) -> None:
@@ -263,6 +269,10 @@ class Replica:
             sentence = f"You are not a member of {name} yet: {admin} has to approve you."
         elif self.kicked:
             sentence = f"You were removed from {name}; an invite lets you in again."
+        elif self.closed:
+            sentence = f"{name} was closed; its messages and files are deleted."
+        elif self.state.seq:
+            sentence = f"You are no longer a member of {name}."
         elif advice:
             sentence = f"{sentence} {advice}"
         return Refused(Code.NOT_MEMBER, sentence)
@@ -275,6 +285,7 @@ class Replica:
     def reset(self) -> None:
         """Reset to an empty replica, because the server's log has been replaced."""
         self.state = Group.unwritten(self._requested_name)
+        self.resets += 1
         self._was_reset = True
         self._clear_log(1)
         self.clear_presence()

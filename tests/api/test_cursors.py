@@ -6,12 +6,13 @@ import shutil
 from typing import TYPE_CHECKING, Literal
 
 import pytest
+import trio
 
 import tchat
 import tchat.testing
 from tests.api.people import connected, group_of, next_of, texts
 from tests.fault_proxy import fault_proxy
-from tests.helpers import GROUP, running_server
+from tests.helpers import GROUP, GUARD, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -152,6 +153,31 @@ async def test_server_restored_under_a_running_bot(
                 proxy.target = after.address
                 proxy.cut()
                 assert await texts(events, 2) == ["a", "b"]
+
+
+@pytest.mark.parametrize("since", ["now", "seen", "unread"])
+async def test_restored_server_repeats_nothing_unheard(
+    tmp_path: Path, since: Literal["now", "seen", "unread"]
+) -> None:
+    """The bot has received no event yet, and so none tells where it was in the log."""
+    async with (
+        running_server() as before,
+        running_server() as after,
+        fault_proxy(before.address) as proxy,
+    ):
+        await say(after.address, tmp_path, "old")
+        await say(before.address, tmp_path, "old", "lost 1", "lost 2")
+        async with connected(proxy.address, tmp_path, "bob") as bob:
+            bobs = await bob.open(GROUP)
+            bobs.mark_read(bobs.last)
+            async with bob.events(since=since) as events:
+                proxy.target = after.address
+                proxy.cut()
+                with trio.fail_after(GUARD):
+                    while not (bobs.replica.resets and bobs.replica.caught_up):
+                        await trio.lowlevel.checkpoint()
+                await say(after.address, tmp_path, "new")
+                assert await texts(events, 1) == ["new"]
 
 
 async def say(address: Address, homes: Path, *words: str) -> None:

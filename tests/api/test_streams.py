@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +57,17 @@ async def test_a_seq_begins_after_that_event() -> None:
                 assert await texts(events, 1) == ["two"]
             with pytest.raises(ValueError, match="one group"):
                 bob.events(since=first.seq)
+
+
+async def test_seq_beyond_the_end_begins_now() -> None:
+    async with tchat.testing.open_server() as server, group_of(server, "alice", "bob") as (ops, _):
+        await ops.say("before")
+        async with server.connect("bob") as bob:
+            bobs = await bob.open(GROUP)
+            async with bob.events(bobs, since=10**17) as events:
+                assert await events.receive_ready() is None
+                await ops.say("after")
+                assert await texts(events, 1) == ["after"]
 
 
 async def test_own_events_are_left_out_unless_asked_for() -> None:
@@ -221,6 +233,98 @@ async def test_removed_reader_goes_on_with_other_groups() -> None:
             await lab.say("still here?")
             while (await next_of(events, tchat.Message)).text != "still here?":
                 pass
+
+
+REMOVALS = {
+    "kicked": "You were removed from ops; an invite lets you in again.",
+    "banned": "You were banned from this group; only its admin can lift the ban.",
+    "left elsewhere": "You are no longer a member of ops.",
+    "closed": "ops was closed; its messages and files are deleted.",
+}
+
+
+async def remove_bob(server: tchat.testing.TestServer, ops: tchat.Group, how: str) -> None:
+    match how:
+        case "kicked":
+            await ops.kick("bob")
+        case "banned":
+            await ops.ban("bob")
+        case "left elsewhere":
+            async with server.connect("bob") as other_device:
+                await (await other_device.open(GROUP)).leave()
+        case "closed":
+            data = str(server.directory / "server")
+            words = ["-m", "tchat", "admin", "remove-group", GROUP, "--data", data]
+            await trio.run_process([sys.executable, *words], capture_stdout=True)
+
+
+@pytest.mark.parametrize("how", REMOVALS)
+async def test_stream_of_member_ends_with_membership(how: str) -> None:
+    """What was said before is delivered first, and a stream without the option goes on."""
+    async with (
+        tchat.testing.open_server() as server,
+        group_of(server, "alice", "bob") as (ops, _),
+        server.connect("bob") as bob,
+    ):
+        bobs = await bob.open(GROUP)
+        async with bob.events(bobs, while_member=True) as events, bob.events(bobs) as waiting:
+            await ops.say("before")
+            await remove_bob(server, ops, how)
+            assert await texts(events, 1) == ["before"]
+            with pytest.raises(tchat.Refused) as refused:
+                await next_of(events, tchat.Message)
+            assert str(refused.value) == REMOVALS[how]
+            assert refused.value.code in (tchat.Code.NOT_MEMBER, tchat.Code.BANNED)
+            with pytest.raises(tchat.Refused):
+                async with bob.events(bobs, while_member=True):
+                    pytest.fail("the stream began")
+            assert await texts(waiting, 1) == ["before"]
+            if how == "left elsewhere":
+                await bob.join(GROUP)
+                await ops.say("welcome back")
+                assert await texts(waiting, 1) == ["welcome back"]
+
+
+async def test_end_of_membership_while_disconnected(tmp_path: Path) -> None:
+    async with (
+        behind_proxy(tmp_path, "bob") as (proxy, bob),
+        connected(proxy.target, tmp_path, "alice") as alice,
+    ):
+        ops = await alice.join(GROUP, create=True)
+        await ops.set_policy("open")
+        bobs = await bob.join(GROUP)
+        async with bob.events(bobs, while_member=True) as events:
+            proxy.refusing = True
+            proxy.cut()
+            await ops.kick("bob")
+            proxy.refusing = False
+            with pytest.raises(tchat.Refused, match="You were removed from ops"):
+                await next_of(events, tchat.Message)
+
+
+async def test_unread_pages_end_with_membership() -> None:
+    """A reader that is far behind learns that it does not get the rest."""
+    async with (
+        tchat.testing.open_server() as server,
+        group_of(server, "alice", "bob") as (ops, _),
+        server.connect("bob") as bob,
+    ):
+        bobs = await bob.open(GROUP)
+        async with bob.events(bobs, while_member=True) as events, bob.notices() as notices:
+            for number in range(2 * LOG_SIZE):
+                await ops.say(str(number))
+            await ops.kick("bob")
+            with trio.fail_after(GUARD):
+                while bobs.standing != "outsider":
+                    await notices.receive()
+            with pytest.raises(tchat.Refused, match="You were removed from ops"):
+                await events.receive_ready()
+
+
+async def test_membership_needs_chosen_groups() -> None:
+    async with tchat.testing.open_server() as server, server.connect("alice") as alice:
+        with pytest.raises(ValueError, match="whose membership"):
+            alice.events(while_member=True)
 
 
 async def test_waiting_readers_learn_of_the_end() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.exits import OUTPUT, TEMPORARY, USAGE
+from tchat.exits import OUTPUT, PERMISSION, TEMPORARY, USAGE
 from tests.cli.running import scene
 from tests.helpers import Lines
 
@@ -90,6 +90,7 @@ async def test_since_takes_seqs_times_and_words() -> None:
         assert len(texts(await here.run("tail", "--since", "1h"))) == 301
         assert len(texts(await here.run("tail", "--since", "start"))) == 301
         assert texts(await here.run("tail", "--since", "now")) == []
+        assert texts(await here.run("tail", "--since", "9" * 18)) == []
         assert texts(await here.run("tail", "--since", "start", "-n", 1)) == ["<alice> text 299"]
 
 
@@ -142,6 +143,37 @@ async def test_follow_goes_on_until_interrupted() -> None:
             assert [line.partition("] ")[2] for line in lines.all] == ["<alice> old", "<alice> new"]
             process.send_signal(signal.SIGINT)
             assert await process.wait() == 130
+
+
+@pytest.mark.parametrize("words", [["-f"], ["--wait", "1h"], ["-f", "--events", "--json"]])
+async def test_removed_reader_ends_with_status(words: list[str]) -> None:
+    async with scene() as here, here.started("tail", *words, "--since", "start") as process:
+        lines = lines_of(process)
+        if "-f" in words:
+            await here.group.say("old")
+            while not any("old" in line for line in lines.all):
+                await lines.read_some()
+        else:
+            while here.group.online.count("ci") < 1:
+                await here.group.history(limit=1)
+        await here.group.kick("ci")
+        assert await process.wait() == PERMISSION
+        assert process.stderr is not None
+        assert b"".join([bytes(data) async for data in process.stderr]) == (
+            b"tchat: You were removed from ops; an invite lets you in again.\n"
+        )
+
+
+@pytest.mark.parametrize("change", ["erase", "release-name"])
+async def test_reader_without_name_ends_with_status(change: str) -> None:
+    async with scene() as here, here.started("tail", "-f") as process:
+        while "ci" not in here.group.online:
+            await here.group.history(limit=1)
+        await here.run_bare("admin", change, "ci", "--data", here.server.directory / "server")
+        assert await process.wait() == PERMISSION
+        assert process.stderr is not None
+        errors = b"".join([bytes(data) async for data in process.stderr])
+        assert len(errors.splitlines()) == 1
 
 
 async def test_a_reader_that_goes_ends_it_quietly() -> None:
