@@ -33,9 +33,9 @@ closed. Capitals and punctuation do not matter.
 
 The exit status is the place of the answer: 0 for the first option, 1 for the
 second, and so on; 75 if nobody answered in time, or the question could not be
-posted in time. Your own messages are no answers. With --key, a command that was
-interrupted can be run again: it waits for answers to the same question, and also
-finds those given meanwhile.
+posted in time; 77 if you are no longer a member of the group. Your own messages
+are no answers. With --key, a command that was interrupted can be run again: it
+waits for answers to the same question, and also finds those given meanwhile.
 """
 
 
@@ -133,7 +133,7 @@ async def _decide(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end_on_signal)
             with posting:
-                question = await group.say(_question(given), key=given.key)
+                question = await _post(given, group)
             if question is not None:
                 waiting.deadline = _deadline(given, question, deadline)
                 with waiting:
@@ -156,6 +156,26 @@ async def _decide(
     complain(f"answered by {answer.who}")
     print_line(given.options[place])
     return place
+
+
+async def _post(given: argparse.Namespace, group: Group) -> Message:
+    """Post the question, or return the one that has the key already. Raises `UsageError`."""
+    from tchat.core.text import clean_line, clean_text
+
+    text = _question(given)
+    question = await group.say(text, key=given.key)
+    if given.key is None:
+        return question
+    asked = f"/me {question.text}" if question.action else question.text
+    quoted = f': "{clean_line(asked)}"'
+    if not question.seq:
+        quoted = ", or of one that is not found any more"
+    elif asked == clean_text(text):
+        return question
+    raise UsageError(
+        Code.MISSING_ARGUMENT,
+        f"The key {given.key} is that of another question{quoted}. Use another key.",
+    )
 
 
 def _question(given: argparse.Namespace) -> str:
@@ -181,7 +201,7 @@ async def _answer(
     client: Client, group: Group, question: Message, options: Sequence[str], people: set[str]
 ) -> Message:
     """Wait for the first answer that counts."""
-    async with client.events(group, since=question.seq or group.last) as events:
+    async with client.events(group, since=question.seq or group.last, while_member=True) as events:
         async for event in events:
             if (answer := _counts(event, options, people)) is not None:
                 return answer

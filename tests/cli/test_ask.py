@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.exits import TEMPORARY, USAGE
+from tchat.exits import PERMISSION, TEMPORARY, USAGE
 from tests.cli.running import message_of, output_of, scene
 
 if TYPE_CHECKING:
@@ -94,6 +94,52 @@ async def test_a_killed_question_goes_on_with_its_key() -> None:
         assert said.count("deploy? (answer yes or no)") == 1
         await here.run("ask", "deploy?", "--key", "7", status=1)
         assert await here.said(9) == said
+
+
+@pytest.mark.parametrize(
+    "words", [["deploy?", "--options", "red,green"], ["release?"], ["/me deploys?"]]
+)
+async def test_key_of_another_question_is_refused(words: list[str]) -> None:
+    async with scene() as here:
+        await here.run("ask", "deploy?", "--key", "7", "--timeout", "10ms", status=TEMPORARY)
+        said = await here.said(9)
+        done = await here.run("ask", *words, "--key", "7", status=USAGE)
+        assert done.err == (
+            'tchat: The key 7 is that of another question: "deploy? (answer yes or no)".'
+            " Use another key.\n"
+        )
+        assert await here.said(9) == said
+
+
+async def test_key_of_killed_question_is_refused() -> None:
+    """It is not known where that question is: perhaps the server's answer was lost."""
+    async with scene() as here:
+        async with asking(here, "--key", "7") as (process, _, _):
+            process.kill()
+            await process.wait()
+        done = await here.run("ask", "release?", "--key", "7", status=USAGE)
+        assert done.err.startswith("tchat: The key 7 is that of another question")
+        assert await here.said(9) == ["deploy? (answer yes or no)"]
+
+
+async def test_key_goes_on_with_action_as_question() -> None:
+    async with scene() as here:
+        for _ in range(2):
+            done = await here.run(
+                "ask", "/me deploys?", "--key", "7", "--timeout", "10ms", status=TEMPORARY
+            )
+            assert done.err == "tchat: Nobody answered in time.\n"
+
+
+@pytest.mark.parametrize("words", [(), ("--timeout", "1h")])
+async def test_removed_asker_ends_with_status(words: tuple[str, ...]) -> None:
+    async with scene() as here, asking(here, *words) as (process, _, _):
+        await here.group.ban("ci")
+        assert await output_of(process) == (
+            PERMISSION,
+            "",
+            "tchat: You were banned from this group; only its admin can lift the ban.\n",
+        )
 
 
 @pytest.mark.parametrize(
