@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import trio
@@ -35,7 +36,6 @@ from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
@@ -225,7 +225,7 @@ class Group:
 
     async def send_file(
         self,
-        path: Path,
+        path: Path | str,
         *,
         name: str | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -235,7 +235,9 @@ class Group:
         Members see it as `name`, or as it is called on this disk. `progress` is called with the
         bytes sent and the size. An upload that was interrupted less than a day ago is resumed.
         """
-        answer = await send_file(self._session, self.replica, path, _Listener(progress), name=name)
+        answer = await send_file(
+            self._session, self.replica, Path(path), _Listener(progress), name=name
+        )
         entry = await self._entry(answer.seq) if isinstance(answer, Ok) and answer.seq else None
         number = entry.body.number if entry and isinstance(entry.body, files.FileShared) else None
         file = self.replica.state.files.get(number or self.replica.state.numbered)
@@ -246,7 +248,7 @@ class Group:
     async def save_file(
         self,
         file: File | int,
-        directory: Path,
+        directory: Path | str,
         *,
         name: str | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -260,7 +262,7 @@ class Group:
             self._session,
             self.replica,
             shared,
-            directory,
+            Path(directory),
             name and safe_filename(name),
             _Listener(progress),
         )
@@ -458,7 +460,7 @@ class File:
 
     async def save(
         self,
-        directory: Path,
+        directory: Path | str,
         *,
         name: str | None = None,
         progress: Callable[[int, int], None] | None = None,

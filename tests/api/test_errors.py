@@ -89,6 +89,18 @@ async def test_wrong_arguments_are_told(
             pytest.fail("connected")
 
 
+async def test_paths_may_be_strings(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    async with tchat.testing.open_server() as server:
+        home = str(tmp_path / "home")
+        async with tchat.connect(server.address, user="alice", home=home) as alice:
+            ops = await alice.join(GROUP, create=True)
+            file = await ops.send_file(str(tmp_path / "notes.txt"))
+            saved = await file.save(str(tmp_path / "downloads"))
+            assert saved.read_text() == "hello"
+    assert (tmp_path / "home" / "identity").exists()
+
+
 async def test_a_cancelled_client_ends_quietly() -> None:
     async with tchat.testing.open_server() as server:
         with trio.fail_after(GUARD), trio.CancelScope() as scope:
