@@ -180,6 +180,33 @@ async def test_restored_server_repeats_nothing_unheard(
                 assert await texts(events, 1) == ["new"]
 
 
+async def test_new_cursor_outlives_restored_server(tmp_path: Path) -> None:
+    """Nothing was acknowledged, and the shorter log has grown past the cursor since."""
+    news = [str(number) for number in range(9)]
+    async with (
+        running_server() as before,
+        running_server() as after,
+        fault_proxy(after.address) as proxy,
+    ):
+        await say(after.address, tmp_path, "kept")
+        async with connected(before.address, tmp_path, "alice") as alice:
+            ops = await alice.join(GROUP, create=True)
+            for text in ("lost 1", "lost 2", "lost 3", "lost 4"):
+                await ops.say(text)
+        await say(before.address, tmp_path)  # bob joins, and so begins here
+        proxy.target = before.address
+        async with connected(proxy.address, tmp_path, "bob") as bob:
+            await bob.open(GROUP)
+            async with bob.events(since="seen"):
+                pass
+        proxy.target = after.address
+        await say(after.address, tmp_path, *news)
+        async with connected(proxy.address, tmp_path, "bob") as bob:
+            await bob.open(GROUP)
+            async with bob.events(since="seen") as events:
+                assert await texts(events, len(news)) == news
+
+
 async def say(address: Address, homes: Path, *words: str) -> None:
     """Let Alice say some words, after she has founded the group, and Bob has joined it."""
     async with connected(address, homes, "alice") as alice:
