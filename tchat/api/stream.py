@@ -94,7 +94,7 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         await follower.wait_until(lambda: not any(map(follower.is_loading, followed)))
         self._members = frozenset(replica for replica in followed if replica.caught_up)
         self._outside = followed - self._members
-        for replica in self._chosen:
+        for replica in followed:
             self._require_member(replica)
         await self._find_places()
         return self
@@ -155,13 +155,26 @@ class Events(trio.abc.ReceiveChannel["Event"]):
     # ------------------------------------------------------------------ places
 
     def _followed(self) -> Sequence[Replica]:
-        return self._chosen or list(self._follower.session.groups.values())
+        followed = self._follower.session.groups
+        # A group that was unfollowed, after a denied request, has another replica when it is back.
+        chosen = [followed.get(fold(replica.name), replica) for replica in self._chosen]
+        return chosen or list(followed.values())
 
     async def _find_places(self) -> None:
         """Find the place of each group that has none, once the user is a member of it."""
         for replica in self._followed():
             if replica not in self._places and replica.caught_up:
-                self._places[replica] = await self._find_place(replica)
+                self._places[replica] = self._former_place(replica) or await self._find_place(
+                    replica
+                )
+
+    def _former_place(self, replica: Replica) -> _Place | None:
+        """Take the place in a former replica of the same group, if there is one."""
+        for former in list(self._places):
+            if fold(former.name) == fold(replica.name):
+                place = self._places.pop(former)
+                return _Place(place.next, place.at, replica.resets)
+        return None
 
     async def _find_place(self, replica: Replica) -> _Place:
         if self._since == "seen":

@@ -285,6 +285,30 @@ async def test_stream_of_member_ends_with_membership(how: str) -> None:
                 assert await texts(waiting, 1) == ["welcome back"]
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+async def test_stream_outlives_refused_request(chosen: bool) -> None:
+    """The client stops following the group, until an invite lets its user in again."""
+    async with (
+        tchat.testing.open_server() as server,
+        group_of(server, "alice", "bob") as (ops, _),
+        server.connect("bob") as bob,
+    ):
+        bobs = await bob.open(GROUP)
+        await ops.say("before")
+        async with bob.events(*[bobs][: int(chosen)]) as events:
+            await ops.say("one")
+            assert await texts(events, 1) == ["one"]
+            await ops.kick("bob")
+            with trio.fail_after(GUARD):
+                while bobs.standing == "member":
+                    await trio.lowlevel.checkpoint()
+            with pytest.raises(tchat.Refused):
+                await bob.join(GROUP)
+            await bob.join(GROUP, invite=await ops.invite())
+            await ops.say("two")
+            assert await texts(events, 1) == ["two"]
+
+
 async def test_end_of_membership_while_disconnected(tmp_path: Path) -> None:
     async with (
         behind_proxy(tmp_path, "bob") as (proxy, bob),
