@@ -94,6 +94,7 @@ class FaultyStore(MemoryStore):
         self._intercept("", store, self)
         self._intercept("accounts.", self.accounts, self.accounts)
         self._intercept("files.", self.files, self.files)
+        self._intercept("maintenance.", self.maintenance, self.maintenance)
 
     def fail(
         self, error: Exception, *operations: str, times: float = float("inf"), when: When = _always

@@ -210,10 +210,12 @@ async def running_server(
     credentials: Credentials | None = None,
     clock: Callable[[], int] = now_ms,
     rate_clock: Callable[[], float] = trio.current_time,
+    data: Path = Path("unused"),
 ) -> AsyncIterator[RunningServer]:
     """Serve on 127.0.0.1 for the length of the block; shut down gracefully at its end.
 
-    Without TLS unless `credentials` are given; without rate limits unless `limits` are given.
+    Without TLS unless `credentials` are given; without rate limits unless `limits` are given. The
+    operator's commands need `data`, the directory of the store.
     """
     store = store or MemoryStore()
     stream = _Console()
@@ -221,7 +223,7 @@ async def running_server(
     stop, stopped = trio.Event(), trio.Event()
     config = ServerConfig(
         Address("127.0.0.1", port),
-        Path("unused"),
+        data,
         limits or NO_RATE_LIMITS,
         clock=clock,
         rate_clock=rate_clock,

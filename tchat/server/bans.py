@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _REASON_LIMIT = 200
 _FINGERPRINT = 19  # characters
+_MAPPED_BITS = 96  # of ::ffff:192.0.2.7 before the IPv4 address
 
 
 class Bans:
@@ -50,10 +51,12 @@ class Bans:
 
     async def remove(self, kind: BanKind, value: str) -> None:
         """Remove a ban. Raises `Refused` (no_such_ban)."""
-        if self._bans.pop((kind, value), None) is None:
+        if (kind, value) not in self._bans:
             raise Refused(Code.NO_SUCH_BAN, f"There is no ban on the {kind} {quote_name(value)}.")
-        self._networks = {n: ban for n, ban in self._networks.items() if ban.value != value}
+        # First in the store: if its disk is full, the ban stays, here and after a restart.
         await self._maintenance.remove_ban(kind, value)
+        self._bans.pop((kind, value), None)
+        self._networks = {n: ban for n, ban in self._networks.items() if ban.value != value}
 
     def check_address(self, address: Address | None) -> None:
         """Raise `Refused` (banned) for a banned address; None is a peer without one."""
@@ -75,7 +78,7 @@ class Bans:
     def _add(self, ban: ServerBan) -> None:
         self._bans[ban.kind, ban.value] = ban
         if ban.kind == "address":
-            self._networks[ipaddress.ip_network(ban.value)] = ban
+            self._networks[_network_of(ban.value)] = ban
 
 
 def new_ban(kind: BanKind, value: str, reason: str, at: int) -> ServerBan:
@@ -94,12 +97,25 @@ def normalized(kind: BanKind, value: str) -> str:
             return value.lower()
         raise Refused(Code.BAD_NAME, "A key is given as its fingerprint: 3f2a-91c4-77de-0b12.")
     try:
-        return str(ipaddress.ip_network(value, strict=False))
+        return str(_network_of(value))
     except ValueError as error:
         raise Refused(
             Code.BAD_NAME,
             f"{quote_name(value)} is neither an IP address nor a network like 192.0.2.0/24.",
         ) from error
+
+
+def _network_of(text: str) -> _Network:
+    """Return a network; that of IPv4 addresses in their IPv6 form is one of IPv4.
+
+    Raises ValueError.
+    """
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
 
 
 def _address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

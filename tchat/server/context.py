@@ -9,6 +9,7 @@ import trio
 
 from tchat.core.pace import Rate, TokenBucket
 from tchat.core.protocol.frames import KeyAdded
+from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tchat.server.accounts import AccountManager
 from tchat.server.bans import Bans
@@ -24,8 +25,9 @@ from tchat.server.tickets import Tickets
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tchat.core.group.state import Author
     from tchat.core.protocol.frames import Standing
-    from tchat.net.address import Networks
+    from tchat.net.address import Address, Networks
     from tchat.net.tls import Credentials
     from tchat.server.log import Log
     from tchat.store.base import Store
@@ -89,6 +91,25 @@ class ServerContext:
             raise Refused(
                 Code.BUSY, "This server has too many connections; try again later.", BUSY_RETRY_MS
             )
+
+    def check_person(self, author: Author, peer: Address | None) -> None:
+        """Raise `Refused` for a key that was removed (key_removed), and for whoever is banned."""
+        if self.accounts.is_revoked(author):
+            raise Refused(Code.KEY_REMOVED, "This key has just been removed from the name.")
+        self.bans.check_person(author)
+        self.bans.check_address(peer)
+
+    def disconnect_keys(self, name: str, key: bytes | None, sentence: str) -> None:
+        """Disconnect a person's clients that authenticated with `key`, or all if it is None.
+
+        Their file transfers end, too.
+        """
+        self.presence.disconnect_keys(name, key, sentence)
+        self.tickets.revoke(
+            lambda permission, _: (
+                fold(permission.user) == fold(name) and key in (None, permission.key)
+            )
+        )
 
     def apply(self, limits: Limits, credentials: Credentials | None) -> None:
         """Use other limits and other credentials from now on."""

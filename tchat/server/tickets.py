@@ -2,7 +2,8 @@
 
 A client asks for a transfer on its chat connection, and the group's actor decides whether it is
 allowed; the ticket authorizes the transfer connection. Tickets expire and are limited per person.
-When a person leaves a group, their tickets and running downloads for its files are revoked.
+When a person leaves a group, their tickets and running downloads for its files are revoked; when
+the person is banned, or a key is removed from their name, all that they have with it.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ from __future__ import annotations
 import secrets
 from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import trio
 
+from tchat.core.group.state import Author
 from tchat.core.protocol.handshake import TICKET_SIZE
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tchat.core.protocol.frames import Standing
+    from tchat.net.address import Address
 
 TICKET_SECONDS = 60.0
 MAX_TRANSFERS = 32
@@ -34,7 +37,8 @@ class Permission:
     """The permission to transfer one file in one direction, granted by a ticket.
 
     An upload is identified by `size` and `head`, the digest of the file's first piece; a download
-    by `sha256`. A download also has the `number` of the file in its `group`.
+    by `sha256`. A download also has the `number` of the file in its `group`. `key` is the public
+    key of the client that asked for it.
     """
 
     direction: Literal["upload", "download"]
@@ -44,11 +48,27 @@ class Permission:
     head: bytes = b""
     group: str = ""
     number: int = 0
+    key: bytes | None = None
+
+    @property
+    def author(self) -> Author:
+        """The person who has the permission, and the key of the client."""
+        return Author(self.user, b"", self.key)
 
 
 class _Ticket(NamedTuple):
     expires: float  # by `trio.current_time()`
     permission: Permission
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Transfer:
+    """A running transfer. `peer` is the client's address; `ended` is set when it has ended."""
+
+    permission: Permission
+    peer: Address | None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
 
 
 class Tickets:
@@ -57,7 +77,7 @@ class Tickets:
     def __init__(self) -> None:
         self._issued: OrderedDict[bytes, _Ticket] = OrderedDict()  # the oldest first
         self._held_by: dict[str, list[Permission]] = {}  # tickets and running transfers alike
-        self._running: list[tuple[Permission, trio.CancelScope]] = []
+        self._running: list[_Transfer] = []
 
     def issue(self, permission: Permission) -> bytes:
         """Return a new ticket. Raises `Refused` (too_many) if the person has too many."""
@@ -88,39 +108,53 @@ class Tickets:
         )
 
     @contextmanager
-    def running(self, permission: Permission) -> Iterator[None]:
-        """Count a transfer as running while the block runs.
+    def running(self, permission: Permission, peer: Address | None = None) -> Iterator[None]:
+        """Count a transfer as running while the block runs; `peer` is the client's address.
 
         If the permission is revoked meanwhile, the block is cancelled and this raises
         `trio.BrokenResourceError`.
         """
-        scope = trio.CancelScope()
-        transfer = (permission, scope)
+        transfer = _Transfer(permission, peer)
         self._held_by.setdefault(permission.user, []).append(permission)
         self._running.append(transfer)
         try:
-            with scope:
+            with transfer.scope:
                 yield
         finally:
             self._running.remove(transfer)
             self._release(permission)
-        if scope.cancelled_caught:
+            transfer.ended.set()
+        if transfer.scope.cancelled_caught:
             raise trio.BrokenResourceError("the permission for this transfer was revoked")
 
     def on_standing_changed(self, group: str, standings: Mapping[str, Standing]) -> None:
         """Revoke the downloads from a group (folded) of people who are no longer members."""
         outside = {person for person, standing in standings.items() if standing != "member"}
 
-        def is_revoked(permission: Permission) -> bool:
+        def is_revoked(permission: Permission, _: Address | None) -> bool:
             return fold(permission.group) == group and fold(permission.user) in outside
 
+        self.revoke(is_revoked)
+
+    def revoke(self, is_revoked: Callable[[Permission, Address | None], bool]) -> int:
+        """Revoke tickets, and cancel running transfers; return the number of the latter.
+
+        `is_revoked` gets the permission of each, and of a running transfer the client's address.
+        """
         for ticket, issued in list(self._issued.items()):
-            if is_revoked(issued.permission):
+            if is_revoked(issued.permission, None):
                 del self._issued[ticket]
                 self._release(issued.permission)
-        for permission, scope in self._running:
-            if is_revoked(permission):
-                scope.cancel()
+        running = [one for one in self._running if is_revoked(one.permission, one.peer)]
+        for transfer in running:
+            transfer.scope.cancel()
+        return len(running)
+
+    async def wait_for_end(self, person: str) -> None:
+        """Wait until none of a person's (folded) transfers is running."""
+        for transfer in self._running.copy():
+            if fold(transfer.permission.user) == person:
+                await transfer.ended.wait()
 
     def promised_bytes(self, user: str) -> int:
         """Return the total size of a person's uploads that have tickets or are running."""

@@ -9,13 +9,20 @@ import trio
 
 import tchat
 from tchat.core.fingerprints import fingerprint
+from tchat.core.protocol.frames import Failed
+from tchat.core.protocol.handshake import VERSION, TransferHello
 from tchat.errors import Code, Refused
 from tchat.net.address import Address
 from tchat.net.identity import load_identity
 from tchat.server.bans import Bans, new_ban
 from tchat.server.control import perform
+from tchat.store.base import StorageFull
+from tchat.store.open import open_store
 from tchat.testing import open_server
+from tests.faulty_store import FaultyStore
+from tests.helpers import hello_of, identity_of, members, raw_client, running_server
 from tests.memory_store import MemoryStore
+from tests.server.file_transfers import DATA, fetching, sending, share, ticket_to_send
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,6 +121,9 @@ async def test_a_wrong_ban_is_refused(
     [
         ("192.0.2.0/24", "192.0.2.77", True),
         ("192.0.2.0/24", "::ffff:192.0.2.77", True),
+        ("::ffff:192.0.2.77", "192.0.2.77", True),
+        ("::ffff:192.0.2.0/120", "::ffff:192.0.2.77", True),
+        ("::ffff:192.0.2.0/120", "192.0.3.77", False),
         ("192.0.2.0/24", "192.0.3.77", False),
         ("2001:db8::/32", "2001:db8::9%eth0", True),
         ("2001:db8::/32", "192.0.2.77", False),
@@ -128,3 +138,88 @@ async def test_networks_contain_their_addresses(banned: str, host: str, refused:
             bans.check_address(Address(host, 1))
     else:
         bans.check_address(Address(host, 1))
+
+
+async def test_a_full_disk_keeps_a_ban() -> None:
+    store = FaultyStore()
+    bans = Bans(store.maintenance)
+    await bans.add(new_ban("name", "mallory", "", 1))
+    store.fill("maintenance.remove_ban")
+    with pytest.raises(StorageFull):
+        await bans.remove("name", "mallory")
+    assert [ban.value for ban in bans.all()] == ["mallory"]
+    store.mend()
+    await bans.remove("name", "mallory")
+    assert bans.all() == []
+
+
+# ------------------------------------------------------------------ connections that are not chats
+
+
+async def test_a_ban_during_the_handshake_counts(tmp_path: Path) -> None:
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, data=tmp_path) as server,
+        raw_client(server.address) as mallory,
+    ):
+        hello = hello_of("mallory")
+        await mallory.send(hello)
+        proof = await mallory.proof(hello)
+        await perform(tmp_path, "ban", kind="address", value="127.0.0.1")
+        await mallory.send(proof)
+        answer = await mallory.receive()
+        assert isinstance(answer, Failed)
+        assert answer.code == Code.BANNED
+
+
+BANS = [
+    {"kind": "name", "value": "bob"},
+    {"kind": "key", "value": fingerprint(identity_of("bob").public)},
+    {"kind": "address", "value": "127.0.0.1"},
+]
+
+
+@pytest.mark.parametrize("ban", BANS)
+async def test_a_ban_ends_transfers(tmp_path: Path, ban: dict[str, str]) -> None:
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, data=tmp_path) as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
+        await share(server, alice, DATA)
+        async with (
+            sending(server, bob, DATA[1:]) as (upload, _),
+            fetching(server, bob, 1, len(DATA)) as download,
+        ):
+            report = await perform(tmp_path, "ban", **ban)
+            assert report["disconnected"] == (4 if ban["kind"] == "address" else 3)
+            assert await upload.until_end() == []
+            assert await download.until_end() == []
+
+
+@pytest.mark.parametrize("ban", BANS)
+async def test_a_ban_revokes_tickets(tmp_path: Path, ban: dict[str, str]) -> None:
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, data=tmp_path) as server,
+        members(server, "alice", "bob") as (_, bob),
+    ):
+        ticket = await ticket_to_send(bob, DATA)
+        await perform(tmp_path, "ban", **ban)
+        async with raw_client(server.address) as raw:
+            await raw.send(TransferHello(VERSION, ticket))
+            answer = await raw.receive()
+            assert isinstance(answer, Failed)
+            assert answer.code == (Code.BANNED if ban["kind"] == "address" else Code.BAD_TICKET)
+
+
+async def test_releasing_a_name_ends_its_transfers(tmp_path: Path) -> None:
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, data=tmp_path) as server,
+        members(server, "alice", "bob") as (alice, bob),
+        sending(server, bob, DATA) as (upload, _),
+    ):
+        await perform(tmp_path, "release-name", name="bob")
+        assert await upload.until_end() == []
+        await alice.before_pong()

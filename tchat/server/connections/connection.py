@@ -75,12 +75,10 @@ async def _serve(context: ServerContext, stream: trio.SocketStream) -> None:
 
 async def _serve_chat(context: ServerContext, peer: Peer, author: Author) -> None:
     # There is no checkpoint between these checks and `connected`. Otherwise the server could stop,
-    # or the key could be revoked, in between, and nobody would disconnect this connection.
+    # or the key be revoked or the address banned, and nobody would disconnect this connection.
     if context.stopping:
         raise Refused(*STOPPING)
-    if context.accounts.is_revoked(author):
-        raise Refused(Code.KEY_REMOVED, "This key has just been removed from the name.")
-    context.bans.check_person(author)
+    context.check_person(author, peer.link.peer)
     context.presence.check_devices(author, context.limits.devices)
     peer.link.allow_long_frames()
     connection = Connection(context, peer.link, author, resends=peer.resends)

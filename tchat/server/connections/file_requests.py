@@ -83,7 +83,7 @@ async def prepare_upload(
             return AlreadyStored(request.id)
         # Check again: other uploads may have got tickets while this one waited for the disk.
         _check_space(context, author.name, size, used)
-        permission = Permission("upload", author.name, size, head=head)
+        permission = Permission("upload", author.name, size, head=head, key=author.key)
         return Ticket(request.id, context.tickets.issue(permission))
 
     return decide
@@ -103,7 +103,13 @@ async def prepare_download(
         if stored is None:
             raise Refused(Code.NO_SUCH_FILE, f"{file.name} is no longer stored on this server.")
         permission = Permission(
-            "download", author.name, file.size, file.sha256, group=group.name, number=file.number
+            "download",
+            author.name,
+            file.size,
+            file.sha256,
+            group=group.name,
+            number=file.number,
+            key=author.key,
         )
         return Ticket(request.id, context.tickets.issue(permission))
 

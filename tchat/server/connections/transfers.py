@@ -38,8 +38,11 @@ async def serve_transfer(
     context: ServerContext, link: Link, version: int, permission: Permission
 ) -> None:
     """Transfer a ticket's file. The caller has to send a raised `TchatError` to the client."""
+    # There is no checkpoint between these checks and `running`: whoever is banned from then on, or
+    # loses the key, has the transfer cancelled.
+    context.check_person(permission.author, link.peer)
     try:
-        with context.tickets.running(permission), refusing_file_errors():
+        with context.tickets.running(permission, link.peer), refusing_file_errors():
             await link.send(encode(Ready(agree(version), permission.size)))
             if permission.direction == "upload":
                 await _receive(context, link, permission)

@@ -25,6 +25,8 @@ from tchat.store.base import BanKind
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from tchat.core.group.state import Author
+    from tchat.net.address import Address
     from tchat.server.context import ServerContext
 
 
@@ -32,7 +34,7 @@ async def release_name(context: ServerContext, name: str) -> Report:
     """Remove all keys from a name, and disconnect its clients. Raises `Refused` (no_such_name)."""
     name = check_name(name, "username")
     await context.accounts.release(name)
-    context.presence.disconnect_keys(name, None, "The server's operator has released this name.")
+    context.disconnect_keys(name, None, "The server's operator has released this name.")
     context.log.line("name_released", name=name)
     return {"name": name}
 
@@ -41,7 +43,7 @@ async def remove_group(context: ServerContext, group: str) -> Report:
     """Close a group and erase its events. Raises `Refused` (no_such_group, direct)."""
     name = check_group(group)
     commander = Commander(context)
-    await commander.give(Close(1, commander.n, name))
+    await commander.give(Close(0, 0, name))
     await sweep(context.store, context.log, context.limits.keep_files, context.clock())
     return {"group": name}
 
@@ -50,7 +52,7 @@ async def set_admin(context: ServerContext, group: str, name: str) -> Report:
     """Make a member the admin of a group. Raises `Refused` (no_such_group, no_such_member)."""
     group, name = check_group(group), check_name(name, "username")
     commander = Commander(context)
-    await commander.give(Appoint(1, commander.n, group, name))
+    await commander.give(Appoint(0, 0, group, name))
     return {"group": group, "admin": name}
 
 
@@ -60,14 +62,25 @@ async def ban(context: ServerContext, kind: BanKind, value: str, reason: str = "
     await context.bans.add(made)
     disconnected = 0
     for connection in context.presence.connections():
-        try:
-            context.bans.check_person(connection.author)
-            context.bans.check_address(connection.peer)
-        except Refused as refusal:
+        refusal = _refusal_of(context, connection.author, connection.peer)
+        if refusal is not None:
             connection.disconnect(Code.BANNED, refusal.sentence)
             disconnected += 1
+    disconnected += context.tickets.revoke(
+        lambda permission, peer: _refusal_of(context, permission.author, peer) is not None
+    )
     context.log.line("server_ban", what=made.kind, value=made.value)
     return {"kind": made.kind, "value": made.value, "disconnected": disconnected}
+
+
+def _refusal_of(context: ServerContext, author: Author, peer: Address | None) -> Refused | None:
+    """Return the refusal for a person who is banned; None for others."""
+    try:
+        context.bans.check_person(author)
+        context.bans.check_address(peer)
+    except Refused as refusal:
+        return refusal
+    return None
 
 
 async def unban(context: ServerContext, kind: BanKind, value: str) -> Report:

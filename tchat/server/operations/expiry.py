@@ -37,4 +37,4 @@ async def expire(context: ServerContext) -> None:
     before = context.clock() // DAY_MS * DAY_MS - context.limits.keep_messages
     commander = Commander(context)
     for group, upto in await context.store.maintenance.expired(before):
-        await commander.give(Expire(1, commander.n, group, upto))
+        await commander.give(Expire(0, 0, group, upto))

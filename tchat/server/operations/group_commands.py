@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,22 +25,19 @@ _CLIENT_ID_SIZE = 8
 
 
 class Commander:
-    """Gives commands in a name, that of the operator unless another is given.
-
-    `n` is the number of the next command.
-    """
+    """Gives commands in a name, that of the operator unless another is given, and numbers them."""
 
     def __init__(self, context: ServerContext, name: str = OPERATOR) -> None:
-        self.n = 1
+        self._n = 0
         self._context = context
         # A new client id each time, since the numbers of an earlier one are not known.
         self._author = Author(name, secrets.token_bytes(_CLIENT_ID_SIZE))
 
     async def give(self, command: Command) -> None:
-        """Wait until the command is executed. Raises `Refused`."""
-        self.n += 1
+        """Wait until the command is executed; its `id` and `n` are set. Raises `Refused`."""
+        self._n += 1
         answer = _Answer()
-        item = Execute(self._author, command, answer.queue)
+        item = Execute(self._author, replace(command, id=self._n, n=self._n), answer.queue)
         await self._context.registry.send(fold(command.group), item)
         await answer.done.wait()
         if answer.refusal is not None:
