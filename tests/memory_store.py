@@ -79,12 +79,13 @@ class MemoryAccounts(Accounts):
         self._names: dict[str, str] = {}
         self._keys: dict[str, dict[bytes, int]] = {}
         self._former: set[tuple[str, bytes]] = set()
+        self._erased: set[str] = set()
 
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
         """Return how the name is written; see `Accounts.claim`."""
         await trio.lowlevel.checkpoint()
         keys = self._keys.setdefault(person, {})
-        if not keys:
+        if not keys and person not in self._erased:
             self._names.setdefault(person, name)
             if (person, key) not in self._former:
                 keys[key] = at
@@ -118,6 +119,20 @@ class MemoryAccounts(Accounts):
         keys = self._keys.pop(person, {})
         self._former.update((person, key) for key in keys)
         return bool(keys)
+
+    async def erase(self, person: str, name: str, at: int) -> list[bytes]:
+        """Reserve a name; see `Accounts.erase`."""
+        await trio.lowlevel.checkpoint()
+        self._names.setdefault(person, name)
+        self._erased.add(person)
+        former = {key for owner, key in self._former if owner == person}
+        self._former -= {(person, key) for key in former}
+        return [*self._keys.pop(person, {}), *former]
+
+    async def is_erased(self, person: str) -> bool:
+        """Return whether a name is reserved; see `Accounts.is_erased`."""
+        await trio.lowlevel.checkpoint()
+        return person in self._erased
 
 
 class MemoryFileIndex(FileIndex):
@@ -267,7 +282,7 @@ class _Maintenance(Maintenance):
         """Return no groups: nothing in memory gets old."""
         return []
 
-    async def forget(self, person: str) -> None:
+    async def forget(self, person: str, groups: Collection[str]) -> None:
         """Do nothing."""
 
     async def compact(self) -> None:

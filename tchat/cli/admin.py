@@ -172,7 +172,9 @@ def _people(given: argparse.Namespace) -> int:
     head = ("NAME", "KEYS", "GROUPS", "FILES", "SINCE")
     rows = [
         [
-            *(str(row[key]) for key in ("name", "keys", "groups")),
+            row["name"],
+            "erased" if row["erased"] else str(row["keys"]),
+            str(row["groups"]),
             size_text(row["file_bytes"]),
             row["since"],
         ]
@@ -278,7 +280,7 @@ def _erase(given: argparse.Namespace) -> int:
         given,
         report,
         f"{report['name']} is erased: {report['messages']} messages and {report['files']} files in"
-        f" {report['groups']} groups.",
+        f" {report['groups']} groups. Nobody can have the name any more.",
     )
     return 0
 
@@ -344,7 +346,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "people": Subcommand(
         _people,
         "list all people",
-        "List all names: their keys, memberships, and the size of their files.\n",
+        "List all names: their keys, memberships, and the size of their files. The name\n"
+        "of an erased person is reserved.\n",
         (("tchat admin people", "a table"),),
     ),
     "show": Subcommand(
@@ -432,8 +435,12 @@ The person is told so, with the reason. Memberships stay.
         """\
 Erase a person: the texts of their messages and edits, also in direct
 conversations, the topics they set, the files they shared, their keys and
-memberships. Nothing of it is left in the data directory; their name stays as
-that of the author of erased messages. Make a backup first: there is no way back.
+memberships. Nothing of it is left in the data directory. Their name stays as
+that of the author of erased messages, and nobody can claim it any more. Make a
+backup first: there is no way back.
+
+The exit status is 75 if another program, such as a backup, is reading the
+database, and so keeps copies of the texts: erase the person again afterwards.
 """,
         (
             ("tchat admin export alice", "first keep everything about alice"),

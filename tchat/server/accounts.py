@@ -2,7 +2,9 @@
 
 A name belongs to the first key that claims it. Another device is added with a link code: its owner
 asks for the code on a device that has the name, and enters it on the new one. A key that was
-removed, by its owner or by the operator, can be added again only with a new link code.
+removed, by its owner or by the operator, can be added again only with a new link code. The name of
+an erased person stays reserved: whoever had it next would be taken for that person, and would be a
+member of their direct conversations.
 """
 
 from __future__ import annotations
@@ -70,6 +72,12 @@ class AccountManager:
         if code is not None:
             await self._link(person, hello.key, code)
         written = await self._accounts.claim(person, name, hello.key, self._clock())
+        if written is None and await self._accounts.is_erased(person):
+            raise Refused(
+                Code.NAME_TAKEN,
+                f"The operator of this server has erased the name {name}, and nobody can have it"
+                " any more. Choose another name.",
+            )
         if written is None:
             raise Refused(
                 Code.NAME_TAKEN,
@@ -133,6 +141,14 @@ class AccountManager:
             if not await self._accounts.release(person, self._clock()):
                 raise Refused(Code.NO_SUCH_NAME, f"Nobody has the name {name}.")
             self._revoked.update((person, key.public) for key in keys)
+
+    async def erase(self, name: str) -> None:
+        """Remove all keys from a name and reserve it, so that nobody can claim it any more."""
+        person = fold(name)
+        async with self._key_change:
+            self._link_codes.pop(person, None)
+            keys = await self._accounts.erase(person, name, self._clock())
+            self._revoked.update((person, key) for key in keys)
 
     def is_revoked(self, author: Author) -> bool:
         """Return whether the key was removed from the name since the server started."""

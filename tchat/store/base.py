@@ -274,6 +274,16 @@ class Accounts(Protocol):
     async def release(self, person: str, at: int) -> bool:
         """Remove all keys from a name; return whether it had any."""
 
+    async def erase(self, person: str, name: str, at: int) -> list[bytes]:
+        """Reserve a name for ever: delete its keys, and let nobody claim it any more.
+
+        Returns the keys, also those that were removed from the name before. Nothing else of the
+        person is deleted; see `Maintenance.forget`. Repeating it is harmless.
+        """
+
+    async def is_erased(self, person: str) -> bool:
+        """Return whether a name is reserved since its person was erased."""
+
 
 class FileIndex(Protocol):
     """The stored files, by SHA-256, and the references to them.
@@ -357,10 +367,10 @@ class Maintenance(Protocol):
         Each comes with the seq of its last event that is older.
         """
 
-    async def forget(self, person: str) -> None:
-        """Remove a person's account, keys, read cursors, leases and downloads.
+    async def forget(self, person: str, groups: Collection[str]) -> None:
+        """Remove a person's read cursors, leases and downloads.
 
-        Also remove the snapshots of all groups, which contain topics and names of files.
+        Also remove the snapshots of these groups, which contain topics and names of files.
         """
 
     async def bans(self) -> list[ServerBan]:

@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager, closing
+from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
 import tchat
-from tchat.core.group.messages import Posted
+from tchat.core.group.membership import Join
+from tchat.core.group.messages import Post, Posted
+from tchat.core.protocol.frames import StartAt
 from tchat.errors import Code, Refused
+from tchat.server.context import make_context
 from tchat.server.control import perform
+from tchat.server.log import Log
+from tchat.server.operations.erasure import erase_person
+from tchat.server.operations.group_commands import Commander
+from tchat.server.operations.reports import people
 from tchat.server.operations.verification import verify_server
 from tchat.store.open import open_store
 from tchat.store.words import terms_of
 from tchat.testing import open_server
-from tests.helpers import log_of, texts
+from tests.faulty_store import FaultyStore
+from tests.helpers import log_of, members, running_server, texts
+from tests.server.file_transfers import DATA, sending, stored_names
 from tests.server.operated import MESSAGES, make_data
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tchat.server.context import ServerContext
+    from tchat.store.base import Store
+
+KEY, OTHER = bytes([1]) * 32, bytes([2]) * 32
+
+
+@asynccontextmanager
+async def operating(store: Store) -> AsyncIterator[ServerContext]:
+    """Make a context without connections, as the operator has it on a stopped server's data."""
+    with closing(Log(stream=StringIO())) as log:
+        async with trio.open_nursery() as groups:
+            context = make_context(store, log, groups)
+            yield context
+            context.registry.close()
 
 
 @pytest.fixture
@@ -86,15 +113,73 @@ async def test_the_person_is_disconnected(tmp_path: Path, data: Path) -> None:
             await stay()
 
 
-async def test_the_name_is_free_afterwards(tmp_path: Path, data: Path) -> None:
+@pytest.mark.parametrize("home", ["homes/bob", "a stranger's"])
+async def test_nobody_can_have_the_name_afterwards(tmp_path: Path, data: Path, home: str) -> None:
+    """Whoever had it would be a member of the direct conversations, and read the other side."""
     await perform(data, "erase", name="bob")
+    async with open_server(tmp_path) as server:
+        with pytest.raises(tchat.Refused, match="has erased the name Bob") as caught:
+            async with tchat.connect(
+                server.address, user="Bob", home=tmp_path / home, pin=server.pin
+            ):
+                pass
+        assert caught.value.code == Code.NAME_TAKEN
+        with pytest.raises(Refused, match="Nobody has the name"):
+            await perform(data, "release-name", name="bob")
+    assert [one["name"] for one in people(data) if one["erased"]] == ["bob"]
+
+
+async def test_the_name_is_reserved_before_anything_is_read() -> None:
+    store = FaultyStore()
+    async with operating(store) as context:
+        await store.accounts.claim("bob", "bob", KEY, 1)
+        await Commander(context, "bob").give(Join(0, 0, "ops"))
+        hold = store.hold("read")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(erase_person, context, "bob")
+            await hold.reached.wait()
+            assert await store.accounts.claim("bob", "bob", OTHER, 2) is None
+            assert await store.accounts.claim("bob", "bob", KEY, 2) is None
+            hold.release()
+
+
+async def test_a_message_on_its_way_is_erased_too() -> None:
+    """It is in the group's inbox when the erasure begins."""
+    store = FaultyStore()
+    async with operating(store) as context:
+        await store.accounts.claim("bob", "bob", KEY, 1)
+        bob = Commander(context, "bob")
+        await bob.give(Join(0, 0, "ops"))
+        hold = store.hold("append")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bob.give, Post(0, 0, "ops", "marzipan4711"))
+            await hold.reached.wait()
+            nursery.start_soon(erase_person, context, "bob")
+            await store.wait_done("accounts.erase")
+            hold.release()
+        assert texts(await log_of(store, "ops")) == []
+
+
+async def test_an_interrupted_erasure_can_be_repeated(data: Path) -> None:
+    async with open_store(data) as store, operating(FaultyStore(store)) as context:
+        await context.accounts.erase("bob")
+    assert grep(data, "4711")
+    report = await perform(data, "erase", name="bob")
+    assert report == {"name": "bob", "groups": 3, "messages": 2, "files": 1}
+    assert grep(data, "4711") == []
+
+
+async def test_an_upload_on_its_way_is_gone(tmp_path: Path) -> None:
     async with (
-        open_server(tmp_path) as server,
-        tchat.connect(server.address, user="bob", home=tmp_path / "other", pin=server.pin) as bob,
+        open_store(tmp_path) as store,
+        running_server(store, data=tmp_path) as server,
+        members(server, "alice", "bob") as (_, bob),
+        sending(server, bob, DATA) as (upload, have),
     ):
-        assert bob.user == "bob"
-        with pytest.raises(tchat.Refused):
-            await bob.open("ops")
+        await upload.send(StartAt(have.offset))
+        await perform(tmp_path, "erase", name="bob")
+        assert await upload.until_end() == []
+        assert stored_names(server) == set()
 
 
 async def test_an_unknown_person_is_refused(data: Path) -> None:

@@ -270,3 +270,41 @@ async def test_standings_survive_a_restart(tmp_path: Path) -> None:
         assert await store.groups_of("alice") == {"ops": "member"}
         assert await store.groups_of("bob") == {}
         assert await store.groups_of("carol") == {"ops": "waiting"}
+
+
+# ------------------------------------------------------------------ erased people
+
+
+async def test_an_erased_name_cannot_be_claimed(accounts: Accounts) -> None:
+    await accounts.claim("zoë", "Zoë", KEY, 1000)
+    await accounts.link("zoë", OTHER, 1001)
+    await accounts.unlink("zoë", OTHER, KEY, 1002)
+    assert not await accounts.is_erased("zoë")
+    assert set(await accounts.erase("zoë", "Zoë", 1003)) == {KEY, OTHER}
+    assert await accounts.is_erased("zoë")
+    assert await accounts.keys("zoë") == []
+    for key in (KEY, OTHER, THIRD):
+        assert await accounts.claim("zoë", "Zoë", key, 1004) is None
+    assert await accounts.erase("zoë", "Zoë", 1005) == []
+    assert not await accounts.release("zoë", 1006)
+
+
+async def test_a_name_without_an_account_can_be_erased(accounts: Accounts) -> None:
+    assert await accounts.erase("zoë", "Zoë", 1000) == []
+    assert await accounts.claim("zoë", "Zoë", KEY, 1001) is None
+
+
+async def test_reserved_names_survive_a_restart(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.accounts.claim("zoë", "Zoë", KEY, 1000)
+        await store.accounts.erase("zoë", "Zoë", 1001)
+    async with open_store(tmp_path) as store:
+        assert await store.accounts.claim("zoë", "Zoë", KEY, 1002) is None
+        assert await store.maintenance.name_of("zoë") == "Zoë"
+
+
+async def test_read_positions_of_erased_people_are_dropped(sqlite: SqliteStore) -> None:
+    await append(sqlite, "ops", b"1")
+    await sqlite.accounts.erase("zoë", "Zoë", 1000)
+    await sqlite.set_cursors("ops", {"zoë": 1, "bob": 1})
+    assert await sqlite.cursors("ops") == {"bob": 1}

@@ -113,3 +113,14 @@ async def test_a_full_disk_keeps_the_old_snapshot(sqlite: SqliteStore) -> None:
     with pytest.raises(StorageFull):
         await sqlite.save_snapshot("ops", StateSnapshot(2, "rules 1", bytes(1 << 20)))
     assert (await sqlite.load("ops")).snapshot == kept(1)
+
+
+async def test_forgetting_removes_snapshots_of_a_persons_groups(
+    sqlite: SqliteStore,
+) -> None:
+    for group in ("ops", "dev"):
+        await append(sqlite, group, b"1")
+        await sqlite.save_snapshot(group, kept(1))
+    await sqlite.maintenance.forget("bob", ["ops"])
+    assert (await sqlite.load("ops")).snapshot is None
+    assert (await sqlite.load("dev")).snapshot == kept(1)

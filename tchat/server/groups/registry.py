@@ -8,11 +8,14 @@ import trio
 
 from tchat.server.faults import describe, is_storage
 from tchat.server.groups.actor import GroupActor
+from tchat.server.groups.inbox import Query
+from tchat.server.send_queue import SendQueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from tchat.core.group.feature import GroupLimits
+    from tchat.core.group.state import Group
     from tchat.server.groups.environment import GroupEnvironment
     from tchat.server.groups.inbox import Item
     from tchat.server.groups.subscriptions import Subscription
@@ -56,6 +59,23 @@ class Registry:
         # There is no checkpoint between finding the actor and this line, and an actor retires only
         # with an empty inbox, so it cannot end with the item unread.
         await actor.inbox.send(item)
+
+    async def settle(self) -> None:
+        """Wait until all active groups have processed what is in their inboxes now."""
+        # Whoever is about to put something into an inbox does it before this returns.
+        await trio.lowlevel.checkpoint()
+        for key in list(self._actors):
+            await self._settle_one(key)
+
+    async def _settle_one(self, key: str) -> None:
+        done = trio.Event()
+
+        def answer(_: Group) -> None:
+            done.set()
+
+        # If the actor fails, it closes the queue, which starts a writer.
+        await self.send(key, Query(answer, SendQueue(lambda _: None, done.set)))
+        await done.wait()
 
     def unsubscribe(self, subscription: Subscription, key: str) -> None:
         """End a subscription."""

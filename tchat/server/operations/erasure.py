@@ -2,12 +2,15 @@
 
 What is erased: the texts of their messages and edits, also in direct conversations; the topics
 they set; the names and contents of the files they shared; their keys, read positions and downloads;
-their memberships. What stays: the header of each erased event, which has their name, and what
-others wrote about them or to them.
+their memberships of groups. What stays: the header of each erased event, which has their name, and
+what others wrote about them or to them.
 
 Everything goes through the logs of the groups, so that members who are connected see the messages
 disappear. Texts are overwritten where they are, and in the end the database is rewritten without
 its unused parts. During that, which takes about a second for 100 MB, messages wait.
+
+The name stays reserved. Direct conversations go on existing for the other person, and whoever had
+the name next would be a member of them.
 """
 
 from __future__ import annotations
@@ -63,33 +66,70 @@ class _Texts:
 
 
 async def erase_person(context: ServerContext, name: str) -> Report:
-    """Erase a person. Raises `Refused` (no_such_name) if there is nothing about them."""
+    """Erase a person. Repeating it finishes an erasure that was interrupted.
+
+    Raises `Refused`: no_such_name if there is nothing about them; busy or storage_full if the texts
+    are erased, but copies of them are left in unused parts of the database.
+    """
     name = check_name(name, "username")
-    person = fold(name)
-    store = context.store
+    person, store = fold(name), context.store
     known = await store.maintenance.name_of(person)
-    if known is not None and await store.accounts.keys(person):
-        await context.accounts.release(known)
-    context.presence.disconnect_keys(name, None, "The server's operator has erased this name.")
-    groups = messages = files = 0
+    if known is None and not await _is_in_logs(context, person):
+        raise Refused(Code.NO_SUCH_NAME, f"Nobody has the name {name}.")
+    name = known or name
+    await _shut_out(context, name)
+    groups: list[str] = []
+    messages = files = 0
     standings = await store.groups_of(person)
     for group in await store.maintenance.groups():
         found = await _find_texts(context, group, person)
-        groups += bool(found.seqs) or group in standings
+        if found.seqs or group in standings:
+            groups.append(group)
         messages += found.messages
         files += found.files
         await _erase_in(context, group, name, found)
         if group in standings and not is_direct(group):
-            commander = Commander(context, known or name)
-            await commander.give(Leave(1, commander.n, group))
-    if known is None and not groups:
-        raise Refused(Code.NO_SUCH_NAME, f"Nobody has the name {name}.")
-    await store.maintenance.forget(person)
+            await Commander(context, name).give(Leave(0, 0, group))
+    await store.maintenance.forget(person, groups)
     await store.blobs.trim_uploads(person, -1, ())
     await sweep(store, context.log, context.limits.keep_files, context.clock())
-    await store.maintenance.compact()
     context.log.line("person_erased", name=name)
-    return {"name": known or name, "groups": groups, "messages": messages, "files": files}
+    await _compact(context, name)
+    return {"name": name, "groups": len(groups), "messages": messages, "files": files}
+
+
+async def _shut_out(context: ServerContext, name: str) -> None:
+    """Reserve the name, and end everything that the person is doing.
+
+    First of all: nobody can claim the name and read as the person what is not erased yet, and the
+    person can add nothing to what is found below.
+    """
+    await context.accounts.erase(name)
+    context.disconnect_keys(name, None, "The server's operator has erased this name.")
+    await context.registry.settle()
+    await context.tickets.wait_for_end(fold(name))
+
+
+async def _is_in_logs(context: ServerContext, person: str) -> bool:
+    """Return whether a person is or was in a group, though nobody has claimed the name."""
+    if await context.store.groups_of(person):
+        return True
+    for group in await context.store.maintenance.groups():
+        if (await _find_texts(context, group, person)).seqs:
+            return True
+    return False
+
+
+async def _compact(context: ServerContext, name: str) -> None:
+    """Remove copies of the texts from unused parts of the database. Raises `Refused`."""
+    try:
+        await context.store.maintenance.compact()
+    except Refused as refusal:
+        raise Refused(
+            refusal.code,
+            f"{name} is erased, but copies of the texts may be left in the data directory:"
+            f" {refusal.sentence} Then erase {name} again.",
+        ) from refusal
 
 
 async def _find_texts(context: ServerContext, group: str, person: str) -> _Texts:
@@ -105,4 +145,4 @@ async def _erase_in(context: ServerContext, group: str, name: str, found: _Texts
     commander = Commander(context)
     for start in range(0, len(found.seqs), _AT_ONCE):
         seqs = tuple(found.seqs[start : start + _AT_ONCE])
-        await commander.give(EraseTexts(1, commander.n, group, name, seqs, found.topic))
+        await commander.give(EraseTexts(0, 0, group, name, seqs, found.topic))

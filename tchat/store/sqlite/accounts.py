@@ -28,7 +28,8 @@ class SqliteAccounts(Accounts):
             return known
 
         def work(connection: sqlite3.Connection) -> str | None:
-            if connection.execute(_KEYS, (person,)).fetchone() is None:
+            has_keys = connection.execute(_KEYS, (person,)).fetchone() is not None
+            if not has_keys and not _is_erased(connection, person):
                 connection.execute(
                     "INSERT INTO people (key, name, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                     (person, name, at),
@@ -70,6 +71,30 @@ class SqliteAccounts(Accounts):
         """Remove all keys from a name; see `Accounts.release`."""
         sql = "UPDATE keys SET until = ? WHERE person = ? AND until IS NULL"
         return await self._database.write(lambda c: c.execute(sql, (at, person)).rowcount > 0)
+
+    async def erase(self, person: str, name: str, at: int) -> list[bytes]:
+        """Reserve a name; see `Accounts.erase`."""
+        reserve = (
+            "INSERT INTO people (key, name, since, erased) VALUES (?1, ?2, ?3, ?3)"
+            " ON CONFLICT DO UPDATE SET erased = ifnull(erased, excluded.erased)"
+        )
+
+        def work(connection: sqlite3.Connection) -> list[bytes]:
+            connection.execute(reserve, (person, name, at))
+            keys = connection.execute("SELECT key FROM keys WHERE person = ?", (person,)).fetchall()
+            connection.execute("DELETE FROM keys WHERE person = ?", (person,))
+            return [key for (key,) in keys]
+
+        return await self._database.write(work)
+
+    async def is_erased(self, person: str) -> bool:
+        """Return whether a name is reserved; see `Accounts.is_erased`."""
+        return await self._database.read(lambda c: _is_erased(c, person))
+
+
+def _is_erased(connection: sqlite3.Connection, person: str) -> bool:
+    sql = "SELECT 1 FROM people WHERE key = ? AND erased IS NOT NULL"
+    return connection.execute(sql, (person,)).fetchone() is not None
 
 
 def _display_name(connection: sqlite3.Connection, person: str, key: bytes) -> str | None:

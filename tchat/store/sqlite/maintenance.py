@@ -10,11 +10,12 @@ from tchat.store.sqlite.log import segments_from
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Collection
 
     from tchat.store.base import BanKind
     from tchat.store.sqlite.database import Database
 
-_TABLES_WITH_PERSON = ("keys", "cursors", "held", "fetches")
+_TABLES_WITH_PERSON = ("cursors", "held", "fetches")
 
 
 class SqliteMaintenance(Maintenance):
@@ -47,17 +48,19 @@ class SqliteMaintenance(Maintenance):
 
         return await self._database.read_slowly(query)
 
-    async def forget(self, person: str) -> None:
+    async def forget(self, person: str, groups: Collection[str]) -> None:
         """Remove a person's rows; see `Maintenance.forget`."""
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM people WHERE key = ?", (person,))
             for table in _TABLES_WITH_PERSON:
                 connection.execute(
                     f"DELETE FROM {table} WHERE person = ?",  # noqa: S608  # ours
                     (person,),
                 )
-            connection.execute("DELETE FROM states")
+            connection.executemany(
+                "DELETE FROM states WHERE group_id = (SELECT id FROM groups WHERE name = ?)",
+                [(group,) for group in groups],
+            )
 
         await self._database.write(work)
 

@@ -43,7 +43,8 @@ _PEOPLE = (
     " (SELECT count(*) FROM standings WHERE person = people.key AND standing = 'member'),"
     " (SELECT ifnull(sum(size), 0) FROM blobs WHERE sha256 IN"
     "  (SELECT sha256 FROM shelf WHERE person = people.key"
-    "   UNION SELECT sha256 FROM held WHERE person = people.key))"
+    "   UNION SELECT sha256 FROM held WHERE person = people.key)),"
+    " erased IS NOT NULL"
     " FROM people ORDER BY people.key"
 )
 
@@ -81,13 +82,17 @@ class GroupRow:
 
 @dataclass(frozen=True, slots=True)
 class PersonRow:
-    """A name: when it was claimed, its keys, its memberships, and the size of its files."""
+    """A name: when it was claimed, its keys, its memberships, and the size of its files.
+
+    If the person was `erased`, the name is reserved.
+    """
 
     name: str
     since: int
     keys: int
     groups: int
     file_bytes: int
+    erased: bool
 
 
 def totals(connection: sqlite3.Connection) -> Totals:
@@ -102,7 +107,7 @@ def totals(connection: sqlite3.Connection) -> Totals:
         groups=kinds[0, 1],
         closed_groups=kinds[0, 0],
         direct=kinds[1, 0] + kinds[1, 1],
-        people=one("SELECT count(*) FROM people"),
+        people=one("SELECT count(*) FROM people WHERE erased IS NULL"),
         events=one("SELECT ifnull(sum(last), 0) FROM groups"),
         files=one("SELECT count(*) FROM blobs"),
         file_bytes=one("SELECT ifnull(sum(size), 0) FROM blobs"),
@@ -121,8 +126,8 @@ def all_groups(connection: sqlite3.Connection) -> Iterator[GroupRow]:
 
 def all_people(connection: sqlite3.Connection) -> Iterator[PersonRow]:
     """Yield all people, by name."""
-    for _, *row in connection.execute(_PEOPLE):
-        yield PersonRow(*row)
+    for _, name, since, keys, groups, size, erased in connection.execute(_PEOPLE):
+        yield PersonRow(name, since, keys, groups, size, bool(erased))
 
 
 def group_state(connection: sqlite3.Connection, name: str) -> Group:

@@ -222,6 +222,11 @@ _BANS = """
         PRIMARY KEY (kind, value)) WITHOUT ROWID;
     """
 
+# An erased name keeps its row, without keys, so that nobody else can claim it; `erased` is when.
+_ERASED = """
+    ALTER TABLE people ADD COLUMN erased INTEGER;
+    """
+
 
 def _find_closed(connection: sqlite3.Connection) -> None:
     """Mark the events of groups that were closed, whether or not they were founded anew."""
@@ -248,6 +253,7 @@ MIGRATIONS = (
     (_CHECKSUMS, None),
     (_BANS, None),
     (_EXPIRED, None),
+    (_ERASED, None),
 )
 """For each migration, its SQL statements and a function that fills the new tables, if any."""
 

@@ -171,7 +171,8 @@ class SqliteStore(Store):
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany(
                 "INSERT INTO cursors (group_id, person, seq)"
-                " SELECT id, ?, ? FROM groups WHERE name = ?"
+                " SELECT id, ?1, ?2 FROM groups WHERE name = ?3 AND NOT EXISTS"
+                " (SELECT 1 FROM people WHERE key = ?1 AND erased IS NOT NULL)"
                 " ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)",
                 [(person, seq, group) for person, seq in cursors.items()],
             )
