@@ -383,7 +383,10 @@ class Maintenance(Protocol):
         """Remove a ban."""
 
     async def compact(self) -> None:
-        """Rewrite the store without its unused parts, which may have copies of deleted data."""
+        """Rewrite the store without its unused parts, which may have copies of deleted data.
+
+        Raises `StorageFull`, or `Refused`: busy while another program keeps such copies.
+        """
 
 
 class StoredFile(Protocol):
@@ -471,7 +474,8 @@ class Store(Protocol):
     ) -> None:
         """Append `count` packed events after `expected`; return once they are durable.
 
-        `effects` is committed with them; the texts it erases are then gone from the disk. Raises
+        `effects` is committed with them; the texts it erases are then gone from the disk, or as
+        soon as no other program reads an older state of the store. Raises
         `Conflict`, `StorageFull` (nothing was written) or `StorageError` (the store is broken).
         """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from tchat.server.operations.group_commands import Commander
 from tchat.server.operations.reports import people
 from tchat.server.operations.verification import verify_server
 from tchat.store.open import open_store
+from tchat.store.sqlite import database
+from tchat.store.sqlite.view import open_view
 from tchat.store.words import terms_of
 from tchat.testing import open_server
 from tests.faulty_store import FaultyStore
@@ -180,6 +182,21 @@ async def test_an_upload_on_its_way_is_gone(tmp_path: Path) -> None:
         await perform(tmp_path, "erase", name="bob")
         assert await upload.until_end() == []
         assert stored_names(server) == set()
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_a_reader_that_keeps_the_texts_is_reported(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, *, running: bool
+) -> None:
+    monkeypatch.setattr(database, "COMPACT_SECONDS", 0.05)
+    monkeypatch.setattr(database, "SCRUB_AGAIN_SECONDS", 0.01)
+    async with open_server(tmp_path) if running else nullcontext():
+        with open_view(data), pytest.raises(Refused, match="Then erase bob again") as caught:
+            await perform(data, "erase", name="bob")
+        assert caught.value.code == Code.BUSY
+        report = await perform(data, "erase", name="bob")
+        assert report["messages"] == 0
+        assert grep(data, "4711") == []
 
 
 async def test_an_unknown_person_is_refused(data: Path) -> None:

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from tchat.core.group.features import decode_event
 from tchat.core.group.messages import Erased, Posted
 from tchat.core.protocol.framing import split_frames
-from tchat.store.base import Page
+from tchat.errors import Code, Refused
+from tchat.store.base import Page, StorageFull
 from tchat.store.open import open_store
+from tchat.store.sqlite import database
 from tchat.store.sqlite import search as search_module
-from tests.helpers import log_of, seqs, texts
+from tests.full_disk import KINDS, small_disk
+from tests.helpers import GUARD, log_of, seqs, texts
 from tests.store.logs import delete, edit, files_with, found, post, write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tchat.store.base import Store
+    from tests.full_disk import Kind
 
 MARK = "marzipan4711"
+
+
+@contextmanager
+def reading(directory: Path) -> Iterator[None]:
+    """Read the database in another connection while the block runs, as a backup does."""
+    with closing(sqlite3.connect(directory / "tchat.db")) as connection:
+        rows = connection.execute("SELECT frames FROM segments")
+        assert rows.fetchone()
+        yield
+        rows.close()
 
 
 async def test_an_erased_event_keeps_only_its_header(store: Store) -> None:
@@ -174,17 +190,60 @@ async def test_many_erasures_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
 async def test_a_foreign_reader_delays_a_scrub_only_briefly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tchat.store.sqlite.database.SCRUB_MS", 10)
+    """A second one does not wait at all: the reader is known to be there."""
+    async with open_store(tmp_path) as store:
+        await post(store, MARK, "else", "more")
+        with reading(tmp_path):
+            await delete(store, 1)
+            assert texts(await log_of(store)) == ["else", "more"]
+            monkeypatch.setattr(database, "SCRUB_MS", 1_000_000)
+            await delete(store, 2)
+            assert texts(await log_of(store)) == ["more"]
+            assert files_with(MARK, tmp_path)
+        monkeypatch.setattr(database, "SCRUB_MS", 20)
+        await delete(store, 3)  # the next deletion scrubs all
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_a_scrub_is_repeated_without_another_deletion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "SCRUB_AGAIN_SECONDS", 0.01)
     async with open_store(tmp_path) as store:
         await post(store, MARK, "else")
-        with closing(sqlite3.connect(tmp_path / "tchat.db")) as backup:
-            rows = backup.execute("SELECT frames FROM segments")
-            assert rows.fetchone()
+        with reading(tmp_path):
             await delete(store, 1)
-            assert texts(await log_of(store)) == ["else"]
-            rows.close()
-        await delete(store, 2)  # the next deletion scrubs both
+            assert files_with(MARK, tmp_path)
+        with trio.fail_after(GUARD):
+            while files_with(MARK, tmp_path):
+                await store.groups_of("alice")
+
+
+async def test_compacting_reports_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "SCRUB_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(database, "COMPACT_SECONDS", 0.05)
+    async with open_store(tmp_path) as store:
+        await post(store, MARK, "else")
+        with reading(tmp_path):
+            await delete(store, 1)
+            with pytest.raises(Refused) as caught:
+                await store.maintenance.compact()
+            assert caught.value.code == Code.BUSY
+        await store.maintenance.compact()
         assert files_with(MARK, tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_compacting_reports_a_full_disk(tmp_path: Path, kind: Kind) -> None:
+    with small_disk(kind, tmp_path / "disk") as disk:
+        async with open_store(disk.path / "data") as store:
+            await post(store, *(f"some long text {n}" * 100 for n in range(100)))
+            disk.fill()
+            with pytest.raises(StorageFull):
+                await store.maintenance.compact()
+            disk.free()
+            await store.maintenance.compact()
+            assert len(texts(await log_of(store))) == 100
 
 
 async def test_the_write_ahead_log_is_truncated_at_start(

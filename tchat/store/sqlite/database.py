@@ -10,7 +10,9 @@ connections do so, a reset of the WAL can corrupt the file. Reads use separate r
 connections, which writes never block in WAL mode.
 
 Deleted data is overwritten (`secure_delete`), but the write-ahead log still contains it until a
-checkpoint. `scrub` forces one.
+checkpoint. `scrub` forces one. While another program reads an older state of the file, as a backup
+does, the log cannot be emptied: messages do not wait for that, and the writer thread tries again
+every second.
 
 A full disk, an exhausted quota or a limit of the file size rejects the batch and changes nothing.
 After any other write error the contents of the file are unknown, so every later write fails and the
@@ -24,11 +26,12 @@ import sqlite3
 import threading
 from contextlib import asynccontextmanager, closing, suppress
 from tempfile import TemporaryFile
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from tchat.errors import Code, StorageError, TchatError
+from tchat.errors import Code, Refused, StorageError, TchatError
 from tchat.store.base import Conflict, StorageFull
 from tchat.transfer.partial_file import is_disk_full
 
@@ -44,7 +47,16 @@ _MAX_BATCH = 1000
 _PROBE_SIZE = 1 << 20
 _ATTEMPTS = 3
 """How often a transaction is tried whose write fails, although there is room."""
-SCRUB_MS = 1000  # how long a checkpoint waits for readers
+
+SCRUB_MS = 20
+"""How long a checkpoint waits for readers in the writer thread, where all other writes wait, too.
+
+The server's own reads are shorter.
+"""
+
+SCRUB_AGAIN_SECONDS = 1.0
+COMPACT_SECONDS = 10.0
+"""How long `compact` waits for other programs that read the file."""
 
 
 class _Job:
@@ -65,21 +77,29 @@ class _Writer:
     """The writer thread; it gets its jobs from a queue."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: Path, token: trio.lowlevel.TrioToken
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        token: trio.lowlevel.TrioToken,
+        *,
+        is_scrubbed: bool,
     ) -> None:
         self._connection = connection
         self._path = path
         self._token = token
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._broken: TchatError | None = None
+        # Whether the log could not be emptied, and so may have deleted data.
+        self._unscrubbed = not is_scrubbed
+        self._scrub_at = 0.0  # by `monotonic()`
         self._thread = threading.Thread(target=self._run, name="tchat-writer", daemon=True)
         self._thread.start()
 
     async def do(self, work: Work, *, scrub: bool = False, compact: bool = False) -> object:
         """Run `work` in a transaction; return its result once the transaction is durable.
 
-        With `scrub`, return once everything that was deleted before is gone from the disk. With
-        `compact`, rewrite the file first, without its unused parts.
+        With `scrub`, empty the write-ahead log as well, and return whether that was possible. With
+        `compact`, rewrite the file without its unused parts. Neither needs a result of `work`.
         """
         job = _Job(work, scrub=scrub, compact=compact)
         self._queue.put(job)
@@ -98,17 +118,23 @@ class _Writer:
         running = True
         while running:
             jobs, running = self._next_batch()
-            self._commit(jobs)
-            if any(job.compact for job in jobs):
-                self._compact()
-            if any(job.scrub for job in jobs):
-                self._scrub()
+            if jobs:
+                self._commit(jobs)
+            self._compact([job for job in jobs if job.compact])
+            self._scrub([job for job in jobs if job.scrub])
             self._token.run_sync_soon(_finish, jobs)
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
-        """Wait for a job; return all waiting jobs, and whether the thread should continue."""
+        """Wait for a job; return all waiting jobs, and whether the thread should continue.
+
+        Return no jobs when it is time to scrub again.
+        """
         jobs: list[_Job] = []
-        job = self._queue.get()
+        try:
+            wait = max(0.0, self._scrub_at - monotonic()) if self._unscrubbed else None
+            job = self._queue.get(timeout=wait)
+        except queue.Empty:
+            return jobs, True
         while job is not None:
             jobs.append(job)
             if len(jobs) == _MAX_BATCH or self._queue.empty():
@@ -165,16 +191,26 @@ class _Writer:
         except Exception:  # noqa: BLE001  # if the thread died, tasks would wait forever
             return False
 
-    def _scrub(self) -> None:
-        # This fails if another program keeps reading the file or the disk is full; the next scrub
-        # or the next start then does it.
-        with suppress(sqlite3.Error):
-            _truncate_wal(self._connection)
+    def _scrub(self, jobs: list[_Job]) -> None:
+        """Empty the write-ahead log if that was asked for, or is still to be done."""
+        is_due = self._unscrubbed and monotonic() >= self._scrub_at
+        if not (jobs or is_due) or self._broken is not None:
+            return
+        # A reader that was there the last time will not be gone within milliseconds.
+        self._unscrubbed = not _truncate_wal(self._connection, 0 if self._unscrubbed else SCRUB_MS)
+        self._scrub_at = monotonic() + SCRUB_AGAIN_SECONDS
+        for job in jobs:
+            job.result = not self._unscrubbed
 
-    def _compact(self) -> None:
-        # Without room for a copy, deleted data is overwritten nevertheless (`secure_delete`).
-        with suppress(sqlite3.Error):
+    def _compact(self, jobs: list[_Job]) -> None:
+        if not jobs or self._broken is not None:
+            return
+        try:
             self._connection.execute("VACUUM")
+        except sqlite3.Error as error:  # the file is as it was before
+            is_full = isinstance(_explain(error), StorageFull) or self._hit_limit(error)
+            unknown = Refused(Code.INTERNAL, f"The database could not be rewritten: {error}.")
+            _fail(jobs, StorageFull() if is_full else unknown)
 
     def _do(self, job: _Job) -> None:
         job.failure = None  # of an earlier attempt
@@ -213,13 +249,29 @@ class Database:
         """Run a long query on a connection of its own, so that short ones do not wait for it."""
         return await _run(query, self._searcher, self._searching)
 
-    async def scrub(self) -> None:
-        """Return once all deleted data is gone from the file and from the write-ahead log."""
-        await self._writer.do(lambda _: None, scrub=True)
+    async def scrub(self) -> bool:
+        """Remove all deleted data from the write-ahead log; return whether that was possible.
+
+        If another program keeps reading the file, it is done later.
+        """
+        return bool(await self._writer.do(lambda _: None, scrub=True))
 
     async def compact(self) -> None:
-        """Rewrite the file without its unused parts, then scrub. Other writes wait meanwhile."""
-        await self._writer.do(lambda _: None, scrub=True, compact=True)
+        """Rewrite the file without its unused parts, then scrub. Other writes wait meanwhile.
+
+        Raises `StorageFull`, or `Refused`: busy if another program keeps reading the file, so that
+        deleted data stays in the write-ahead log for now.
+        """
+        await self._writer.do(lambda _: None, compact=True)
+        with trio.move_on_after(COMPACT_SECONDS):
+            while True:
+                if await self.scrub():
+                    return
+                await trio.sleep(SCRUB_AGAIN_SECONDS)
+        raise Refused(
+            Code.BUSY,
+            "Another program, such as a backup, is reading the database; wait until it has ended.",
+        )
 
 
 async def _run(
@@ -241,20 +293,24 @@ async def open_database(
 
     Raises OSError or sqlite3.Error, or what `prepare` raises.
     """
-    connection = _connect(path, prepare)
+    connection, is_scrubbed = _connect(path, prepare)
     with (
         closing(connection),
         closing(_connect_read_only(path)) as reader,
         closing(_connect_read_only(path)) as searcher,
     ):
-        writer = _Writer(connection, path, trio.lowlevel.current_trio_token())
+        token = trio.lowlevel.current_trio_token()
+        writer = _Writer(connection, path, token, is_scrubbed=is_scrubbed)
         try:
             yield Database(writer, reader, searcher)
         finally:
             writer.stop()
 
 
-def _connect(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlite3.Connection:
+def _connect(
+    path: Path, prepare: Callable[[sqlite3.Connection], None]
+) -> tuple[sqlite3.Connection, bool]:
+    """Open the file; also return whether its write-ahead log is empty."""
     path.touch(mode=0o600)  # private; SQLite gives the WAL files the same mode
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -262,17 +318,24 @@ def _connect(path: Path, prepare: Callable[[sqlite3.Connection], None]) -> sqlit
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
         prepare(connection)
-        _truncate_wal(connection)
+        is_scrubbed = _truncate_wal(connection, SCRUB_MS)
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, is_scrubbed
 
 
-def _truncate_wal(connection: sqlite3.Connection) -> None:
-    """Write the contents of the write-ahead log to the file, and truncate the log."""
-    connection.execute(f"PRAGMA busy_timeout = {SCRUB_MS}")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+def _truncate_wal(connection: sqlite3.Connection, wait_ms: int) -> bool:
+    """Write the contents of the write-ahead log to the file, and truncate the log.
+
+    Return False if readers keep it for longer than `wait_ms`, or the disk is full.
+    """
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
+        is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error:
+        return False
+    return not is_busy
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
