@@ -72,7 +72,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "transfer": [{"durable", "pieces", "threads", "time_slice"}, {"partial_file"}, {"endpoints"}],
     "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
     "store.sqlite": [
-        {"database", "log", "schema"},
+        {"database", "log", "schema", "wal"},
         {"accounts", "files", "maintenance", "reports", "search", "view"},
         {"backup", "closing", "verify"},
         {"store"},

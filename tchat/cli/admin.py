@@ -375,7 +375,8 @@ and every event by them or about them, also in direct conversations.
         "copy all data to a new directory, while the server runs",
         """\
 Copy all data of a server to a new directory: the database, the files, and last
-the server's keys. The server may keep running, and is not slowed down.
+the server's keys. The server may keep running: messages do not wait for it, but
+its write-ahead log grows until the database is copied.
 
 The copy is a data directory itself. To restore it, start a server on it with
 --data, or on a copy of it. The exit status is 65 if a file of the server is
@@ -393,7 +394,8 @@ missing or damaged; everything else is then copied.
         """\
 Check all data of a server, or a backup, without changing it: the database, the
 logs of all groups, what is derived from them, every file, and the server's keys.
-The server may keep running.
+The server may keep running. A group is read at a time, so that its write-ahead
+log does not grow much meanwhile.
 
 Each fault is a line; the exit status is 65 if there is any.
 """,

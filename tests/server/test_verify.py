@@ -7,16 +7,31 @@ import random
 import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.core.group.membership import Join, Leave
+from tchat.core.group.messages import Edit
 from tchat.errors import Code, StartupError
+from tchat.server.control import perform
+from tchat.server.limits import Limits
+from tchat.server.operations import expiry
+from tchat.server.operations.expiry import DAY_MS
 from tchat.server.operations.verification import verify_server
+from tchat.store.open import open_store
+from tchat.store.words import terms_of
+from tests.helpers import GROUP, members, running_server
+from tests.server.file_transfers import DATA, clock, share, sweep
 from tests.server.operated import FILES, MESSAGES, make_data
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.server.file_transfers import ShiftedClock
+
+__all__ = ["clock"]
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +176,23 @@ FORGED = "UPDATE states SET data = CAST(substr(data, 1, 9) || x'00' || substr(da
         ("search", "ops", "INSERT INTO said (rowid, words) VALUES (99, '1·planted')"),
         ("accounts", "bob", "UPDATE people SET name = 'Bobby' WHERE key = 'bob'"),
         ("accounts", "bob", "UPDATE keys SET key = x'00' WHERE person = 'bob'"),
+        ("accounts", "alice", "DELETE FROM keys WHERE person = 'alice'"),
+        ("files", "ops", "DELETE FROM shelf WHERE group_id = 1 AND number = 1"),
+        ("state", "ops", "UPDATE states SET seq = seq + 100000"),
+        ("state", "ops", "UPDATE states SET seq = seq + 100000, made_with = 'rules 1'"),
+        ("state", "ops", "UPDATE groups SET shown = 'elsewhere' WHERE name = 'ops'"),
+        ("state", "ops", "UPDATE groups SET shown = 'oPs' WHERE name = 'ops'"),
+        ("state", "ops", "UPDATE groups SET shown = NULL WHERE name = 'ops'"),
+        ("state", "ops", "UPDATE groups SET erase_to = last WHERE name = 'ops'"),
+        ("log", "ops", "UPDATE groups SET erased = 9, erase_to = 9 WHERE name = 'ops'"),
+        ("state", "@alice,bob", "UPDATE groups SET erase_to = 1 WHERE name = '@alice,bob'"),
+        ("state", "ops", "UPDATE groups SET expire_to = 9 WHERE name = 'ops'"),
+        ("log", "ops", "UPDATE groups SET expired = 9, expire_to = 9 WHERE name = 'ops'"),
+        ("members", "ops", "INSERT OR REPLACE INTO cursors VALUES (1, 'bob', 99999)"),
+        ("search", "ops", "DELETE FROM reworded"),
+        ("search", "ops", "UPDATE searchable SET upto = 99999"),
+        ("search", "ops", "UPDATE searchable SET upto = upto - 9 WHERE OPS"),
+        ("search", "ops", "UPDATE searchable SET floor = 7 WHERE OPS"),
     ],
 )
 def test_a_changed_table_is_found(data: Path, where: str, subject: str, sql: str) -> None:
@@ -184,3 +216,42 @@ def test_other_directories_are_refused(tmp_path: Path) -> None:
     (tmp_path / "tchat.db").touch()
     with pytest.raises(StartupError, match="not a server's database"):
         verify_server(tmp_path)
+
+
+# ------------------------------------------------------------------ no faults without damage
+
+
+async def test_expiry_and_closing_leave_no_fault(
+    tmp_path: Path, clock: ShiftedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens in the life of a group is in its log, or in what is derived from it."""
+    monkeypatch.setattr(expiry, "CHECK_SECONDS", 0.01)
+    keep = replace(Limits(), keep_messages=2 * DAY_MS, keep_files=3 * DAY_MS).without_rates()
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, keep, clock=clock, data=tmp_path) as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
+        await share(server, alice, DATA)
+        old = await alice.post("old")
+        await alice.command(Edit, old, "edited")
+        await store.search([GROUP], terms_of("edited"), 0, 9)
+        assert verify_server(tmp_path).faults == []
+        clock.later += 4 * DAY_MS
+        await server.logged("removed the messages")
+        await sweep(server)
+        await share(server, alice, DATA[1:])
+        await alice.post("new")
+        found = verify_server(tmp_path)
+        assert (found.faults, found.files) == ([], 1)
+        await perform(tmp_path, "remove-group", group=GROUP)
+        assert verify_server(tmp_path).faults == []
+        await bob.command(Join)
+        last = await bob.post("a new beginning")
+        await bob.command(Edit, last, "a better beginning")
+        await store.search([GROUP], terms_of("beginning"), 0, 9)
+        assert verify_server(tmp_path).faults == []
+        await bob.command(Leave)
+        await perform(tmp_path, "release-name", name="alice")
+        assert verify_server(tmp_path).faults == []
+    assert verify_server(tmp_path).faults == []

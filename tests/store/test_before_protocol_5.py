@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tchat.core.group.messages import Posted
+from tchat.core.group.messages import Erased, Posted
 from tchat.server.groups.state_cache import StateCache
 from tchat.store.open import open_store
+from tchat.store.sqlite.verify import verify_data
 from tests.helpers import log_of, raw_client, running_server, session_at, texts, until
 
 if TYPE_CHECKING:
@@ -135,3 +136,16 @@ async def test_deleted_text_stays_erased(before: Path) -> None:
         log = await log_of(store, "ops")
     assert not any("secret" in text for text in texts(log))
     assert sum(isinstance(event.body, Posted) for event in log) > 40
+
+
+async def test_migrated_data_has_no_fault(before: Path) -> None:
+    async with open_store(before):
+        pass
+    assert verify_data(before).faults == []
+
+
+async def test_migration_keeps_direct_conversations(before: Path) -> None:
+    async with open_store(before) as store:
+        log = await log_of(store, "@alice,bob")
+    assert [event.seq for event in log] == [1, 2, 3]
+    assert not any(isinstance(event.body, Erased) for event in log)

@@ -133,6 +133,8 @@ class SqliteFileIndex(FileIndex):
                 "SELECT group_id, number FROM shelf WHERE at < ?", (shared_before,)
             ).fetchall()
             _remove_from_groups(connection, past)
+            if past:  # `verify` knows that these files are not missing by mistake
+                connection.execute("UPDATE swept SET upto = max(upto, ?)", (shared_before,))
 
         def forget(connection: sqlite3.Connection) -> list[bytes]:
             return [

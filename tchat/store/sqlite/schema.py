@@ -86,8 +86,8 @@ def _fill_names(connection: sqlite3.Connection) -> None:
 
 def _replayed(connection: sqlite3.Connection) -> Iterator[tuple[int, Group]]:
     """Yield the id of each group and its state after all events of its log."""
-    for (number,) in connection.execute("SELECT id FROM groups").fetchall():
-        group = Group()
+    for number, name in connection.execute("SELECT id, name FROM groups").fetchall():
+        group = Group.unwritten(name)  # with the two members of a direct conversation
         segments = connection.execute(
             "SELECT frames FROM segments WHERE group_id = ? ORDER BY last", (number,)
         )
@@ -227,6 +227,16 @@ _ERASED = """
     ALTER TABLE people ADD COLUMN erased INTEGER;
     """
 
+# Files that were shared earlier than `upto` may have expired, and then are in no `shelf`. For the
+# files that expired under earlier versions, it is the time of the oldest that is left.
+_SWEPT = """
+    CREATE TABLE swept (upto INTEGER NOT NULL);
+    INSERT INTO swept SELECT CASE
+        WHEN EXISTS (SELECT 1 FROM shelf) THEN (SELECT min(at) FROM shelf)
+        WHEN EXISTS (SELECT 1 FROM segments) THEN CAST(strftime('%s', 'now') AS INTEGER) * 1000
+        ELSE 0 END;
+    """
+
 
 def _find_closed(connection: sqlite3.Connection) -> None:
     """Mark the events of groups that were closed, whether or not they were founded anew."""
@@ -254,6 +264,7 @@ MIGRATIONS = (
     (_BANS, None),
     (_EXPIRED, None),
     (_ERASED, None),
+    (_SWEPT, None),
 )
 """For each migration, its SQL statements and a function that fills the new tables, if any."""
 

@@ -219,7 +219,7 @@ def _merge_some(connection: sqlite3.Connection) -> bool:
 
 
 class SearchCheck:
-    """Compares a group's words in the index with the texts in its log, event by event.
+    """Compares a group's rows in the index with its log, event by event.
 
     Each word at each place has a hash; the sums of these hashes are compared. So the check needs
     no copy of the index, only a number for each message. It reads through a connection that may be
@@ -229,20 +229,40 @@ class SearchCheck:
     def __init__(self, connection: sqlite3.Connection, number: int) -> None:
         self._connection = connection
         self._number = number
-        self._upto, _ = _progress(connection, number)
+        self._upto, self._floor = _progress(connection, number)
+        self._last = 0
+        self._founded = 0
         self._sums: dict[int, int] = {}
+        self._reworded: dict[int, int] = {}
 
     def add(self, event: Event) -> None:
         """Add the next event of the log."""
+        self._last = event.seq
         if event.seq > self._upto:
             return
         match event.body:
+            case Created():
+                self._founded = event.seq
             case Posted(text):
                 self._sums[event.seq] = self._sum(event.seq, text)
             case Edited(target, text) if target in self._sums:
                 self._sums[target] = self._sum(target, text)
+                self._reworded[target] = event.seq
 
-    def agrees(self) -> bool:
+    def faults(self, erase_to: int) -> Iterator[str]:
+        """Yield sentences about what is wrong; all events up to `erase_to` are to be erased."""
+        if self._upto > self._last:
+            yield f"The search index goes up to event {self._upto}, beyond the log."
+        # The event that founded the group may have been erased since it was indexed.
+        if self._floor != self._founded and (self._founded or self._floor > erase_to):
+            yield f"A search begins at event {self._floor} instead of {self._founded}."
+        sql = "SELECT target, seq FROM reworded WHERE group_id = ?"
+        if dict(self._connection.execute(sql, (self._number,)).fetchall()) != self._reworded:
+            yield "The search index has other edits than the log."
+        if not self._has_words():
+            yield "The search index has other words than the log."
+
+    def _has_words(self) -> bool:
         """Return whether the index has exactly the words of the messages that were added."""
         self._connection.execute(
             "CREATE VIRTUAL TABLE IF NOT EXISTS temp.words USING fts5vocab (main, said, instance)"

@@ -2,18 +2,20 @@
 
 What is checked, and what a fault of each kind means:
 
-- the structure of the database file, by SQLite's own check;
+- the structure of the database file, by SQLite's own check, and its write-ahead log (see `wal`);
 - every log: its checksums, that its numbers have no gaps, and that its events can be decoded;
 - what the server derived from a log against the log itself, replayed from its first event: the
-  stored state, people's standings, the group's files, its name, the search index;
+  stored state, people's standings and keys, the group's files, its name, what is to be erased, the
+  search index;
 - every file against its SHA-256, and against the index of files.
 
 A change that leaves no trace in any of these is not found: somebody who rewrites an event together
-with its checksum; a log that lost its last events and their number at the same time; a changed key
-of a name (`keys`) or a changed read position, which nothing else repeats.
+with its checksum; a log that lost its last events and their number at the same time; a missing key
+of somebody who is in no group, or a changed read position, which nothing else repeats.
 
-Reading goes on while the server runs. A file that is removed meanwhile is looked up again before
-it counts as missing.
+The server may run meanwhile. Each group is read from a snapshot of its own, because the server's
+write-ahead log grows as long as one is held. A file that is removed meanwhile is looked up again
+before it counts as missing.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
 from tchat.core.group.features import decode_event
+from tchat.core.group.membership import Created
+from tchat.core.group.messages import Edited, Erased, Posted
+from tchat.core.group.operation import Expired
 from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import MADE_WITH, thaw_whole
 from tchat.core.group.state import Group
@@ -36,7 +41,8 @@ from tchat.errors import ProtocolError, StorageError
 from tchat.store.blobs import blob_path
 from tchat.store.sqlite.log import checksum
 from tchat.store.sqlite.search import SearchCheck
-from tchat.store.sqlite.view import open_view
+from tchat.store.sqlite.view import DATABASE, open_view
+from tchat.store.sqlite.wal import find_damage
 from tchat.transfer.partial_file import DIGESTS_SUFFIX
 from tchat.transfer.pieces import join_digests
 
@@ -111,20 +117,23 @@ def verify_data(directory: Path) -> Verified:
     Raises `StartupError` if there is no data that this version can read.
     """
     found = Verified()
-    stored: dict[bytes, int] = {}
+    keys: set[tuple[str, bytes]] = set()
     try:
         with open_view(directory) as connection:
-            with _errors_as_faults(found, "database", "tchat.db"):
+            _check_log_ahead(directory, found)
+            with _errors_as_faults(found, "database", DATABASE):
                 _check_database(connection, found)
-            groups = connection.execute("SELECT id, name, last FROM groups").fetchall()
-            for number, name, last in groups:
-                with _errors_as_faults(found, "log", name):
-                    _GroupCheck(connection, number, name, last, found).run()
-            with _errors_as_faults(found, "accounts", "tchat.db"):
-                _check_accounts(connection, found)
+            groups = connection.execute("SELECT id, name FROM groups").fetchall()
+        for number, name in groups:
+            with open_view(directory) as connection, _errors_as_faults(found, "log", name):
+                keys |= _GroupCheck(connection, number, found).run()
+        # Afterwards, so that whatever the groups refer to is there already.
+        with open_view(directory) as connection:
+            with _errors_as_faults(found, "accounts", DATABASE):
+                _check_accounts(connection, keys, found)
             stored = _check_index_of_files(connection, found)
     except StorageError as error:
-        found.fault("database", "tchat.db", error.sentence)
+        found.fault("database", DATABASE, error.sentence)
     else:
         _check_files(directory, stored, found)
     return found
@@ -142,15 +151,32 @@ def _errors_as_faults(found: Verified, where: Where, subject: str) -> Iterator[N
 # ------------------------------------------------------------------ the database and the accounts
 
 
+def _check_log_ahead(directory: Path, found: Verified) -> None:
+    name = f"{DATABASE}-wal"
+    try:
+        damage = find_damage(directory / name)
+    except OSError as error:
+        found.fault("database", name, f"The file cannot be read: {error.strerror}.")
+    else:
+        if damage is not None:
+            found.fault("database", name, damage.sentence)
+
+
 def _check_database(connection: sqlite3.Connection, found: Verified) -> None:
     for (line,) in connection.execute("PRAGMA integrity_check"):
         if line != "ok":
-            found.fault("database", "tchat.db", f"Its structure is damaged: {line}.")
+            found.fault("database", DATABASE, f"Its structure is damaged: {line}.")
     for table, *_ in connection.execute("PRAGMA foreign_key_check"):
-        found.fault("database", "tchat.db", f"A row of {table} belongs to no group.")
+        found.fault("database", DATABASE, f"A row of {table} belongs to no group.")
 
 
-def _check_accounts(connection: sqlite3.Connection, found: Verified) -> None:
+def _check_accounts(
+    connection: sqlite3.Connection, keys: set[tuple[str, bytes]], found: Verified
+) -> None:
+    """Check all names; `keys` are pairs of a name (folded) and a key that the logs have.
+
+    The key of a name is never deleted, unless its person is erased.
+    """
     for person, name in connection.execute("SELECT key, name FROM people"):
         if not isinstance(name, str) or fold(name) != person:
             found.fault("accounts", str(person), f"The display name does not fit: {name!r}.")
@@ -160,49 +186,66 @@ def _check_accounts(connection: sqlite3.Connection, found: Verified) -> None:
     )
     for person, _ in connection.execute(sql, (_KEY_SIZE,)):
         found.fault("accounts", str(person), "A key is damaged, or belongs to an unknown name.")
+    kept = set(connection.execute("SELECT person, key FROM keys"))
+    people = {
+        person for (person,) in connection.execute("SELECT key FROM people WHERE erased IS NULL")
+    }
+    for person, _ in sorted(keys - kept):
+        if person in people:
+            found.fault("accounts", person, "A key is missing that this person had in a group.")
 
 
 # ------------------------------------------------------------------ groups
 
 
 class _GroupCheck:
-    """The check of one group: replays its log, then compares what was derived from it.
+    """The check of one group: replays its log, then compares what was derived from it."""
 
-    `last` is the number of the last event, as the index of groups has it.
-    """
-
-    def __init__(
-        self, connection: sqlite3.Connection, number: int, name: str, last: int, found: Verified
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, number: int, found: Verified) -> None:
         self._connection = connection
         self._number = number
-        self._name = name
-        self._last = last
+        self._name, self._last, self._shown, *self._erasures = connection.execute(
+            "SELECT name, last, shown, erased, erase_to, expired, expire_to FROM groups"
+            " WHERE id = ?",
+            (number,),
+        ).fetchone()
         self._found = found
         self._seq = 0
         self._is_whole = True
-        self._group = Group.unwritten(name)
+        self._group = Group.unwritten(self._name)
         self._searched = SearchCheck(connection, number)
         row = connection.execute(
             "SELECT seq, made_with, data FROM states WHERE group_id = ?", (number,)
         ).fetchone()
-        self._state = row if row is not None and row[1] == MADE_WITH else None
+        self._state = row
+        self._founded_as: str | None = None
+        self._expired_to: int | None = None
 
-    def run(self) -> None:
-        """Check the log, and if that is whole, what was derived from it."""
+    def run(self) -> set[tuple[str, bytes]]:
+        """Check the log, and if that is whole, what was derived from it.
+
+        Return the keys that the log has, with the names (folded) of their owners.
+        """
         self._found.groups += 1
         sql = "SELECT first, last, frames, crc FROM segments WHERE group_id = ? ORDER BY last"
         for first, last, frames, crc in self._connection.execute(sql, (self._number,)):
             self._check_segment(first, last, frames, crc)
         if self._seq != self._last:
             self._damage(f"The log ends with event {self._seq} instead of {self._last}.")
-        if self._is_whole:
-            self._check_standings()
-            self._check_shelf()
-            if not self._searched.agrees():
-                self._found.fault(
-                    "search", self._name, "The search index does not agree with the log."
-                )
+        if not self._is_whole:
+            return set()
+        self._check_place_of_state()
+        self._check_name()
+        self._check_erasures()
+        self._check_standings()
+        self._check_read_positions()
+        self._check_shelf()
+        _, erase_to, *_ = self._erasures
+        for sentence in self._searched.faults(erase_to):
+            self._found.fault("search", self._name, sentence)
+        owners = {(fold(name), key) for key, name in self._group.keys.items()}
+        requests = self._group.requests.items()
+        return owners | {(person, one.key) for person, one in requests if one.key is not None}
 
     def _damage(self, sentence: str) -> None:
         self._is_whole = False
@@ -241,8 +284,22 @@ class _GroupCheck:
         self._found.events += 1
         apply(self._group, event)
         self._searched.add(event)
-        if self._state is not None and self._state[0] == event.seq:
+        self._check_erased(event)
+        match event.body:
+            case Created():
+                self._founded_as = event.group
+            case Expired(upto):
+                self._expired_to = upto
+        if self._state is not None and self._state[:2] == (event.seq, MADE_WITH):
             self._check_state(*self._state)
+
+    def _check_erased(self, event: Event) -> None:
+        """Check that an event is erased if it has to be; an event without a text stays."""
+        erased, _, expired, _ = self._erasures
+        is_text = isinstance(event.body, Posted | Edited)
+        has_any = not isinstance(event.body, Erased) and bool(event.body.to_map())
+        if (event.seq <= erased and has_any) or (event.seq <= expired and is_text):
+            self._damage(f"Event {event.seq} should be erased.")
 
     def _check_state(self, seq: int, _made_with: str, data: bytes) -> None:
         try:
@@ -260,6 +317,57 @@ class _GroupCheck:
                 "state",
                 self._name,
                 f"The state stored at event {seq} differs from the log: {', '.join(differing)}.",
+            )
+
+    def _check_place_of_state(self) -> None:
+        """Check that the log has the event after which the state was stored, not erased."""
+        _, erase_to, *_ = self._erasures
+        if self._state is not None and not erase_to < self._state[0] <= self._seq:
+            self._found.fault(
+                "state", self._name, f"The state is that after event {self._state[0]}."
+            )
+
+    def _check_name(self) -> None:
+        """Check the display name: that of the founding, or in an old log any spelling."""
+        if self._founded_as is not None:
+            fits = self._shown == self._founded_as
+        else:  # of a direct conversation, or a group that is closed
+            fits = self._shown is None or fold(self._shown) == self._name
+        if not fits:
+            self._found.fault("state", self._name, f"The display name is {self._shown!r}.")
+
+    def _check_erasures(self) -> None:
+        """Check up to where events and messages are erased, and have to be.
+
+        All events are erased that are older than the present founding, and in a closed group those
+        before the closing. Messages expire up to where the last event of that kind says.
+        """
+        erased, erase_to, expired, expire_to = self._erasures
+        limit = max(self._group.floor, 1) - 1 if self._group.members else self._seq
+        if not 0 <= erased <= erase_to <= limit:
+            self._found.fault(
+                "state",
+                self._name,
+                f"Events are erased up to {erased} of {erase_to}; {limit} is possible.",
+            )
+        # Without such an event, the one that said so is erased itself.
+        said = range(erase_to + 1) if self._expired_to is None else (self._expired_to,)
+        if not (expire_to in said and 0 <= expired <= expire_to):
+            self._found.fault(
+                "state",
+                self._name,
+                f"Messages are erased up to {expired} of {expire_to}; the log says"
+                f" {self._expired_to or 'nothing'}.",
+            )
+
+    def _check_read_positions(self) -> None:
+        rows = self._connection.execute(
+            "SELECT person, seq FROM cursors WHERE group_id = ? AND NOT seq BETWEEN 0 AND ?",
+            (self._number, self._seq),
+        )
+        for person, seq in rows.fetchall():
+            self._found.fault(
+                "members", self._name, f"{person!r} has read up to event {seq}, beyond the log."
             )
 
     def _check_standings(self) -> None:
@@ -280,11 +388,18 @@ class _GroupCheck:
             "SELECT number, sha256, size, person, at FROM shelf WHERE group_id = ?",
             (self._number,),
         )
-        for number, *row in rows:
+        indexed = {number: row for number, *row in rows}
+        for number, row in indexed.items():
             file = self._group.files.get(number)
             if file is None or row != [file.sha256, file.size, fold(file.by), file.at]:
                 self._found.fault(
                     "files", self._name, f"The index of files has file {number} wrong."
+                )
+        (swept,) = self._connection.execute("SELECT upto FROM swept").fetchone() or (0,)
+        for number, file in self._group.files.items():
+            if number not in indexed and file.at >= swept:  # others have expired
+                self._found.fault(
+                    "files", self._name, f"File {number} is missing in the index of files."
                 )
 
 

@@ -1,8 +1,10 @@
 """A read-only view of a data directory: one snapshot of its database, while a server may run.
 
-The reports for operators, `verify` and `backup` read the file themselves. They need no server, do
-not slow one down, and see one consistent state: WAL mode lets them read while the server writes.
-They change nothing, so they need no lock. Whatever changes data goes through the server instead.
+The reports for operators, `verify` and `backup` read the file themselves. They need no server, and
+see one consistent state: WAL mode lets them read while the server writes, which does not wait for
+them. But as long as one is reading, the server cannot empty its write-ahead log, and texts that are
+deleted meanwhile stay there; so views should be short. They change nothing, so they need no lock.
+Whatever changes data goes through the server instead.
 """
 
 from __future__ import annotations

@@ -1,0 +1,118 @@
+"""Check the checksums of SQLite's write-ahead log.
+
+SQLite takes the first frame with a wrong checksum for the end of the log, since a power failure may
+leave a transaction half written. So after a byte has changed there, it drops everything from that
+frame on without an error: committed transactions, too, and with them messages that were
+acknowledged. This check tells the two apart. A transaction is on the disk before the next one is
+written. So if another frame that ends a transaction follows the wrong one, the log is damaged.
+
+The format is described in https://www.sqlite.org/fileformat2.html#walformat.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from time import sleep
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_HEADER = struct.Struct(">8I")  # magic, version, page size, checkpoint, two salts, two sums
+_FRAME = struct.Struct(">6I")  # page, size after a commit (or 0), two salts, two sums
+_SUMMED_OF_HEADER = 24
+_SUMMED_OF_FRAME = 8
+_MAGIC = 0x377F0682  # in the last bit: whether the sums are of big-endian words
+_WORD = 1 << 32
+_ATTEMPTS = 5
+_PAUSE_SECONDS = 0.1
+
+_Sums = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WalDamage:
+    """The number of the first wrong frame, 0 for the header, and its bytes.
+
+    `ends` is how many transactions seem to end with this frame or a later one.
+    """
+
+    frame: int
+    found: bytes
+    ends: int = field(compare=False)
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong."""
+        if not self.frame:
+            return "The header of the write-ahead log has changed; all that is in it is lost."
+        sentence = f"Frame {self.frame} of the write-ahead log has changed."
+        if self.ends == 1:
+            return (
+                f"{sentence} The last transaction is lost; unless the power failed while it was"
+                " written, it was acknowledged."
+            )
+        return f"{sentence} The last {self.ends} transactions are lost."
+
+
+def find_damage(path: Path) -> WalDamage | None:
+    """Return the damage of a write-ahead log; None if there is none, or no log.
+
+    A running server may be writing, so only damage that stays where it is counts. Raises OSError.
+    """
+    damage = _find_once(path)
+    for _ in range(_ATTEMPTS):
+        if damage is None:
+            break
+        sleep(_PAUSE_SECONDS)
+        again = _find_once(path)
+        if again == damage:
+            return damage
+        damage = again
+    return None
+
+
+def _find_once(path: Path) -> WalDamage | None:
+    try:
+        with path.open("rb") as file:
+            log = file.read()
+    except FileNotFoundError:
+        return None
+    if len(log) < _HEADER.size:
+        return None
+    magic, _, page_size, _, *salts, one, two = _HEADER.unpack_from(log)
+    words = struct.Struct(">II" if magic & 1 else "<II")
+    sums = _sum(words, log[:_SUMMED_OF_HEADER], (0, 0))
+    if magic & ~1 != _MAGIC or sums != (one, two) or not page_size:
+        return WalDamage(0, log[: _HEADER.size], 0)
+    wrong, found, ends = 0, b"", 0
+    for number, (head, page) in enumerate(_frames(log, page_size), start=1):
+        _, size, *its_salts, one, two = _FRAME.unpack(head)
+        # A frame of an earlier use of the log has two other salts. One of ours may have changed.
+        if not any(mine == its for mine, its in zip(salts, its_salts, strict=True)):
+            continue
+        if not wrong:
+            sums = _sum(words, page, _sum(words, head[:_SUMMED_OF_FRAME], sums))
+            if its_salts == salts and sums == (one, two):
+                continue
+            wrong, found = number, head + page
+        ends += bool(size)
+    return WalDamage(wrong, found, ends) if ends else None
+
+
+def _frames(log: bytes, page_size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the header and the page of each whole frame."""
+    step = _FRAME.size + page_size
+    for start in range(_HEADER.size, len(log) - step + 1, step):
+        yield log[start : start + _FRAME.size], log[start + _FRAME.size : start + step]
+
+
+def _sum(words: struct.Struct, data: bytes, sums: _Sums) -> _Sums:
+    """Return the checksum of data that follows what has the checksum `sums`."""
+    one, two = sums
+    for first, second in words.iter_unpack(data):
+        one = (one + first + two) % _WORD
+        two = (two + second + one) % _WORD
+    return one, two
