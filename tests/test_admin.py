@@ -192,7 +192,9 @@ async def test_a_person_is_erased(tmp_path: Path) -> None:
         await bob.type("marzipan4711", "/msg alice nougat4711")
         await alice.sees("marzipan4711", "nougat4711")
         (line,) = await admin(launch, "erase", "bob")
-        assert line == "bob is erased: 2 messages and 0 files in 2 groups. Nobody can have the name any more."
+        assert line == (
+            "bob is erased: 2 messages and 0 files in 2 groups. Nobody can have the name any more."
+        )
         assert await bob.exit() == 1
         await alice.sees("bob left the group")
         for path in (tmp_path / "data").iterdir():

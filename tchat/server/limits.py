@@ -103,8 +103,21 @@ def _parse_age(text: str) -> int | None:
     return int(number) * hours * _HOUR_MS
 
 
+def _parse_days(text: str) -> int | None:
+    """Return a number of days in ms; None for "forever"."""
+    if text != "forever" and not text.endswith("d"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of whole days; examples: 365d, forever"
+        )
+    return _parse_age(text)
+
+
 def _show_age(age: int | None) -> str:
     return "forever" if age is None else f"{age // _HOUR_MS}h"
+
+
+def _show_days(age: int | None) -> str:
+    return "forever" if age is None else f"{age // (24 * _HOUR_MS)}d"
 
 
 _RATE = _Kind("N/BURST", _parse_rate, lambda r: f"{r.per_second:g}/{r.burst}")
@@ -115,6 +128,7 @@ _COUNT = _Kind("N", _parse_count)
 _SECONDS = _Kind("SECONDS", _parse_seconds, lambda seconds: f"{seconds:g}")
 _SIZE = _Kind("SIZE", parse_size, _show_size)
 _AGE = _Kind("TIME", _parse_age, _show_age)
+_DAYS = _Kind("TIME", _parse_days, _show_days)
 
 
 # ------------------------------------------------------------------ the limits
@@ -198,7 +212,7 @@ class Limits:
     keep_messages: int | None = field(
         default=None,
         metadata=_option(
-            "--keep-messages", _AGE, "how long messages are kept, in whole days, for example 365d"
+            "--keep-messages", _DAYS, "how long messages are kept, in whole days, for example 365d"
         ),
     )
     handshake_seconds: float = field(

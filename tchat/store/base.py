@@ -362,9 +362,9 @@ class Maintenance(Protocol):
         """Return the display name of a person; None if nobody has claimed the name."""
 
     async def expired(self, before: int) -> list[tuple[str, int]]:
-        """Return groups with events older than `before` (ms) whose messages are to be erased.
+        """Return groups with messages older than `before` (ms), which are not erased yet.
 
-        Each comes with the seq of its last event that is older.
+        Each comes with the seq of its last such message, or edit.
         """
 
     async def forget(self, person: str, groups: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """Retention of messages: erase those that are older than the server keeps them.
 
-Once a day is enough: each time, every group with old messages gets one event in its log, which says
-up to where they are erased.
+Once a day is enough: each time, every group with old messages that are not erased yet gets one
+event in its log, which says up to where they are.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ CHECK_SECONDS = 600.0
 async def remove_expired_messages(context: ServerContext) -> None:
     """Remove expired messages now, and whenever a day has passed. Never returns."""
     while True:
-        with suppress(Refused):  # a full disk: next time
-            await expire(context)
+        await expire(context)
         await trio.sleep(CHECK_SECONDS)
 
 
@@ -37,4 +36,5 @@ async def expire(context: ServerContext) -> None:
     before = context.clock() // DAY_MS * DAY_MS - context.limits.keep_messages
     commander = Commander(context)
     for group, upto in await context.store.maintenance.expired(before):
-        await commander.give(Expire(0, 0, group, upto))
+        with suppress(Refused):  # for example a full disk; the log says so. The next time, then
+            await commander.give(Expire(0, 0, group, upto))

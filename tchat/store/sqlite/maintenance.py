@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.group.features import decode_event
+from tchat.core.group.messages import Edited, Posted
 from tchat.store.base import Maintenance, ServerBan
 from tchat.store.sqlite.log import segments_from
 
@@ -41,10 +42,10 @@ class SqliteMaintenance(Maintenance):
 
         def query(connection: sqlite3.Connection) -> list[tuple[str, int]]:
             found = [
-                (name, upto, _last_before(connection, number, upto, before))
+                (name, _last_message(connection, number, upto, before))
                 for number, name, upto in connection.execute(sql).fetchall()
             ]
-            return [(name, last) for name, upto, last in found if last > upto]
+            return [(name, last) for name, last in found if last]
 
         return await self._database.read_slowly(query)
 
@@ -85,12 +86,14 @@ class SqliteMaintenance(Maintenance):
         await self._database.compact()
 
 
-def _last_before(connection: sqlite3.Connection, number: int, after: int, before: int) -> int:
-    """Return the last event after `after` that is older than `before`, or `after`."""
-    last = after
+def _last_message(connection: sqlite3.Connection, number: int, after: int, before: int) -> int:
+    """Return the last message or edit after `after` that is older than `before`; 0 if none is."""
+    last = 0
     for segment in segments_from(connection, number, after + 1):
         for seq, body in segment.after(after).bodies().items():
-            if decode_event(body).at >= before:
+            event = decode_event(body)
+            if event.at >= before:
                 return last
-            last = seq
+            if isinstance(event.body, Posted | Edited):
+                last = seq
     return last
