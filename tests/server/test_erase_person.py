@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, closing, nullcontext
+from functools import partial
 from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 import tchat
 from tchat.core.group.membership import Join
 from tchat.core.group.messages import Post, Posted
+from tchat.core.group.settings import SetPolicy
 from tchat.core.protocol.frames import StartAt
 from tchat.errors import Code, Refused
 from tchat.server.context import make_context
@@ -150,14 +153,16 @@ async def test_a_message_on_its_way_is_erased_too() -> None:
     store = FaultyStore()
     async with operating(store) as context:
         await store.accounts.claim("bob", "bob", KEY, 1)
-        bob = Commander(context, "bob")
+        alice, bob = Commander(context, "alice"), Commander(context, "bob")
+        await alice.give(Join(0, 0, "ops"))
+        await alice.give(SetPolicy(0, 0, "ops", "open"))
         await bob.give(Join(0, 0, "ops"))
         hold = store.hold("append")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bob.give, Post(0, 0, "ops", "marzipan4711"))
             await hold.reached.wait()
             nursery.start_soon(erase_person, context, "bob")
-            await store.wait_done("accounts.erase")
+            await trio.testing.wait_all_tasks_blocked()
             hold.release()
         assert texts(await log_of(store, "ops")) == []
 
@@ -182,6 +187,28 @@ async def test_an_upload_on_its_way_is_gone(tmp_path: Path) -> None:
         await perform(tmp_path, "erase", name="bob")
         assert await upload.until_end() == []
         assert stored_names(server) == set()
+
+
+async def test_an_upload_that_is_being_stored_is_gone(tmp_path: Path) -> None:
+    """It cannot be cancelled any more, so the erasure waits for it."""
+    async with open_store(tmp_path) as real:
+        store = FaultyStore(real)
+        hold = store.hold("files.add")
+        async with (
+            running_server(store, data=tmp_path) as server,
+            members(server, "alice", "bob") as (_, bob),
+            sending(server, bob, DATA) as (upload, have),
+            trio.open_nursery() as nursery,
+        ):
+            await upload.send_pieces(DATA, have.offset)
+            await hold.reached.wait()
+            nursery.start_soon(partial(perform, tmp_path, "erase", name="bob"))
+            await store.wait_done("accounts.erase")
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            assert store.count("maintenance.forget") == 0
+            hold.release()
+            await store.wait_done("maintenance.compact")
+            assert stored_names(server) == set()
 
 
 @pytest.mark.parametrize("running", [True, False])

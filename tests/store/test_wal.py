@@ -94,6 +94,10 @@ async def test_a_half_written_transaction_is_no_damage(killed: Path) -> None:
         assert find_damage(path) is None
     path.write_bytes(content + bytes(FRAME))
     assert find_damage(path) is None
+    without_commit = bytearray(content[-FRAME:])
+    without_commit[4:8] = bytes(4)
+    path.write_bytes(content + without_commit)  # its checksum is wrong, too
+    assert find_damage(path) is None
 
 
 async def test_frames_of_an_earlier_use_are_no_damage(tmp_path: Path) -> None:
