@@ -116,6 +116,7 @@ async def test_an_export_has_everything_of_a_person(tmp_path: Path) -> None:
             "from alice",
         ]
         assert all(event["actor"] == "alice" for event in found["events"])
+        assert [key["until"] for key in found["keys"]] == [None]
 
 
 @pytest.mark.parametrize(

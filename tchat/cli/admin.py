@@ -364,8 +364,13 @@ SUBCOMMANDS: dict[str, Subcommand] = {
         _export,
         "export all data about a person as JSON",
         """\
-Print all data about a person as one JSON object: the account, the memberships,
-and every event by them or about them, also in direct conversations.
+Print all data about a person as one JSON object: the keys, also former ones, bans
+from the server, memberships, read positions, files, uploads and downloads, and
+every event by them or about them, also in direct conversations. What others
+wrote is not part of it, nor is what files contain.
+
+With --json, an error is a JSON object, too. The exit status is 65 if a log is
+damaged; nothing is exported then.
 """,
         (("tchat admin export alice", "everything about alice, to be redirected to a file"),),
         _add_name,

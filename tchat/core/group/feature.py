@@ -156,6 +156,7 @@ class Body(Shape):
 
     `log_lines` are the lines that the server may log for the event. `changes_standing` says that
     the event changes somebody's standing, `changes_files` that the file index has to be updated.
+    `names` are the fields with the name of a person whom the event is about, besides its actor.
     `has_side_effects` is computed from these and from `erased`. Most events are messages, which
     have no side effects; the server makes no further calls for them. `has_addressees` is computed
     from `addressees`.
@@ -166,6 +167,7 @@ class Body(Shape):
     log_lines: ClassVar[tuple[LogLine, ...]] = ()
     changes_standing: ClassVar[bool] = False
     changes_files: ClassVar[bool] = False
+    names: ClassVar[tuple[str, ...]] = ()
     has_side_effects: ClassVar[bool] = False
     has_addressees: ClassVar[bool] = False
 
@@ -177,6 +179,10 @@ class Body(Shape):
             or cls.erased is not Body.erased
         )
         cls.has_addressees = cls.addressees is not Body.addressees
+
+    def concerns(self, person: str) -> bool:
+        """Return whether the event is about a person (folded), who need not be its actor."""
+        return any(name and fold(name) == person for name in map(self.__getattribute__, self.names))
 
     def apply(self, group: Group, event: Event) -> None:
         """Apply the event to the state. Never fails: `decide` has already allowed the event."""

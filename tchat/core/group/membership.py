@@ -163,6 +163,7 @@ class Joined(Body):
     """The actor joined: with an `invite` that `by` created, or because the group is open."""
 
     kind = "joined"
+    names = ("by",)
     changes_standing = True
     log_lines = (
         LogLine("member_joined", "{user} joined {group}, invited by {name}"),
@@ -218,6 +219,7 @@ class Approved(Body):
     """The actor, the admin, approved the request of `name`, who is a member from now on."""
 
     kind = "approved"
+    names = ("name",)
     changes_standing = True
     log_lines = (LogLine("join_approved", "{user} approved {name} for {group}"),)
     name: str
@@ -254,6 +256,7 @@ class Denied(Body):
     """The actor, the admin, turned down the request of `name`."""
 
     kind = "denied"
+    names = ("name",)
     changes_standing = True
     name: str
 
@@ -355,6 +358,7 @@ class Kicked(Body):
     """The actor, the admin, ended the membership of `name`."""
 
     kind = "kicked"
+    names = ("name",)
     changes_standing = True
     log_lines = (LogLine("member_kicked", "{user} kicked {name} from {group}"),)
     name: str
@@ -401,6 +405,7 @@ class Banned(Body):
     """The actor, the admin, banned `name` and ended their membership or request."""
 
     kind = "banned"
+    names = ("name",)
     changes_standing = True
     log_lines = (LogLine("person_banned", "{user} banned {name} from {group}"),)
     name: str
@@ -441,6 +446,7 @@ class Unbanned(Body):
     """The actor, the admin, lifted the ban on `name`."""
 
     kind = "unbanned"
+    names = ("name",)
     changes_standing = True
     log_lines = (LogLine("person_unbanned", "{user} unbanned {name} from {group}"),)
     name: str
@@ -481,6 +487,7 @@ class AdminTransferred(Body):
     """The actor, until now the admin, made `name` the admin."""
 
     kind = "admin_transferred"
+    names = ("name",)
     log_lines = (LogLine("admin_transferred", "{user} made {name} the admin of {group}"),)
     name: str
 
@@ -546,6 +553,7 @@ class Invited(Body):
     """
 
     kind = "invited"
+    names = ("name",)
     invite: bytes
     expires: int
     name: str | None = None

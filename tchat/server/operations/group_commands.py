@@ -50,7 +50,8 @@ class _Answer:
     def __init__(self) -> None:
         self.done = trio.Event()
         self.refusal: Refused | None = Refused(
-            Code.INTERNAL, "The group could not execute this; the server's log says why."
+            Code.INTERNAL,
+            "The group could not execute this; the log, or standard error, says why.",
         )
         # If the group's actor fails, it closes the queue, which starts a writer.
         self.queue = SendQueue(self._receive, self.done.set)

@@ -17,6 +17,7 @@ from tchat.store.sqlite import reports
 from tchat.store.sqlite.view import open_view
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -103,37 +104,59 @@ def _group_report(group: Group, read: dict[str, int], name: str) -> Report:
 def export(data: Path, name: str) -> Iterator[Report]:
     """Yield all data about a person: first the account, then every event by or about them.
 
-    Raises `Refused` (bad_name, no_such_name).
+    All logs are read before the first value is returned, so that damage is reported instead of an
+    export that ends in the middle. Raises `Refused` (bad_name, no_such_name) or `StorageError`.
     """
     name = check_name(name, "username")
     person = fold(name)
     with open_view(data) as connection:
-        shown, since, keys = reports.person_of(connection, name)
-        yield {
-            "name": shown,
-            "since": time_text(since),
-            "keys": [
-                {"fingerprint": fingerprint(key.public), "since": time_text(key.since)}
-                for key in keys
-            ],
-            "groups": reports.standings_of(connection, person),
-            "files": [
-                {"group": group, "number": number, "sha256": sha256.hex(), "size": size}
-                for group, number, sha256, size in reports.files_of(connection, person)
-            ],
-        }
-        for number in reports.group_numbers(connection):
+        account = _account_report(connection, name, person)
+        numbers = reports.group_numbers(connection)
+        for number in numbers:
+            for _ in reports.events_after(connection, number, 0):
+                pass
+        yield account
+        for number in numbers:
             for event in reports.events_after(connection, number, 0):
-                if concerns(event, person):
+                if fold(event.actor) == person or event.body.concerns(person):
                     yield _event_report(event)
 
 
-def concerns(event: Event, person: str) -> bool:
-    """Return whether an event is by a person (folded), or names them."""
-    names = (event.actor, getattr(event.body, "name", None), getattr(event.body, "by", None))
-    # The name of a file is no person's.
-    is_file = hasattr(event.body, "sha256")
-    return any(name and fold(name) == person for name in (names[:1] if is_file else names))
+def _account_report(connection: sqlite3.Connection, name: str, person: str) -> Report:
+    shown, since = reports.person_of(connection, name)
+    keys = reports.keys_of(connection, person)
+    banned = {("name", person), *(("key", fingerprint(key)) for key, _, _ in keys)}
+    return {
+        "name": shown,
+        "since": time_text(since),
+        "keys": [
+            {
+                "fingerprint": fingerprint(key),
+                "since": time_text(since),
+                "until": None if until is None else time_text(until),
+            }
+            for key, since, until in keys
+        ],
+        "bans": [
+            {"kind": ban.kind, "value": ban.value, "reason": ban.reason, "at": time_text(ban.at)}
+            for ban in reports.all_bans(connection)
+            if (ban.kind, ban.value) in banned
+        ],
+        "groups": reports.standings_of(connection, person),
+        "read": reports.positions_of(connection, person),
+        "files": [
+            {"group": group, "number": number, "sha256": sha256.hex(), "size": size}
+            for group, number, sha256, size in reports.files_of(connection, person)
+        ],
+        "uploads": [
+            {"sha256": sha256.hex(), "at": time_text(at)}
+            for sha256, at in reports.uploads_of(connection, person)
+        ],
+        "downloads": [
+            {"group": group, "number": number, "at": time_text(at)}
+            for group, number, at in reports.downloads_of(connection, person)
+        ],
+    }
 
 
 def _event_report(event: Event) -> Report:

@@ -15,8 +15,8 @@ from tchat.core.group.snapshots import MADE_WITH, thaw_whole
 from tchat.core.group.state import Group
 from tchat.core.protocol.framing import split_frames
 from tchat.core.text import fold
-from tchat.errors import Code, ProtocolError, Refused
-from tchat.store.base import AccountKey
+from tchat.errors import Code, ProtocolError, Refused, StorageError
+from tchat.store.base import ServerBan
 from tchat.store.sqlite.log import body_of, find_group, segments_from
 
 if TYPE_CHECKING:
@@ -142,10 +142,17 @@ def group_state(connection: sqlite3.Connection, name: str) -> Group:
 
 
 def events_after(connection: sqlite3.Connection, number: int, after: int) -> Iterator[Event]:
-    """Yield the events of a group after the event `after`."""
+    """Yield the events of a group after the event `after`. Raises `StorageError` (file_damaged)."""
     for segment in segments_from(connection, number, after + 1):
-        for body in split_frames(segment.after(after).frames):
-            yield decode_event(body)
+        try:
+            events = [decode_event(body) for body in split_frames(segment.after(after).frames)]
+        except ProtocolError as error:
+            raise StorageError(
+                Code.FILE_DAMAGED,
+                f"Events {segment.first} to {segment.last} of a group are damaged: `tchat admin"
+                f" verify` says more. {error.sentence}",
+            ) from error
+        yield from events
 
 
 def group_cursors(connection: sqlite3.Connection, name: str) -> dict[str, int]:
@@ -154,18 +161,49 @@ def group_cursors(connection: sqlite3.Connection, name: str) -> dict[str, int]:
     return dict(connection.execute(sql, (fold(name),)))
 
 
-def person_of(connection: sqlite3.Connection, name: str) -> tuple[str, int, list[AccountKey]]:
-    """Return a person's display name, when it was claimed, and its keys.
-
-    Raises `Refused` (no_such_name).
-    """
+def person_of(connection: sqlite3.Connection, name: str) -> tuple[str, int]:
+    """Return a person's display name, and when it was claimed. Raises `Refused` (no_such_name)."""
     sql = "SELECT name, since FROM people WHERE key = ?"
     row = connection.execute(sql, (fold(name),)).fetchone()
     if row is None:
         raise Refused(Code.NO_SUCH_NAME, f"Nobody has the name {name}.")
-    sql = "SELECT key, since FROM keys WHERE person = ? AND until IS NULL ORDER BY since"
-    keys = [AccountKey(*key) for key in connection.execute(sql, (fold(name),))]
-    return row[0], row[1], keys
+    return row[0], row[1]
+
+
+def keys_of(connection: sqlite3.Connection, person: str) -> list[tuple[bytes, int, int | None]]:
+    """Return the keys of a person (folded): key, since when, and until when if it was removed."""
+    sql = "SELECT key, since, until FROM keys WHERE person = ? ORDER BY since"
+    return connection.execute(sql, (person,)).fetchall()
+
+
+def positions_of(connection: sqlite3.Connection, person: str) -> dict[str, int]:
+    """Return the last event that a person (folded) has read in each group."""
+    sql = (
+        "SELECT ifnull(shown, name), seq FROM cursors JOIN groups ON id = group_id"
+        " WHERE person = ? ORDER BY name"
+    )
+    return dict(connection.execute(sql, (person,)))
+
+
+def downloads_of(connection: sqlite3.Connection, person: str) -> list[tuple[str, int, int]]:
+    """Return the files that a person (folded) has downloaded: group, number, and when."""
+    sql = (
+        "SELECT ifnull(shown, name), number, at FROM fetches JOIN groups ON id = group_id"
+        " WHERE person = ? ORDER BY at"
+    )
+    return connection.execute(sql, (person,)).fetchall()
+
+
+def uploads_of(connection: sqlite3.Connection, person: str) -> list[tuple[bytes, int]]:
+    """Return what a person (folded) has uploaded and not shared yet: SHA-256, and when."""
+    sql = "SELECT sha256, at FROM held WHERE person = ? ORDER BY at"
+    return connection.execute(sql, (person,)).fetchall()
+
+
+def all_bans(connection: sqlite3.Connection) -> list[ServerBan]:
+    """Return the operator's bans."""
+    sql = "SELECT kind, value, at, reason FROM bans ORDER BY kind, value"
+    return [ServerBan(*row) for row in connection.execute(sql)]
 
 
 def _stored_state(connection: sqlite3.Connection, number: int) -> Group | None:
