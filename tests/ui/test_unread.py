@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.client.saved_unread import Counted
 from tchat.core.group.feature import Body, Event
 from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Approved, Joined
@@ -107,7 +106,6 @@ class Life:
         self.plain = Reference(direct)
         self.here = self._new_device()
         self.there = self._new_device()
-        self.saved = Counted()
 
     def _new_device(self) -> ReadState:
         return ReadState(ME, self.plain.ignored, direct=self.plain.direct)
@@ -156,24 +154,17 @@ class Life:
         self.here.reconsider()
         self.there.reconsider()
 
-    def saves(self, last: int) -> None:
-        """Save what is counted here up to an event, for a later start."""
-        self.saved = self.here.counted_until(last)
-
     def restarts(self, recent: int) -> None:
         """Start again: the server tells the position, and sends what is unread, or a bit more.
 
-        What was counted up to the last save is not sent for that. Deleted messages come erased, and
-        so do their edits.
+        Deleted messages come erased, and so do their edits.
         """
         plain = self.plain
         plain.rule = plain.read
         self.here = self._new_device()
         self.here.restart(plain.read)
-        self.here.adopt(self.saved)
-        known = max(plain.read, self.saved.last)
         gone = {one.body.target for one in plain.log if isinstance(one.body, Deleted)}
-        for one in plain.log[max(min(known, len(plain.log) - recent), 0) :]:
+        for one in plain.log[max(min(plain.read, len(plain.log) - recent), 0) :]:
             message = one.body.target if isinstance(one.body, Edited) else one.seq
             is_text = isinstance(one.body, Posted | Edited)
             body = Erased() if is_text and message in gone else one.body
@@ -187,7 +178,7 @@ class Life:
         assert self.here.first_new == plain.first_new
 
 
-STEPS = ("unseen",) * 6 + ("seen", "seen", "look", "away", "elsewhere", "ignore", "save", "restart")
+STEPS = ("unseen",) * 6 + ("seen", "seen", "look", "away", "elsewhere", "ignore", "restart")
 
 
 @given(st.data(), st.booleans(), st.lists(st.sampled_from(STEPS), min_size=25, max_size=60))
@@ -207,8 +198,6 @@ def test_read_state_agrees_with_a_reference(
                 life.reads_elsewhere(data.draw(st.integers(0, len(life.plain.log))))
             case "ignore":
                 life.toggles(data.draw(st.sampled_from(["alice", "carol"])))
-            case "save":
-                life.saves(data.draw(st.integers(0, len(life.plain.log))))
             case "restart":
                 life.restarts(data.draw(st.integers(0, 5)))
         life.check()
