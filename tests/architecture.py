@@ -123,7 +123,6 @@ LAYERS: dict[str, list[set[str]]] = {
             "native_paths",
             "preferences",
             "program_state",
-            "saved_unread",
             "searched",
         },
         {"journal"},

@@ -130,14 +130,12 @@ async def _chat(
         known_keys_file,
         last_names_file,
         preferences_file,
-        saved_unread_file,
         searched_file,
         state_directory,
     )
     from tchat.client.known_keys import KnownKeys
     from tchat.client.last_names import save_last_names
     from tchat.client.preferences import Preferences
-    from tchat.client.saved_unread import SavedUnread
     from tchat.client.searched import Searched
     from tchat.ui.chat.chat import Start
 
@@ -155,7 +153,6 @@ async def _chat(
             preferences,
             Searched(searched_file(), names, user, preferences.ignored),
             KnownKeys(known_keys_file(), names, user),
-            SavedUnread(saved_unread_file(), names, user),
             founds=typing or given.create,
             assume_yes=given.yes,
             drafts=state_directory() / "drafts",

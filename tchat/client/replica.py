@@ -60,9 +60,6 @@ class Replica:
     that the person was kicked or banned, `banned` that the ban still stands, `closed` that the
     group was closed while the person followed it.
 
-    `known` is the last event that the person's program had counted at an earlier start: unread
-    events up to it are not requested. If the server's log is shorter, it is set to 0.
-
     With `recent`, an empty replica requests a snapshot and at least the `recent` latest events, and
     all unread ones unless `unread` is false; without `recent`, the whole log.
     """
@@ -96,7 +93,6 @@ class Replica:
         self.presence_known = False
         self.pending: list[PendingMessage] = [] if pending is None else pending
         self.history_before = 0
-        self.known = 0
         self._requested_name = name
         self._recent = recent
         self._unread = unread
@@ -127,9 +123,7 @@ class Replica:
         """Return the request to attach, with catch-up from `last`."""
         if self.state.seq:
             return Attach(request_id, self.name, self.last)
-        known = self.known if self.known and self._recent else None
-        unread = None if self._unread else False
-        return Attach(request_id, self.name, 0, self._recent, unread, known)
+        return Attach(request_id, self.name, 0, self._recent, None if self._unread else False)
 
     def history_request(self, request_id: int) -> HistoryRequest:
         """Return the request for the events before `first`, and set `history_before` to `first`."""
@@ -161,9 +155,8 @@ class Replica:
             if not self.state.seq:  # an empty replica, perhaps of a log that was restored
                 self.position = known
             self.position = max(self.position, known)
-        if answer.seq >= max(self.state.seq, self.known) or answer.standing != "member":
+        if answer.seq >= self.state.seq or answer.standing != "member":
             return True
-        self.known = 0
         self.reset()
         return False
 

@@ -16,7 +16,6 @@ from tchat.client.connector import Connector
 from tchat.client.known_keys import KnownKeys
 from tchat.client.known_servers import KnownServers
 from tchat.client.preferences import Preferences
-from tchat.client.saved_unread import SavedUnread
 from tchat.client.searched import Searched
 from tchat.client.session import open_session
 from tchat.ui.chat.chat import Chat, Start
@@ -201,7 +200,6 @@ async def typing(
     preferences: Path | None = None,
     searched: Path | None = None,
     known_keys: Path | None = None,
-    saved_unread: Path | None = None,
     yes: bool = True,
 ) -> AsyncIterator[Typist]:
     """Run a chat of `user`, who founds the group or is a member, for the length of the block.
@@ -221,7 +219,6 @@ async def typing(
             preferences=kept,
             searched=Searched(searched, connector.names(), user, kept.ignored),
             known_keys=KnownKeys(known_keys, connector.names(), user),
-            saved_unread=SavedUnread(saved_unread, connector.names(), user),
             assume_yes=yes,
         )
         chat = Chat(start, COMMANDS, nursery, frontend)

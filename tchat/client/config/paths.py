@@ -55,11 +55,6 @@ def known_keys_file() -> Path:
     return state_directory() / "known_keys.json"
 
 
-def saved_unread_file() -> Path:
-    """Return the path of the record of what earlier starts have counted as unread."""
-    return state_directory() / "unread.json"
-
-
 def last_names_file() -> Path:
     """Return the path of the names that were last used with each server."""
     return state_directory() / "last_names.json"

@@ -64,8 +64,7 @@ class Attach(Frame):
     With `recent`, a member whose client has no events of the group gets a snapshot and that many of
     the latest events, or all unread ones if these are more. For a member who has never read the
     group, those since their admission are unread; if `recent` is 0, they get the whole log. With
-    `unread` false, the `recent` latest events are sent and no more, however many are unread. Events
-    up to `known` need not be sent because they are unread: the client has counted them before.
+    `unread` false, the `recent` latest events are sent and no more, however many are unread.
     """
 
     type = "attach"
@@ -74,7 +73,6 @@ class Attach(Frame):
     after: int
     recent: int | None = None
     unread: bool | None = None
-    known: int | None = None
 
 
 @record

@@ -414,13 +414,13 @@ class GroupActor:
         A client that resumes gets the events after `request.after`. A client that begins with
         `request.recent` gets all unread events, and at least the latest `recent` events. If the
         member has never read the group, the events since their admission (`joined`) are unread;
-        with `recent` 0, such a member gets all events. Those up to `request.known` are known.
+        with `recent` 0, such a member gets all events.
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.after == 0 and request.recent is not None:
             if request.unread is False:
                 return max(begin, end - request.recent)
-            known = max(read, joined, request.known or 0) if read or request.recent else 0
+            known = max(read, joined) if read or request.recent else 0
             return max(begin, min(end - request.recent, known + 1))
         return min(max(request.after + 1, begin), end)
 

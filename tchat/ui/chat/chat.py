@@ -23,7 +23,6 @@ from tchat.client.connector import first_visit_notice
 from tchat.client.files.queue import Transfers
 from tchat.client.known_keys import KnownKeys
 from tchat.client.preferences import Preferences
-from tchat.client.saved_unread import SavedUnread
 from tchat.client.searched import Searched
 from tchat.client.updates import (
     Addressed,
@@ -114,7 +113,6 @@ class Start:
     preferences: Preferences = field(default_factory=Preferences)
     searched: Searched = field(default_factory=Searched)
     known_keys: KnownKeys = field(default_factory=KnownKeys)
-    saved_unread: SavedUnread = field(default_factory=SavedUnread)
     founds: bool = True
     assume_yes: bool = False
     drafts: Path | None = None
@@ -408,9 +406,7 @@ class Chat:
         return everybody
 
     def _new_window(self, replica: Replica) -> Window:
-        # Lines that are printed have to be loaded.
-        counted = self._start.saved_unread.of(replica.name) if self.frontend.rewrites else None
-        window = Window(self, replica, self._start.downloads, counted)
+        window = Window(self, replica, self._start.downloads)
         self.windows.append(window)
         for pending in replica.pending:  # typed before this program started
             if pending.failure is None:
@@ -774,8 +770,6 @@ class Chat:
         with trio.move_on_after(seconds):
             while self._is_busy() or (everything and self._is_behind()):
                 await self._wait_for_progress()
-        for window in self.windows:
-            self._save_unread(window)
         if self._working:
             undone = f"Not finished in time: {self._working} of your messages, commands or files."
             if any(window.pending() for window in self.windows):
@@ -934,14 +928,8 @@ class Chat:
                 window.handle_standing(news)
             case CaughtUp():
                 window.handle_caught_up(greet=window is self.current)
-                self._save_unread(window)
             case HistoryLoaded(_, events):
                 window.handle_past(events)
-
-    def _save_unread(self, window: Window) -> None:
-        """Save what is unread in a window, so that the next start need not load it."""
-        if self.frontend.rewrites:
-            self._start.saved_unread.save(window.replica.name, window.count_for_later())
 
     def mark_seen(self) -> None:
         """Send the read position of each window."""

@@ -16,11 +16,10 @@ ignored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from tchat.client.saved_unread import Counted, Unread
 from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Approved, Created, Joined
 from tchat.core.group.mentions import is_mention
@@ -31,6 +30,20 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from tchat.core.group.feature import Event
+
+
+@dataclass(slots=True)
+class Unread:
+    """A message or a file of somebody else: `author` is folded, `file` the number of a file.
+
+    `personal` says that it is meant for this person.
+    """
+
+    seq: int
+    at: int
+    author: str
+    file: int | None
+    personal: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +76,6 @@ class ReadState:
         self._ignored = ignored
         self._direct = direct
         self._rule = 0
-        self._counted = 0
         self._kept: dict[int, Unread] = {}
         """Messages and files of others after the rule, by seq, the oldest first."""
         self._counts: Counts | None = None
@@ -90,22 +102,6 @@ class ReadState:
         Return None for an event that does not count: no message or file, the person's own, one of
         an ignored person, or one that was read before.
         """
-        if event.seq <= self._counted:
-            return None
-        self._apply_change(event)
-        one = self._unread_of(event)
-        if one is not None and event.seq <= self.read:
-            one = None
-        quiet = seen and not self.first_new
-        if one is not None:
-            self._kept[one.seq] = one
-            self._tally(one, 1)
-        if seen:
-            self._advance(event.seq, with_rule=quiet)
-        return one if one is not None and self._is_shown(one) else None
-
-    def _apply_change(self, event: Event) -> None:
-        """Apply what an event changes: the position at an admission, or an earlier message."""
         me = fold(self._me)
         match event.body:
             case Created() | Joined() if fold(event.actor) == me:
@@ -122,6 +118,16 @@ class ReadState:
             case FileRemoved(number):
                 for removed in [one for one in self._kept.values() if one.file == number]:
                     self._tally(self._kept.pop(removed.seq), -1)
+        one = self._unread_of(event)
+        if one is not None and event.seq <= self.read:
+            one = None
+        quiet = seen and not self.first_new
+        if one is not None:
+            self._kept[one.seq] = one
+            self._tally(one, 1)
+        if seen:
+            self._advance(event.seq, with_rule=quiet)
+        return one if one is not None and self._is_shown(one) else None
 
     def _unread_of(self, event: Event) -> Unread | None:
         author = fold(event.actor)
@@ -141,23 +147,7 @@ class ReadState:
         """Begin with an empty log, whose events up to `position` are read."""
         self._kept.clear()
         self.read = self._rule = position
-        self._counted = 0
         self._counts = None
-
-    def adopt(self, counted: Counted) -> None:
-        """Continue after `restart` with what an earlier program has counted."""
-        self._counted = counted.last
-        self._kept = {one.seq: replace(one) for one in counted.unread if one.seq > self.read}
-        self._counts = None
-
-    def counted_until(self, last: int) -> Counted:
-        """Return what is unread of the events up to `last`.
-
-        They are as later events have changed them; if these are applied again, nothing changes.
-        """
-        newest_first = takewhile(lambda one: one.seq > self.read, reversed(self._kept.values()))
-        unread = [replace(one) for one in newest_first if one.seq <= last]
-        return Counted(last, tuple(reversed(unread)))
 
     def see(self, seq: int) -> None:
         """Count events up to `seq` as seen in the window; the rule stays if a message is below."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from tchat.client.saved_unread import Counted
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.membership import Banned, Kicked
 from tchat.core.group.messages import Deleted, Edit, Edited
@@ -137,12 +136,6 @@ class WindowContext(Protocol):
 def reference_to(seq: int) -> str:
     """Return the reference to a message in commands that stays the same: "^#57"."""
     return f"^#{seq}"
-
-
-_FEW_UNREAD = 200
-"""So many unread messages are loaded at each start, rather than remembered."""
-_MOST_PAGES = 2000
-"""How many pages of history are loaded, so that no malicious server keeps this busy forever."""
 
 
 def command_that_opens(group: str, user: str) -> str:
@@ -291,27 +284,17 @@ class Outgoing:
 class Window:
     """One group of a chat; `transfers` are those of the whole chat.
 
-    `counted` is what an earlier program has counted as unread of a replica that is empty yet.
     `shown` is the seq of the last event that was shown or skipped. `reading` is the read state of
     the group. `commanding` counts the commands without an answer.
     """
 
-    def __init__(
-        self,
-        context: WindowContext,
-        replica: Replica,
-        downloads: Path,
-        counted: Counted | None = None,
-    ) -> None:
+    def __init__(self, context: WindowContext, replica: Replica, downloads: Path) -> None:
         self.context = context
-        self.counted = Counted() if counted is None else counted
         self.session = context.session
         self.transfers = context.transfers
         self.replica = replica
         self.reading = ReadState(context.session.user, context.ignored, direct=replica.state.direct)
         self.reading.restart(replica.position)
-        if replica.standing is None:
-            replica.known = self.counted.last
         self.entering = True
         self.unreachable: Refused | None = None
         self.leaving = False
@@ -859,28 +842,8 @@ class Window:
         """Apply a read position from the server; with `anew`, restart the read state from it."""
         if anew:
             self.reading.restart(position)
-            if self.replica.known and self.counted.last == self.replica.known:
-                self.reading.adopt(self.counted)
         else:
             self.reading.move(position)
-
-    def count_for_later(self) -> Counted | None:
-        """Return what is unread, for the next start; None if that can load it as quickly.
-
-        Files that are not saved yet have to come again, and what follows them.
-        """
-        if not self.caught_up or self._standing != "member":
-            return None
-        last = self.files.seen(self.shown)
-        counted = self.reading.counted_until(last)
-        return counted if len(counted.unread) > _FEW_UNREAD else None
-
-    async def load_back_to(self, seq: int) -> None:
-        """Load the history back to an event. Raises `Refused`."""
-        self.uncover()
-        for _ in range(_MOST_PAGES):
-            if self.replica.first <= seq or not await self.session.load_history(self.replica):
-                break
 
     def _call(self, line: Line) -> None:
         """Notify the person of a message for them, unless it arrives during catch-up, or muted."""

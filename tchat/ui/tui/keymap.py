@@ -137,24 +137,9 @@ def _to_newest(app: KeyContext) -> None:
 
 def first_unread(app: KeyContext) -> None:
     """Scroll to the first unread message."""
-    window = app.chat.current
-    if not window.new_from:
+    if not app.chat.current.new_from:
         app.hint = "Nothing is unread here."
-    elif window.replica.first > window.new_from and window.past == "more":
-        window.start(_load_unread, app, window)
-    else:
-        _scroll_to_unread(app)
-
-
-async def _load_unread(app: KeyContext, window: Window) -> None:
-    """Load the unread messages that are not loaded yet, and scroll to the first."""
-    await window.load_back_to(window.new_from)
-    await app.chat.settle()
-    if window is app.chat.current:
-        _scroll_to_unread(app)
-
-
-def _scroll_to_unread(app: KeyContext) -> None:
+        return
     if (index := first_new(app.refreshed())) is not None:
         app.scroll_to_line(index)
 
