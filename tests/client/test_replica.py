@@ -119,14 +119,6 @@ def test_the_log_stays_when_membership_ends() -> None:
     assert replica.kicked
 
 
-def test_shorter_log_than_was_counted_is_loaded_anew() -> None:
-    replica = Replica("ops", recent=5)
-    replica.known = 9
-    assert replica.attach_request(1).known == 9
-    assert not replica.apply_attached(Attached(1, "ops", "member", seq=8))
-    assert replica.attach_request(2).known is None
-
-
 def test_read_position_is_from_before_the_session() -> None:
     replica = Replica(GROUP)
     replica.apply_attached(attached(10, read=4))

@@ -73,24 +73,6 @@ async def test_all_unread_events_are_sent(recent: int, read: int, first: int) ->
             assert not [f for f in await new.before_pong() if isinstance(f, Event)]
 
 
-@pytest.mark.parametrize(
-    ("known", "read", "first"), [(0, 10, 11), (15, 10, 16), (15, 17, 18), (22, 0, 19), (99, 0, 19)]
-)
-async def test_known_unread_events_are_not_sent(known: int, read: int, first: int) -> None:
-    async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
-        for n in range(20):
-            await alice.post(f"text {n}")
-        await bob.send(Seen(GROUP, read))
-        await bob.before_pong()
-        async with raw_client(server.address, "bob") as new:
-            attached = await answer(
-                new, Attached, lambda i: Attach(i, GROUP, 0, recent=5, known=known)
-            )
-            assert attached.first == first
-            await state(new)
-            assert seqs(await new.events(24 - first)) == list(range(first, 24))
-
-
 async def test_events_before_a_refounding_are_not_sent() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         await alice.post("from before")
