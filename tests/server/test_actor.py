@@ -18,7 +18,7 @@ from tchat.core.protocol.frames import Attach, Attached, Failed, Ok, decode
 from tchat.core.protocol.framing import split_frames
 from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code
-from tchat.server.groups.actor import IDLE_SECONDS
+from tchat.server.groups.actor import IDLE_SECONDS, SAVE_SECONDS
 from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.inbox import Execute, ReadReceipt, Subscribe
 from tchat.server.groups.registry import Registry
@@ -124,6 +124,22 @@ async def test_read_positions_are_saved_when_a_group_retires(
         await trio.sleep(IDLE_SECONDS + 1)
         assert not nursery.child_tasks
     assert await store.cursors(GROUP) == {"alice": 1}
+
+
+async def test_read_positions_are_saved_in_an_active_group(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(GroupEnvironment(store, log), nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP), Post(2, 2, GROUP, "hello"))
+        await alice.attach()
+        for seq in (1, 2):
+            await registry.send(GROUP, ReadReceipt("alice", seq, alice.send_queue))
+            await trio.sleep(SAVE_SECONDS + 1)
+            assert await store.cursors(GROUP) == {"alice": seq}
+        nursery.cancel_scope.cancel()
 
 
 async def test_former_members_of_closed_groups_are_not_told(log: Log) -> None:

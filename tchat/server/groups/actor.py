@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from tchat.store.base import SideEffects
 
 IDLE_SECONDS = 30.0
+SAVE_SECONDS = 5.0
+"""After so long, a read position is on disk: a crash makes little unread again."""
+
 # A batch is one transaction and one broadcast; its size is bounded so that neither takes long.
 _BATCH_ITEMS = 1000
 _BATCH_BYTES = 256 * 1024
@@ -84,6 +87,7 @@ class GroupActor:
         )
         self._snapshot = (0, b"")
         self._unsaved_positions: dict[str, int] = {}
+        self._will_save_positions = False
         self._unsubscribed = UnsubscribedMembers(self._presence, self._subscriptions)
 
     @property
@@ -112,6 +116,9 @@ class GroupActor:
             while await self._gather():
                 await self._process_batch()
                 self._states.save_in_background(self.group, tasks)
+                if self._unsaved_positions and not self._will_save_positions:
+                    self._will_save_positions = True
+                    tasks.start_soon(self._save_read_positions_later)
             await self._save_read_positions()
             await self._states.save(self.group)
             tasks.cancel_scope.cancel()
@@ -437,8 +444,13 @@ class GroupActor:
             self._read_positions[person] = self._unsaved_positions[person] = seq
             self._subscriptions.announce_read(person, receipt.send_queue)
 
+    async def _save_read_positions_later(self) -> None:
+        await trio.sleep(SAVE_SECONDS)
+        self._will_save_positions = False
+        await self._save_read_positions()
+
     async def _save_read_positions(self) -> None:
-        """Save the read positions. If a crash loses them, a few lines show as unread again."""
+        """Save the read positions that have changed; if the disk is full, try again later."""
         positions, self._unsaved_positions = self._unsaved_positions, {}
         if positions:
             try:
