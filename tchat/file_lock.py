@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import time
+from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def try_lock(path: Path) -> FileIO | None:
     """
     while True:
         # Read and write: over NFS, only a writable descriptor can have an exclusive lock.
-        file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOCTTY, 0o600), "rb+")
+        file = _open(path)
         try:
             if lock_opened(file, path):
                 return file
@@ -45,6 +46,21 @@ def try_lock(path: Path) -> FileIO | None:
             file.close()
             raise
         file.close()
+
+
+def _open(path: Path) -> FileIO:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOCTTY
+    try:
+        # O_EXCL: only a file that is certainly new may be given away, never what a link leads to.
+        file = FileIO(os.open(path, flags | os.O_EXCL, 0o600), "rb+")
+    except FileExistsError:
+        return FileIO(os.open(path, flags, 0o600), "rb+")
+    if os.geteuid() == 0:
+        # Otherwise, the user whose directory this is could never lock it again.
+        owner = path.parent.stat()
+        with suppress(OSError):
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+    return file
 
 
 def lock_within(path: Path, seconds: float) -> FileIO:

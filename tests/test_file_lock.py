@@ -200,3 +200,23 @@ def test_preferences_wait_for_the_lock(tmp_path: Path) -> None:
         Preferences(path).change("mute", "ops", on=True)
     Preferences(path).change("mute", "ops", on=True)
     assert Preferences(path).muted == {"ops"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_lock_that_root_creates_is_its_directorys(tmp_path: Path) -> None:
+    """Such as that of `tchat admin`: the server's user has to lock it later."""
+    os.chown(tmp_path, 1234, 1235)
+    with lock_within(tmp_path / "lock", 0):
+        found = (tmp_path / "lock").stat()
+    assert (found.st_uid, found.st_gid) == (1234, 1235)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_gives_no_existing_file_away(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    os.chown(place, 1234, 1235)
+    (tmp_path / "secret").touch()
+    (place / "lock").symlink_to(tmp_path / "secret")
+    with lock_within(place / "lock", 0):
+        assert (tmp_path / "secret").stat().st_uid == 0
