@@ -115,7 +115,7 @@ def make_credentials(directory: Path) -> Credentials:
     if not certificate.exists():
         try:
             made = _self_signed(private)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise StartupError(
                 Code.CANNOT_START, f"{key} is not an unencrypted private key in PEM format."
             ) from error
@@ -134,7 +134,7 @@ def load_credentials(certificate: Path, key: Path) -> Credentials:
         context.load_cert_chain(certificate, key, password=_no_password)
         leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
         pin = pin_of(leaf)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise StartupError(
             Code.CANNOT_START, f"{certificate} and {key} cannot be used: {reason}."

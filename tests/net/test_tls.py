@@ -149,6 +149,20 @@ def test_a_key_readable_by_others_is_refused(tmp_path: Path) -> None:
         make_credentials(tmp_path)
 
 
+VERSION = b"\xa0\x03\x02\x01\x02"  # of X.509: 3, which is stored as 2
+
+
+def test_a_certificate_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
+    make_credentials(tmp_path)
+    path = tmp_path / "server-cert.pem"
+    der = ssl.PEM_cert_to_DER_cert(path.read_text())
+    assert der.count(VERSION) == 1
+    unknown = der.replace(VERSION, VERSION[:-1] + b"\x05")
+    path.write_text(ssl.DER_cert_to_PEM_cert(unknown))
+    with pytest.raises(StartupError, match="5 is not a valid X509 version"):
+        make_credentials(tmp_path)
+
+
 # ------------------------------------------------------------------ given credentials
 
 
