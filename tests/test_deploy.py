@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import tomllib
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -344,6 +344,42 @@ async def test_only_a_proxy_can_claim_addresses(tmp_path: Path) -> None:
             forged = await launch.tchat("ping", door)
             assert await forged.exit() != 0
         await server.sees("refused 127.0.0.1")
+
+
+@pytest.mark.parametrize("option", ["--max-strangers", "--max-connections"])
+async def test_connections_without_their_header_are_limited(tmp_path: Path, option: str) -> None:
+    async with launching(tmp_path) as launch:
+        server = await launch.serve(
+            "--proxy-protocol", "127.0.0.1", "--handshake-time", 600, option, 3
+        )
+        async with silent(server.address, 4) as answers:
+            with trio.fail_after(GUARD):
+                assert b"busy" in await answers.receive()  # exactly the one that is too many
+
+
+async def test_a_silent_proxy_does_not_use_up_its_address(tmp_path: Path) -> None:
+    """All clients of a proxy come from one address."""
+    async with launching(tmp_path) as launch:
+        server = await launch.serve("--proxy-protocol", "127.0.0.1", "--max-strangers-each", 1)
+        async with silent(server.address, 3):
+            check = await launch.tchat("ping", server.address, "--proxy-protocol", "--no-tls")
+            assert await check.exit() == 0, check.err
+
+
+@asynccontextmanager
+async def silent(server: Address, number: int) -> AsyncIterator[trio.MemoryReceiveChannel[bytes]]:
+    """Open connections that send nothing; give what the server sends on any of them."""
+    sending, answers = trio.open_memory_channel[bytes](number)
+
+    async def listen(stream: trio.SocketStream) -> None:
+        await sending.send(bytes(await stream.receive_some()))
+
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        for _ in range(number):
+            stream = await trio.open_tcp_stream(server.host, server.port)
+            nursery.start_soon(listen, await stack.enter_async_context(stream))
+        yield answers
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -30,6 +30,7 @@ _MIN_WAIT_SHOWN = 0.1
 BUSY_RETRY_MS = 1000
 # A customer of an internet provider has one IPv4 address, but a whole /64 network of IPv6.
 _PREFIX = {4: 32, 6: 64}
+_PROXIED = "a proxy"  # in place of a network
 
 
 class RateLimiter:
@@ -106,11 +107,21 @@ class UnauthenticatedLimiter:
         `address` is None for a peer without an address, such as a Unix socket.
         """
         network = _network(address.host) if address else ""
-        limits = self.limits
-        if (
-            self.count >= limits.unauthenticated
-            or self._by_network[network] >= limits.unauthenticated_per_address
-        ):
+        with self._counted(network, self.limits.unauthenticated_per_address):
+            yield
+
+    @contextmanager
+    def admit_proxy(self) -> Iterator[None]:
+        """Count one connection while its PROXY header is read. Raises `Refused` as `admit` does.
+
+        Only the total is limited: a proxy forwards for many clients from one address.
+        """
+        with self._counted(_PROXIED, self.limits.unauthenticated):
+            yield
+
+    @contextmanager
+    def _counted(self, network: str, limit: int) -> Iterator[None]:
+        if self.count >= self.limits.unauthenticated or self._by_network[network] >= limit:
             raise Refused(
                 Code.BUSY,
                 "Too many connections are authenticating just now; try again.",

@@ -3,6 +3,9 @@
 Everything before authentication happens here, under one deadline and one limit on unauthenticated
 connections: TLS, hello, challenge, proof, and the claim of a name. Together, they cost no more
 than a TLS handshake and a few kilobytes. A refused client is told the reason.
+
+The header of a proxy comes first. Until it is read, the connection counts as unauthenticated too,
+but not for one address, and the header has the same time as the rest.
 """
 
 from __future__ import annotations
@@ -64,10 +67,12 @@ async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -
     """Authenticate an accepted connection; return None if it closed or was refused."""
     link = Link(stream)
     is_proxy = link.peer is not None and is_within(link.peer.host, context.proxies)
-    if is_proxy and not await _read_proxy_header(context, link, stream):
-        return None
     try:
         context.check_capacity()
+        if is_proxy:
+            with context.unauthenticated.admit_proxy():
+                if not await _read_proxy_header(context, link, stream):
+                    return None
         with context.unauthenticated.admit(link.peer):
             return await _run_handshake(context, link)
     except Refused as busy:
