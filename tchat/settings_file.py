@@ -40,6 +40,8 @@ def load_settings(path: Path, read: Callable[[Mapping[str, object]], T]) -> T:
         reason = "the file has tables or lists that are nested too deeply"
     except InvalidSettingError as invalid:
         reason = str(invalid)
+    except Exception as error:  # noqa: BLE001  # such as a number of 5,000 digits
+        reason = f"a value cannot be used ({error})"
     raise StartupError(Code.BAD_CONFIG, f"{path}: {reason}.")
 
 
@@ -76,8 +78,10 @@ def of_type(kind: type[T], expected: str, where: str, value: object) -> T:
 
 
 def text_of(where: str, value: object) -> str:
-    """Return the value if it is text, and not blank."""
+    """Return the value if it is text, not blank, and without NUL, which no path may contain."""
     text = of_type(str, "text in quotation marks", where, value)
+    if "\0" in text:
+        raise InvalidSettingError(f"{where} is {text!r}; expected text without NUL characters")
     if not text.strip():
         raise InvalidSettingError(f"{where} is empty; remove the line instead")
     return text

@@ -223,6 +223,7 @@ async def test_used_port_is_reported_in_one_line(tmp_path: Path) -> None:
         port = server.address.port
         second = await launch.tchat("serve", "127.0.0.1", port, "--data", tmp_path / "other")
         assert "port is already in use" in await second.fails()
+        assert not (tmp_path / "other").exists()
 
 
 async def test_used_data_directory_is_reported_in_one_line(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ async def test_serving_others_without_tls_requires_insecure(tmp_path: Path) -> N
         where = ("0.0.0.0", 0, "--data", tmp_path / "data")  # noqa: S104
         server = await launch.tchat("serve", *where, "--no-tls")
         assert "add --insecure" in await server.fails()
+        assert not (tmp_path / "data").exists()
         open_to_all = await launch.serve("--insecure", host="0.0.0.0")  # noqa: S104
         words = await join_command(open_to_all, "to join: ")
         assert {"--no-tls", "--insecure"} <= {*words}

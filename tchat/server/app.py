@@ -14,7 +14,7 @@ import resource
 import shlex
 import signal
 import socket
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from tchat.server.clock import now_ms
 from tchat.server.connections.connection import serve_connection
 from tchat.server.context import make_context
 from tchat.server.control import control_socket
+from tchat.server.faults import describe
 from tchat.server.keepalive import disconnect_silent_clients
 from tchat.server.limits import Limits
 from tchat.server.metrics import check_metrics, serve_metrics
@@ -88,6 +89,14 @@ class Reloadable:
 
 
 @dataclass(frozen=True, slots=True)
+class Listening:
+    """The open listeners, and the addresses to announce."""
+
+    listeners: list[trio.SocketListener]
+    addresses: list[Address]
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     """What a reload changes; new connections get the certificate."""
 
@@ -101,12 +110,17 @@ async def run_server(
     """Serve until SIGINT, SIGTERM or SIGHUP. Raises `StartupError` or `StorageError`.
 
     With `read_again`, which returns the limits and the certificate as they are configured now,
-    SIGHUP applies them instead. If it raises `TchatError`, that is logged, and nothing changes.
+    SIGHUP applies them instead. If it raises an exception, that is logged, and nothing changes.
     """
     check_metrics(config.metrics)
     config = replace(config, limits=_fit_to_open_files(config.limits))
     with trio.open_signal_receiver(*_stop_signals()) as signals:
-        async with open_store(config.data) as store, trio.open_nursery() as nursery:
+        # An address that cannot be used, or is not allowed, must not leave an empty directory.
+        async with (
+            _listening(config) as listening,
+            open_store(config.data) as store,
+            trio.open_nursery() as nursery,
+        ):
             stop = trio.Event()
             # Unbounded: the newest reload must never be dropped.
             changes, changed = trio.open_memory_channel[Reloaded](math.inf)
@@ -115,7 +129,8 @@ async def run_server(
             )
             nursery.start_soon(_handle_signals, signals, stop, log, reload)
             _tune_garbage_collector()
-            await serve(config, _credentials(config), store, log, stop, reloads=changed)
+            credentials = _credentials(config)
+            await serve(config, credentials, store, log, stop, reloads=changed, listening=listening)
             nursery.cancel_scope.cancel()
 
 
@@ -152,10 +167,18 @@ def _fit_to_open_files(limits: Limits) -> Limits:
     return replace(limits, connections=max(1, min(limits.connections, most - _OTHER_FILES)))
 
 
-async def _open_listeners(
-    config: ServerConfig,
-) -> tuple[list[trio.SocketListener], list[Address]]:
-    """Return listeners, inherited or new ones, and the addresses to announce.
+@asynccontextmanager
+async def _listening(config: ServerConfig) -> AsyncIterator[Listening]:
+    """Open the listeners for the length of the block. Raises `StartupError`."""
+    async with AsyncExitStack() as stack:
+        listening = await _open_listeners(config)
+        for listener in listening.listeners:
+            await stack.enter_async_context(listener)
+        yield listening
+
+
+async def _open_listeners(config: ServerConfig) -> Listening:
+    """Inherit the listeners, or open new ones.
 
     Raises `StartupError` for a non-local address without TLS, unless `insecure` is set.
     """
@@ -172,8 +195,8 @@ async def _open_listeners(
             " change all messages. If that is what you want, add --insecure.",
         )
     if inherited:
-        return inherited, list(dict.fromkeys(map(address_of, inherited)))
-    return listeners, [Address(config.address.host, port_of(listeners[0]))]
+        return Listening(inherited, list(dict.fromkeys(map(address_of, inherited))))
+    return Listening(listeners, [Address(config.address.host, port_of(listeners[0]))])
 
 
 def _credentials(config: ServerConfig) -> Credentials | None:
@@ -211,8 +234,9 @@ def _reload(
         # Everything else stays as it is: no reload may turn TLS off or use other data.
         config = replace(config, certificate=new.certificate, key=new.key)
         reloaded = Reloaded(_fit_to_open_files(new.limits), _credentials(config))
-    except TchatError as error:
-        log.line("reload_failed", reason=error.sentence)
+    except Exception as error:  # noqa: BLE001  # no file may end a running server
+        reason = error.sentence if isinstance(error, TchatError) else describe(error)
+        log.line("reload_failed", reason=reason)
         notify("READY=1", "STATUS=The last reload failed; see the log.")
         return
     changes.send_nowait(reloaded)
@@ -236,12 +260,14 @@ async def serve(
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
     *,
     reloads: trio.MemoryReceiveChannel[Reloaded] | None = None,
+    listening: Listening | None = None,
 ) -> None:
     """Serve until `stop` is set; `task_status` gets the port once connections are accepted.
 
-    Limits and certificates that arrive in `reloads` are applied.
+    Limits and certificates that arrive in `reloads` are applied. Without `listening`, the listeners
+    are opened here.
     """
-    listeners, addresses = await _open_listeners(config)
+    listening = listening or await _open_listeners(config)
     # The nursery of the groups is the outer one: on shutdown, the connections end first, and the
     # groups then process the commands received from them.
     async with trio.open_nursery() as groups:
@@ -259,7 +285,7 @@ async def serve(
                 partial(
                     trio.serve_listeners,
                     partial(serve_connection, context),
-                    listeners,
+                    listening.listeners,
                     handler_nursery=connections,
                 )
             )
@@ -274,8 +300,8 @@ async def serve(
                 await accepting.start(serve_metrics, context, config.metrics)
             if reloads is not None:
                 accepting.start_soon(_apply_reloads, context, reloads)
-            await _announce(log, addresses, credentials)
-            task_status.started(addresses[0].port)
+            await _announce(log, listening.addresses, credentials)
+            task_status.started(listening.addresses[0].port)
             notify("READY=1")
             await stop.wait()
             notify("STOPPING=1")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tchat.net.tls import make_credentials
 from tchat.server.limits import LIMIT_KEYS
 from tchat.server.settings import fixed_keys, read_serve_file, read_serve_settings
 from tchat.settings_file import InvalidSettingError
+from tests.helpers import GUARD
 from tests.processes import launching
 
 
@@ -87,6 +90,11 @@ def test_every_option_is_a_key(capsys: pytest.CaptureFixture[str]) -> None:
         ('[limits]\nmax_file = "1X"', "limits.max_file: '1X' is not a size; examples: 4096, 500M"),
         ("[limits]\nrate_limit = true", "limits.rate_limit is True; expected text"),
         ("= 1", "the file is not TOML: "),
+        ('data = "\\u0000"', "data is '\\x00'; expected text without NUL characters"),
+        ('host = "a\\u0000b"', "host is 'a\\x00b'; expected text without NUL characters"),
+        ("port = " + 5000 * "1", "a value cannot be used ("),
+        ("port = 0x" + 5000 * "f", "a value cannot be used ("),
+        ('[limits]\nmax_file = "' + 5000 * "1" + '"', "a value cannot be used ("),
     ],
 )
 def test_a_wrong_file_names_the_key(tmp_path: Path, text: str, reason: str) -> None:
@@ -166,6 +174,46 @@ async def test_a_reload_cannot_change_other_keys(tmp_path: Path) -> None:
         await alice.type("/join another")
         await alice.sees("alice created another")
         assert await server.stop() == 0
+
+
+async def test_no_file_can_end_a_running_server(tmp_path: Path) -> None:
+    path, data = tmp_path / "tchat.toml", tmp_path / "data"
+    write(path, data)
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve("--config", path)
+        for text in ('data = "\\u0000"', "port = " + 5000 * "1", 3000 * "["):
+            path.write_text(text)
+            server.running.send_signal(signal.SIGHUP)
+            await server.sees("the reload failed, and nothing was applied: ")
+        assert await server.stop() == 0
+
+
+FAULTY = """
+import os, signal, sys
+from pathlib import Path
+import trio
+from tchat.net.address import Address
+from tchat.server.app import ServerConfig, run_server
+from tchat.server.log import Log
+
+def read_again():
+    os.kill(os.getpid(), signal.SIGTERM)  # handled after this reload
+    raise ZeroDivisionError("a fault")
+
+trio.run(run_server, ServerConfig(Address("127.0.0.1", 0), Path(sys.argv[1])), Log(), read_again)
+"""
+
+
+def test_an_unexpected_error_while_reloading_is_logged(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FAULTY, str(tmp_path / "data")], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert "listening" in server.stdout.readline()
+        server.send_signal(signal.SIGHUP)
+        out, _ = server.communicate(timeout=GUARD)
+    assert "the reload failed, and nothing was applied: ZeroDivisionError: a fault" in out
+    assert server.returncode == 0
 
 
 async def test_sighup_renews_the_certificate_without_a_file(tmp_path: Path) -> None:
