@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.exits import DATA
+from tchat.exits import DATA, SOFTWARE
 from tchat.net.address import Address
 from tests.helpers import GROUP
 from tests.processes import DRIVEN, launching
@@ -270,7 +270,7 @@ async def test_releasing_in_a_wrong_directory_fails(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         lost = tmp_path / "nothing here"
         wrong = await launch.tchat("admin", "release-name", "alice", "--data", lost)
-        assert f"There is no server data in {lost}" in await wrong.fails()
+        assert f"There is no server data in {lost}" in await wrong.fails(SOFTWARE)
         assert not lost.exists()
 
 
