@@ -357,7 +357,7 @@ async def test_connections_without_their_header_are_limited(tmp_path: Path, opti
                 assert b"busy" in await answers.receive()  # exactly the one that is too many
 
 
-async def test_a_silent_proxy_does_not_use_up_its_address(tmp_path: Path) -> None:
+async def test_a_silent_proxy_leaves_room_for_its_address(tmp_path: Path) -> None:
     """All clients of a proxy come from one address."""
     async with launching(tmp_path) as launch:
         server = await launch.serve("--proxy-protocol", "127.0.0.1", "--max-strangers-each", 1)

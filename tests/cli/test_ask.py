@@ -19,17 +19,27 @@ if TYPE_CHECKING:
     import tchat
     from tests.cli.running import Scene
 
+IN_TIME = "1500ms"
+"""Long enough to post the question on a busy machine."""
+
 
 @asynccontextmanager
 async def asking(
-    here: Scene, *words: object
+    here: Scene, *words: object, question: str = "deploy?"
 ) -> AsyncIterator[tuple[trio.Process, tchat.Message, tchat.Events]]:
     """Ask a question; give the process, the question, and the group's events after it."""
     async with (
         here.alice.events(here.group) as events,
-        here.started("ask", "deploy?", *words) as process,
+        here.started("ask", question, *words) as process,
     ):
         yield process, await message_of(events), events
+
+
+async def asked(here: Scene, *words: object, question: str = "deploy?") -> None:
+    """Ask a question, and interrupt the command when it is posted."""
+    async with asking(here, *words, question=question) as (process, _, _):
+        process.send_signal(signal.SIGINT)
+        assert (await output_of(process))[0] == 128 + signal.SIGINT
 
 
 @pytest.mark.parametrize(
@@ -68,7 +78,7 @@ async def test_ones_own_messages_are_no_answers() -> None:
 
 
 async def test_nobody_answers_in_time() -> None:
-    async with scene() as here, asking(here, "--timeout", "100ms") as (process, _, events):
+    async with scene() as here, asking(here, "--timeout", IN_TIME) as (process, _, events):
         status, out, err = await output_of(process)
         assert (status, out, err) == (TEMPORARY, "", "tchat: Nobody answered in time.\n")
         assert (await message_of(events)).text == "Closed: nobody answered in time."
@@ -101,7 +111,7 @@ async def test_a_killed_question_goes_on_with_its_key() -> None:
 )
 async def test_key_of_another_question_is_refused(words: list[str]) -> None:
     async with scene() as here:
-        await here.run("ask", "deploy?", "--key", "7", "--timeout", "10ms", status=TEMPORARY)
+        await asked(here, "--key", "7")
         said = await here.said(9)
         done = await here.run("ask", *words, "--key", "7", status=USAGE)
         assert done.err == (
@@ -124,11 +134,12 @@ async def test_key_of_killed_question_is_refused() -> None:
 
 async def test_key_goes_on_with_action_as_question() -> None:
     async with scene() as here:
-        for _ in range(2):
-            done = await here.run(
-                "ask", "/me deploys?", "--key", "7", "--timeout", "10ms", status=TEMPORARY
-            )
-            assert done.err == "tchat: Nobody answered in time.\n"
+        await asked(here, "--key", "7", question="/me deploys?")
+        said = await here.said(9)
+        words = ("/me deploys?", "--key", "7", "--timeout", IN_TIME)
+        done = await here.run("ask", *words, status=TEMPORARY)
+        assert done.err == "tchat: Nobody answered in time.\n"
+        assert (await here.said(9))[: len(said)] == said
 
 
 @pytest.mark.parametrize("words", [(), ("--timeout", "1h")])

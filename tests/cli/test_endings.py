@@ -162,6 +162,11 @@ def output(kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+def without_log_lines(err: str) -> str:
+    """Return the errors without the log lines of changes that are made without a server."""
+    return "".join(line for line in err.splitlines(True) if not line[:1].isdigit())
+
+
 def check_output(
     words: list[str],
     status: int,
@@ -171,7 +176,7 @@ def check_output(
 ) -> None:
     with output(kind, monkeypatch):
         assert ends(*words) == status
-    err = capfd.readouterr().err
+    err = without_log_lines(capfd.readouterr().err)
     if status == OUTPUT:
         assert err == (FULL if kind == "full" else "")
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.exits import SOFTWARE
 from tests.helpers import GUARD
 from tests.irc.client import IrcClient
 from tests.processes import launching
@@ -44,7 +45,7 @@ async def test_password_is_printed_at_the_first_start(tmp_path: Path) -> None:
             server = await launch.serve()
             options = ("--user", "bob", "--no-tls", "--listen", str(server.address))
             process = await launch.tchat("irc", server.address, *options, user="bob")
-            assert await process.exit() == 1  # the port is taken
+            assert await process.exit() == SOFTWARE  # the port is taken
             process, port = await door(launch, server)
             password = (await process.out.containing("password: ")).removeprefix("password: ")
             await process.sees(f"/connect 127.0.0.1 {port} {password}", "-password=")
