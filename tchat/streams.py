@@ -48,6 +48,11 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
+def input_was_closed() -> bool:
+    """Return whether this process was started without a standard input."""
+    return sys.__stdin__ is None
+
+
 def print_line(text: str) -> None:
     """Print a line on standard output at once. Raises `OutputError`."""
     try:

@@ -10,19 +10,23 @@ from __future__ import annotations
 MAY_USE = {
     "errors": set[str](),
     "file_lock": set[str](),
+    "signals": set[str](),
     "streams": {"errors"},
     "settings_file": {"errors"},
     "core": {"errors"},
     "net": {"errors", "core"},
     "transfer": {"errors", "file_lock", "core", "net"},
     "store": {"errors", "file_lock", "core", "transfer"},
-    "server": {"errors", "invocation", "settings_file", "core", "net", "transfer", "store"},
+    "server": {
+        *("errors", "invocation", "settings_file", "signals", "core", "net", "transfer", "store"),
+    },
     "client": {
         "errors",
         "exits",
         "file_lock",
         "invocation",
         "settings_file",
+        "streams",
         "core",
         "net",
         "transfer",
@@ -35,8 +39,8 @@ MAY_USE = {
     "ui": {"errors", "exits", "streams", "core", "client"},
     "demo": {"core", "client", "api", "testing", "ui"},
     "cli": {
-        *("errors", "exits", "invocation", "streams", "core", "net", "server", "client", "api"),
-        *("irc", "ui", "demo"),
+        *("errors", "exits", "invocation", "signals", "streams", "core", "net", "server", "client"),
+        *("api", "irc", "ui", "demo"),
     },
     "__main__": {"cli"},
     "__init__": {"errors", "api"},
@@ -186,6 +190,7 @@ Modules of one layer may use each other, as long as there is no circle.
 OUTSIDERS = {
     "errors": set[str](),
     "file_lock": set[str](),
+    "signals": set[str](),
     "streams": set[str](),
     "settings_file": set[str](),
     "core": {"cbor2"},

@@ -21,5 +21,7 @@ def status_rows() -> list[tuple[str, str, str]]:
             codes = ", ".join(f"`{code}`" for code in tchat.exits.STATUSES.get(status, ()))
             rows.append((str(status), " ".join(meaning.split()), codes))
     rows.insert(1, ("1 to 59", "Of `ask`: the second option was chosen, the third, and so on.", ""))
-    rows.append(("130, 143", "Ended by SIGINT (Ctrl-C) or SIGTERM.", ""))
+    rows.append(
+        ("129, 130, 143", "Ended by SIGHUP (a closed terminal), SIGINT (Ctrl-C) or SIGTERM.", "")
+    )
     return rows

@@ -13,10 +13,10 @@ finds them in `Client.options`. Log lines and errors go to standard error. The e
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import trio
@@ -38,7 +38,6 @@ from tchat.exits import exit_status
 from tchat.streams import open_standard_streams, run_reporting
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Awaitable, Callable, Sequence
 
     from tchat.api.client import Client
@@ -139,8 +138,12 @@ def _run(
     """Run `main` with a client and the groups in config.toml; see `run`."""
     open_standard_streams()
     logging.basicConfig(level=logging.INFO, format=f"{parser.prog}: %(message)s")
-    given = parser.parse_args(arguments)
+    given = argparse.Namespace()
     status = 0
+
+    def start() -> None:
+        parser.parse_args(arguments, given)  # here, since --help may be unable to print
+        trio.run(run_main)
 
     async def run_main() -> None:
         nonlocal status
@@ -163,5 +166,5 @@ def _run(
             status = 128 + number
             scope.cancel()
 
-    failed = run_reporting(partial(trio.run, run_main), exit_status)
+    failed = run_reporting(start, exit_status)
     sys.exit(failed or status)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -117,6 +116,8 @@ async def _decide(
     """Post the question, wait for the answer, close the question; return the exit status."""
     import trio
 
+    from tchat.signals import ending_signals
+
     status, answer, question = 0, None, None
     deadline = trio.current_time() + (math.inf if given.timeout is None else given.timeout)
     posting, waiting = trio.CancelScope(deadline=deadline), trio.CancelScope()
@@ -129,7 +130,7 @@ async def _decide(
             waiting.cancel()
 
     # Inside the connection, unlike the signals of other commands: the group has to be told.
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*ending_signals()) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end_on_signal)
             with posting:

@@ -130,6 +130,8 @@ def _check_sources(sources: list[Path | None], name: str | None) -> None:
         wrong = "The path of the file is missing."
     elif name is not None and len(sources) > 1:
         wrong = "--name is for a single file."
+    elif name is not None and not name.strip():
+        wrong = "--name needs a name."
     elif None in sources and name is None:
         wrong = "Standard input has no name: add --name NAME."
     if wrong:

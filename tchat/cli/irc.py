@@ -47,14 +47,16 @@ def describe(parser: argparse.ArgumentParser) -> None:
 
 
 def _irc(given: argparse.Namespace) -> int:
+    from functools import partial
+
     import trio
 
-    return trio.run(_run, given)
+    from tchat.cli.place import run_interruptible
+
+    return trio.run(run_interruptible, partial(_run, given))
 
 
 async def _run(given: argparse.Namespace) -> int:
-    import signal
-
     import trio
 
     from tchat.api.client import connect
@@ -67,28 +69,22 @@ async def _run(given: argparse.Namespace) -> int:
 
     address = loopback_address(given.listen)
     path = state_directory() / "irc-password"
-    status = 0
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
-        async with (
-            connect(given.server, user=given.user, pin=given.pin, tls=not given.no_tls) as client,
-            trio.open_nursery() as nursery,
-        ):
-            listeners = await listen(address)
-            bound = Address(address.host, port_of(listeners[0]))
-            # A start that fails earlier leaves no password, which would never have been printed.
-            password, is_new = load_or_make(path)
-            nursery.start_soon(serve_irc, client, listeners, password, download_directory())
-            print_line(f"listening for IRC clients of {client.user} on {bound}")
-            if is_new:
-                print_line(f"password: {password}")
-            print_line(f"the password is in {path}")
-            for line in _instructions(bound.host, bound.port, password if is_new else "PASSWORD"):
-                print_line(line)
-            async for number in signals:
-                status = 128 + number
-                break
-            nursery.cancel_scope.cancel()
-    return status
+    async with (
+        connect(given.server, user=given.user, pin=given.pin, tls=not given.no_tls) as client,
+        trio.open_nursery() as nursery,
+    ):
+        listeners = await listen(address)
+        bound = Address(address.host, port_of(listeners[0]))
+        # A start that fails earlier leaves no password, which would never have been printed.
+        password, is_new = load_or_make(path)
+        nursery.start_soon(serve_irc, client, listeners, password, download_directory())
+        print_line(f"listening for IRC clients of {client.user} on {bound}")
+        if is_new:
+            print_line(f"password: {password}")
+        print_line(f"the password is in {path}")
+        for line in _instructions(bound.host, bound.port, password if is_new else "PASSWORD"):
+            print_line(line)
+    return 0
 
 
 def _instructions(host: str, port: int, password: str) -> list[str]:

@@ -6,7 +6,6 @@ A lost connection is a delay, but not for ever: see `patient_session`.
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from tchat.client.last_names import read_last_names
 from tchat.core.text import check_name
 from tchat.errors import Code, Refused, Unavailable, UsageError
 from tchat.net.address import Address, split_address
+from tchat.signals import ending_signals
 from tchat.streams import complain
 from tchat.ui.plain.typed import TypedLines
 
@@ -145,7 +145,7 @@ async def _give_up(session: Session, seconds: float) -> None:
 
 
 async def run_interruptible(run: Callable[[], Awaitable[int]], notice: str = "") -> int:
-    """Return the status of `run`; on SIGINT or SIGTERM, end it and return 128 plus the number.
+    """Return the status of `run`; on an ending signal, cancel it and return 128 plus its number.
 
     `notice` is printed to standard error if it was interrupted.
     """
@@ -158,7 +158,7 @@ async def run_interruptible(run: Callable[[], Awaitable[int]], notice: str = "")
             status, interrupted = 128 + number, True
             nursery.cancel_scope.cancel()
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*ending_signals()) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end_on_signal)
             status = await run()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tchat.cli.arguments import add_place, count, explain, key
-from tchat.errors import Code, OutputError, Refused, UsageError
+from tchat.errors import Code, OutputError, Refused, TchatError, UsageError
 from tchat.exits import PERMISSION, exit_status
 from tchat.streams import complain
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 MOST_BYTES = 1 << 20
 """The longest input that is posted as messages."""
 
+_ACTION = "/me "
+# Escape sequences that set colours, and that erase the rest of a line, as compilers print them.
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*[mK]")
 _AT_ONCE = 256  # unanswered messages with --lines, so that a fast pipe does not fill the memory
 _DESCRIPTION = """\
 Post a message, and return when the server has it on disk. Without TEXT, the
@@ -31,7 +35,8 @@ the others, unless no other could be posted either. The exit status is that of t
 first refusal.
 
 You have to be a member of the group, or to have an invite. Input is text, also
-if it begins with /; only TEXT may be "/me waves". Nothing is printed on success.
+if it begins with /; only TEXT may be "/me waves". The colours of a log are left
+out, and other control characters become visible. Nothing is printed on success.
 """
 
 
@@ -75,7 +80,8 @@ def _say(given: argparse.Namespace) -> int:
     if given.lines:
         return run_in_group(given, partial(_post_lines, given))
     text = _read_input(given) if piped else " ".join(given.words)
-    return run_in_group(given, partial(_post, given, list(messages_of(text, code=given.code))))
+    texts = list(messages_of(text, code=given.code, action=not piped))
+    return run_in_group(given, partial(_post, given, texts))
 
 
 def _check(given: argparse.Namespace, *, piped: bool) -> None:
@@ -111,10 +117,10 @@ def _read_input(given: argparse.Namespace) -> str:
             "The input is longer than 1 MiB; send it as a file: "
             + command_line("send", given.server, "-", "--name", "NAME"),
         )
-    text = b"".join(parts).decode(errors="replace").replace("\r\n", "\n").strip("\n")
+    text = b"".join(parts).decode(errors="replace")
     if not text.strip():
         raise Refused(Code.EMPTY_TEXT, "The input is empty; nothing was posted.")
-    return literal(text)
+    return text
 
 
 def _copy(data: bytes) -> None:
@@ -126,29 +132,50 @@ def _copy(data: bytes) -> None:
         raise OutputError(error) from error
 
 
-def literal(text: str) -> str:
-    """Return the text of a message that shows `text`, even if that begins with "/me"."""
-    return f" {text}" if text.startswith("/me ") else text
+def messages_of(text: str, *, code: bool = False, action: bool = False) -> Iterator[str]:
+    """Yield a text in parts that each fit into a message, cut between lines where possible.
 
+    The text is sanitized first, since that can make it longer. With `action`, it may begin with
+    "/me "; any other part that does is shown as it is written.
+    """
+    from tchat.core.text import TEXT_LIMIT, clean_text
 
-def messages_of(text: str, *, code: bool = False) -> Iterator[str]:
-    """Yield a text in parts that each fit into a message, cut between lines where possible."""
-    from tchat.core.text import TEXT_LIMIT
-    from tchat.ui.plain.typed import split_text
-
+    text = clean_text(_COLOURS.sub("", text)).strip("\n")
     if code:
         text = "\n".join(f"    {line.expandtabs(8)}".rstrip() for line in text.split("\n"))
+    if action and text.startswith(_ACTION):
+        first, text = _cut(text)
+        yield from _unless_blank([first])
     part: list[str] = []
     size = 0
     for line in text.split("\n"):
-        for piece in split_text(line):
-            length = len(piece.encode()) + 1
-            if size + length > TEXT_LIMIT + 1:
-                yield from _unless_blank(part)
-                part, size = [], 0
-            part.append(piece)
-            size += length
+        length = len(line.encode()) + 1
+        if not part or size + length > TEXT_LIMIT + 1:
+            yield from _unless_blank(part)
+            *full, line = _literal_parts(line)
+            for one in full:
+                yield from _unless_blank([one])
+            part, size, length = [], 0, len(line.encode()) + 1
+        part.append(line)
+        size += length
     yield from _unless_blank(part)
+
+
+def _literal_parts(line: str) -> Iterator[str]:
+    """Yield a line in parts that each fit into a message, and none of which is an action."""
+    while True:
+        part, line = _cut(f" {line}" if line.startswith(_ACTION) else line)
+        yield part
+        if not line:
+            return
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """Return as much of a text as fits into a message, and the rest."""
+    from tchat.ui.plain.typed import first_part
+
+    part = first_part(text)
+    return part, text[len(part) :]
 
 
 def _unless_blank(lines: Sequence[str]) -> Iterator[str]:
@@ -178,6 +205,9 @@ async def _post_lines(given: argparse.Namespace, _: Client, group: Group) -> int
 
     typed = TypedLines(copy=_copy) if given.tee else TypedLines()
     free = trio.Semaphore(_AT_ONCE)
+    reading = trio.CancelScope()
+    stopped: dict[int, Refused] = {}
+    failure: TchatError | None = None
     status, number, is_new = 0, 0, True
 
     async def post(text: str, number: int, task_status: trio.TaskStatus[None]) -> None:
@@ -187,17 +217,30 @@ async def _post_lines(given: argparse.Namespace, _: Client, group: Group) -> int
             await group.say(text, reply_to=given.reply)
         except Refused as refusal:
             if exit_status(refusal) == PERMISSION:  # no other line could be posted either
-                raise
-            status = status or exit_status(refusal)
-            complain(f"tchat: line {number}: {refusal}")
+                stopped.setdefault(number, refusal)
+                reading.cancel()
+            else:
+                status = status or exit_status(refusal)
+                complain(f"tchat: line {number}: {refusal}")
         finally:
             free.release()
 
+    # Only the reading is ended: a line that has been read is posted or refused, never dropped.
     async with trio.open_nursery() as nursery:
-        while (line := await typed.receive()) is not None:
-            number += is_new
-            is_new = not line.more
-            for text in messages_of(literal(line.text), code=given.code):
-                await free.acquire()
-                await nursery.start(post, text, number)
+        try:
+            with reading:
+                while (line := await typed.receive()) is not None:
+                    number += is_new
+                    is_new = not line.more
+                    for text in messages_of(line.text, code=given.code):
+                        await free.acquire()
+                        await nursery.start(post, text, number)
+        except TchatError as error:  # of the input, or of its copy
+            failure = error
+    if stopped:
+        first = min(stopped)
+        complain(f"tchat: line {first}: {stopped[first]} No line was posted after it.")
+        return status or PERMISSION
+    if failure is not None:
+        raise failure
     return status

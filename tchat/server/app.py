@@ -38,6 +38,7 @@ from tchat.server.limits import Limits
 from tchat.server.metrics import check_metrics, serve_metrics
 from tchat.server.operations.expiry import remove_expired_messages
 from tchat.server.retention import remove_expired_files
+from tchat.signals import ending_signals
 from tchat.store.open import open_store
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ async def run_server(
     """
     check_metrics(config.metrics)
     config = replace(config, limits=_fit_to_open_files(config.limits))
-    with trio.open_signal_receiver(*_stop_signals()) as signals:
+    with trio.open_signal_receiver(*ending_signals()) as signals:
         # An address that cannot be used, or is not allowed, must not leave an empty directory.
         async with (
             _listening(config) as listening,
@@ -132,17 +133,6 @@ async def run_server(
             credentials = _credentials(config)
             await serve(config, credentials, store, log, stop, reloads=changed, listening=listening)
             nursery.cancel_scope.cancel()
-
-
-def _stop_signals() -> list[signal.Signals]:
-    """Return the signals that stop the server.
-
-    A terminal that is closed sends SIGHUP. Under `nohup` it is ignored, and has to stay so.
-    """
-    signals = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    return signals
 
 
 def _tune_garbage_collector() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import tchat
 from tchat.cli.say import MOST_BYTES, messages_of
-from tchat.core.text import TEXT_LIMIT
+from tchat.core.text import TEXT_LIMIT, check_text, clean_message
 from tchat.exits import DATA, OUTPUT, PERMISSION, UNAVAILABLE, USAGE
 from tests.cli.running import GROUP, message_of, output_of, scene
 
@@ -208,3 +210,77 @@ async def test_a_full_copy_of_the_input_ends_it() -> None:
         done = await here.shell("say", "--tee", end=">/dev/full < /etc/passwd")
         assert done.status == OUTPUT
         assert done.err == "tchat: The output cannot be written: No space left on device.\n"
+
+
+# ------------------------------------------------------------------ colours and control characters
+
+
+@given(
+    st.text(st.sampled_from("é\n\x1b[m0;1/e \x00\r\u200d\u0301🙂") | st.characters()).map(
+        lambda text: text * 2000
+    ),
+    st.booleans(),
+)
+@example("\x01" * TEXT_LIMIT, False)
+@example("/me " * TEXT_LIMIT, False)
+def test_parts_of_any_text_can_be_posted(text: str, code: bool) -> None:
+    for part in messages_of(text, code=code):
+        check_text(part)
+        assert clean_message(part).startswith("/me ") is False
+        assert len(clean_message(part)) <= len(part)
+
+
+def test_only_the_first_part_can_be_an_action() -> None:
+    parts = list(messages_of("/me waves " + "/me " * TEXT_LIMIT, action=True))
+    assert [part.startswith("/me ") for part in parts] == [True, *[False] * (len(parts) - 1)]
+    assert len(parts) > 3
+
+
+async def test_a_coloured_log_is_posted_without_colours() -> None:
+    lines = [f"\x1b[32;1mPASS\x1b[0m\x1b[K test {number}" for number in range(3000)]
+    async with scene() as here:
+        await here.run("say", "--code", given="\n".join(lines).encode())
+        said = "\n".join(await here.said(99)).split("\n")
+        assert said == [f"    PASS test {number}" for number in range(3000)]
+
+
+async def test_binary_input_is_posted() -> None:
+    async with scene() as here:
+        await here.run("say", given=bytes(range(256)) * 1000)
+        assert sum(map(len, await here.said(99))) > 250_000
+
+
+# ------------------------------------------------------------------ lines that are never dropped
+
+
+async def test_the_first_line_not_posted_is_named() -> None:
+    async with scene() as here:
+        words = ("--group", "other", "--lines")
+        other = await here.alice.join("other", create=True)
+        await other.set_policy("open")
+        async with here.server.connect("ci") as ci:
+            await ci.join("other")
+        async with (
+            here.alice.events(other) as events,
+            here.started("say", *words) as process,
+        ):
+            assert process.stdin is not None
+            await process.stdin.send_all(b"one\n")
+            await message_of(events)
+            await other.kick("ci")
+            await process.stdin.send_all(b"two\nthree\nfour\n")
+            status, _, err = await output_of(process)
+        assert status == PERMISSION
+        assert err.startswith("tchat: line 2: ")
+        assert err.endswith("No line was posted after it.\n")
+        assert len(err.splitlines()) == 1
+
+
+async def test_lines_are_posted_before_the_copy_fails() -> None:
+    lines = [f"line {number}" for number in range(1000)]
+    async with scene() as here:
+        text = here.home / "lines"
+        text.write_text("\n".join([*lines, "x" * 100_000]))
+        done = await here.shell("say", "--lines", "--tee", end=f"< {text} | head -c 1")
+        assert done.err == ""
+        assert await here.said(9999) == lines

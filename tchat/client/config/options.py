@@ -18,9 +18,12 @@ from tchat.errors import Code, StartupError
 from tchat.exits import USAGE
 from tchat.invocation import command_line
 from tchat.net.address import split_address
+from tchat.streams import print_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
+
+    from _typeshed import SupportsWrite
 
     from tchat.client.config.settings import Settings
     from tchat.client.session import Session
@@ -72,6 +75,13 @@ class AddressParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, in a line, and exit."""
         self.exit(self.usage_status, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        """Print a message. Raises `OutputError` if it is for standard output, unlike argparse."""
+        if file is sys.stdout:
+            print_line(message.rstrip("\n"))
+        else:
+            super()._print_message(message, file)
 
     def _words_last(self, given: Sequence[str]) -> list[str]:
         """Return the arguments with the positional ones at the end.

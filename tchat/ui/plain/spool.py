@@ -18,6 +18,7 @@ import trio
 from tchat.client.config.paths import state_directory
 from tchat.core.text import size_text
 from tchat.errors import Code, Refused
+from tchat.streams import input_was_closed
 from tchat.ui.plain.typed import TypedLines
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ def _locked_file(directory: Path) -> Iterator[IO[bytes]]:
 
 def _copy(file: IO[bytes], most: int) -> None:
     """Copy standard input to a file. Raises `Refused`."""
+    if input_was_closed():
+        raise Refused(Code.FILE_UNREADABLE, "The input cannot be read: it is closed.")
     typed = TypedLines()
     left = most
     while data := typed.read_some():

@@ -120,12 +120,18 @@ def _character_end(data: bytearray, end: int) -> int:
 
 def split_text(text: str) -> list[str]:
     """Return a text in parts that each fit into a message, cut after a space where possible."""
-    parts = []
-    while len(text) * 4 > TEXT_LIMIT and len(data := text.encode()) > TEXT_LIMIT:
-        part = data[:TEXT_LIMIT].decode(errors="ignore")
-        earliest = len(part) * 3 // 4
-        space = max(part.rfind(" ", earliest), part.rfind("\t", earliest))
-        part = part[: space + 1] if space >= 0 else part
-        parts.append(part)
-        text = text[len(part) :]
-    return [*parts, text]
+    parts = [first_part(text)]
+    while text := text[len(parts[-1]) :]:
+        parts.append(first_part(text))
+    return parts
+
+
+def first_part(text: str) -> str:
+    """Return as much of a text as fits into a message, cut after a space where possible."""
+    data = text[: TEXT_LIMIT + 1].encode()  # no more than can count
+    if len(data) <= TEXT_LIMIT:
+        return text
+    part = data[:TEXT_LIMIT].decode(errors="ignore")
+    earliest = len(part) * 3 // 4
+    space = max(part.rfind(" ", earliest), part.rfind("\t", earliest))
+    return part[: space + 1] if space >= 0 else part
