@@ -18,7 +18,8 @@ client. No name and no key is needed, and nobody sees it.
 
 The exit status is 0 if it is, 69 if it cannot be reached or is no tchat server, 75
 if it is too busy or does not answer in time, 77 if its key is not the one in
---pin, or of its nickname in config.toml, and 70 for anything else.
+--pin, or of its nickname in config.toml, or only one side uses TLS, and 70 for
+anything else.
 """
 
 

@@ -91,8 +91,14 @@ class Scene:
         self, verb: str, *words: object, server: str | None = None
     ) -> AsyncIterator[trio.Process]:
         """Run a command as ci until the end of the block, where it is killed."""
+        async with self.program(self.command(verb, *words, server=server)) as process:
+            yield process
+
+    @asynccontextmanager
+    async def program(self, command: list[str]) -> AsyncIterator[trio.Process]:
+        """Run a program as ci until the end of the block, where it is killed."""
         process = await trio.lowlevel.open_process(
-            self.command(verb, *words, server=server),
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -84,12 +84,22 @@ async def test_nobody_answers_in_time() -> None:
         assert (await message_of(events)).text == "Closed: nobody answered in time."
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_an_interrupted_question_is_withdrawn(number: int) -> None:
     async with scene() as here, asking(here) as (process, _, events):
         process.send_signal(number)
         assert (await output_of(process))[0] == 128 + number
         assert (await message_of(events)).text == "Withdrawn."
+
+
+async def test_a_closed_terminal_is_ignored_under_nohup() -> None:
+    async with scene() as here, here.alice.events(here.group) as events:
+        command = ["nohup", *here.command("ask", "deploy?")]
+        async with here.program(command) as process:
+            question = await message_of(events)
+            process.send_signal(signal.SIGHUP)
+            await question.reply("no")
+            assert (await output_of(process))[0] == 1
 
 
 async def test_a_killed_question_goes_on_with_its_key() -> None:

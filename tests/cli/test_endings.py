@@ -16,8 +16,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tchat.cli.admin import SUBCOMMANDS as ADMIN
+from tchat.cli.ask import MOST_OPTIONS
 from tchat.cli.command_line import SUBCOMMANDS
-from tchat.exits import OUTPUT, SOFTWARE, TEMPORARY, UNAVAILABLE, USAGE
+from tchat.errors import (
+    Code,
+    ProtocolError,
+    Refused,
+    StartupError,
+    StorageError,
+    TchatError,
+    Unavailable,
+)
+from tchat.exits import DATA, OUTPUT, SOFTWARE, TEMPORARY, UNAVAILABLE, USAGE, exit_status
 from tests.cli.in_process import Place, ends
 from tests.helpers import GROUP, GUARD
 
@@ -133,6 +143,40 @@ def test_missing_data_are_one_line(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["unban", "--name", "nobody"], DATA),
+        (["ban", "--name", "a b"], DATA),
+        (["ban", "--address", "nowhere"], DATA),
+        (["ban", "--key", "none"], DATA),
+        (["set-admin", "@alice,bob", "bob"], DATA),
+        (["set-admin", GROUP, "nobody"], DATA),
+        (["remove-group", "@alice,bob"], DATA),
+        (["remove-group", "nothing"], DATA),
+        (["show", "nothing"], DATA),
+        (["export", "nobody"], DATA),
+        (["erase", "nobody"], DATA),
+        (["release-name", "nobody"], DATA),
+        (["backup", "/proc/target"], DATA),
+    ],
+    ids=str,
+)
+def test_declined_changes_are_one_line(
+    words: list[str], status: int, data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert ends("admin", *words, "--data", str(data)) == status
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("code", list(Code), ids=str)
+@pytest.mark.parametrize("kind", [Refused, ProtocolError, StorageError, StartupError, Unavailable])
+def test_no_error_is_an_answer(kind: type[TchatError], code: Code) -> None:
+    assert exit_status(kind(code, "sentence")) > MOST_OPTIONS
+
+
 def test_a_fault_is_no_answer(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,6 +260,21 @@ def test_a_report_that_cannot_be_written(
     check_output(operator_words(verb, data), OUTPUT, kind, monkeypatch, capfd)
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["say", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("buffered", [True, False])
+def test_help_that_cannot_be_printed_is_an_error(
+    words: list[str],
+    buffered: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Without buffers, argparse itself ignores that its output cannot be written."""
+    with output("full", monkeypatch):
+        sys.stdout.reconfigure(write_through=not buffered)  # type: ignore[union-attr]
+        assert ends(*words) == (OUTPUT if words[0] == "say" else 1)
+    assert capfd.readouterr() == ("", FULL)
+
+
 # ------------------------------------------------------------------ closed streams
 
 
@@ -241,3 +300,17 @@ def test_a_client_without_standard_streams(
 @pytest.mark.parametrize("verb", ["stats", "export", "backup", "ban"])  # the others are as these
 def test_a_report_without_standard_streams(verb: str, data: Path) -> None:
     assert closed(operator_words(verb, data)) == 0
+
+
+def test_a_closed_input_is_not_an_empty_file(
+    server: Place, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TCHAT_HOME", str(server.home))
+    command = [sys.executable, "-m", "tchat", *client_words("send", server.address)[:-1]]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" <&-', "sh", *command, "-", "--name", "c.txt"],
+        timeout=GUARD,
+        check=False,
+    )
+    assert done.returncode == DATA
+    assert capfd.readouterr().err == "tchat: The input cannot be read: it is closed.\n"

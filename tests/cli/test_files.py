@@ -64,6 +64,8 @@ async def test_numbers_after_a_nickname_are_files(tmp_path: Path) -> None:
         ("send", []),
         ("send", ["-"]),
         ("send", ["-", "a.txt", "--name", "b"]),
+        ("send", ["-", "--name", ""]),
+        ("send", ["a.txt", "--name", " "]),
         ("get", []),
     ],
 )

@@ -9,7 +9,7 @@ import argparse
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tchat.client.config.settings import Server, config_file
 from tchat.client.native_paths import native, readable
@@ -22,8 +22,6 @@ from tchat.streams import print_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
-
-    from _typeshed import SupportsWrite
 
     from tchat.client.config.settings import Settings
     from tchat.client.session import Session
@@ -76,7 +74,7 @@ class AddressParser(argparse.ArgumentParser):
         """Print what is wrong, in a line, and exit."""
         self.exit(self.usage_status, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
-    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:  # noqa: ANN401
         """Print a message. Raises `OutputError` if it is for standard output, unlike argparse."""
         if file is sys.stdout:
             print_line(message.rstrip("\n"))
