@@ -7,20 +7,26 @@ import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import trio
 
+from tchat.core.group.messages import Posted
+from tchat.core.pace import Rate
 from tchat.exits import DATA
 from tchat.net.address import Address
-from tests.helpers import GROUP, GUARD, members, running_server
+from tchat.ui.plain.typed import PART_LIMIT
+from tests.helpers import GROUP, GUARD, NO_RATE_LIMITS, log_of, members, running_server
 from tests.processes import launching
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tchat.server.limits import Limits
+    from tests.helpers import RunningServer
     from tests.processes import Launcher
 
 CLOSED = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"]
@@ -37,7 +43,9 @@ class Outcome(NamedTuple):
 class Shell:
     """Runs tchat in a shell as alice, who is a member of the group."""
 
-    def __init__(self, launch: Launcher, address: Address) -> None:
+    def __init__(self, launch: Launcher, server: RunningServer) -> None:
+        self.server = server
+        address = server.address
         self.where = [address.host, address.port, "--no-tls", "--user", "alice", "--group", GROUP]
         self._launch = launch
 
@@ -60,14 +68,14 @@ class Shell:
 
 
 @asynccontextmanager
-async def shell(home: Path) -> AsyncIterator[Shell]:
+async def shell(home: Path, limits: Limits | None = None) -> AsyncIterator[Shell]:
     async with (
-        running_server() as server,
+        running_server(limits=limits) as server,
         members(server, "alice"),
         launching(home) as launch,
     ):
         launch.install_identity("alice")
-        yield Shell(launch, server.address)
+        yield Shell(launch, server)
 
 
 @pytest.mark.parametrize("end", CLOSED)
@@ -192,3 +200,14 @@ async def test_an_abandoned_pipe_ends_quietly(tmp_path: Path) -> None:
         lines = "for n in $(seq 200); do echo line $n; done |"
         done = await sh.run("join", *sh.where, before=lines, end="| head -1")
         assert (done.status, done.err, done.out.count("\n")) == (1, "", 1)
+
+
+async def test_lines_are_posted_before_the_copy_fails(tmp_path: Path) -> None:
+    """With a rate limit, most lines still wait when the copy fails."""
+    lines = [f"line {number}" for number in range(60)]
+    (tmp_path / "input").write_text("\n".join([*lines, "x" * PART_LIMIT]))
+    async with shell(tmp_path, replace(NO_RATE_LIMITS, messages=Rate(100, 10))) as sh:
+        end = f"< {tmp_path}/input | head -c 1"
+        assert (await sh.run("say", *sh.where, "--lines", "--tee", end=end)).err == ""
+        log = await log_of(sh.server.store)
+        assert [event.body.text for event in log if isinstance(event.body, Posted)] == lines

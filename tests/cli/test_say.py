@@ -275,13 +275,3 @@ async def test_the_first_line_not_posted_is_named() -> None:
         assert err.startswith("tchat: line 2: ")
         assert err.endswith("No line was posted after it.\n")
         assert len(err.splitlines()) == 1
-
-
-async def test_lines_are_posted_before_the_copy_fails() -> None:
-    lines = [f"line {number}" for number in range(1000)]
-    async with scene() as here:
-        text = here.home / "lines"
-        text.write_text("\n".join([*lines, "x" * 100_000]))
-        done = await here.shell("say", "--lines", "--tee", end=f"< {text} | head -c 1")
-        assert done.err == ""
-        assert await here.said(9999) == lines
