@@ -6,9 +6,12 @@ import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from tchat.exits import SOFTWARE
+from tchat.net.address import Address
+from tchat.net.tcp import port_of
 from tests.helpers import GUARD
 from tests.irc.client import IrcClient
 from tests.processes import launching
@@ -66,6 +69,19 @@ async def test_ctrl_c_ends_quietly(tmp_path: Path) -> None:
             process.running.send_signal(signal.SIGINT)
             assert await process.exit() == 130
             assert process.err.all == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_signals_end_it_while_it_connects(tmp_path: Path, number: signal.Signals) -> None:
+    with trio.fail_after(GUARD):
+        async with launching(tmp_path) as launch:
+            (silent,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            address = Address("127.0.0.1", port_of(silent))
+            process = await launch.tchat("irc", address, "--user", "bob", user="bob")
+            async with await silent.accept():
+                process.running.send_signal(number)
+                assert await process.exit() == 128 + number
+            await silent.aclose()
 
 
 async def test_nothing_written_while_disconnected_is_lost(tmp_path: Path) -> None:
