@@ -140,7 +140,9 @@ async def _chat(
     from tchat.ui.chat.chat import Start
 
     typing = sys.stdin.isatty()  # otherwise the input is a pipe or a file: text of any origin
-    async with session_for(given, user, max(RECENT, given.history or 0)) as session:
+    recent = max(RECENT, given.history or 0)
+    # A person may write while a server that they know is down; a script has to learn of it.
+    async with session_for(given, user, recent, persistent=typing) as session:
         names = session.connector.names()
         preferences = Preferences(
             preferences_file(), names, user, ignore=settings.ignore, mute=settings.mute

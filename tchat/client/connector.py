@@ -68,6 +68,11 @@ class Connector:
         """Whether the server is on this machine."""
         return is_local(self.address.host)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there was a server at this address that this client has saved the key of."""
+        return self._known.find(self.address) is not None
+
     def names(self) -> list[str]:
         """Return the names under which local files keep what is about this server, the best first.
 

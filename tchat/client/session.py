@@ -108,6 +108,7 @@ class Session:
         recent: int | None = None,
         *,
         unread: bool = True,
+        persistent: bool = False,
     ) -> None:
         self.connector = connector
         self.user = check_name(account.user, "username")
@@ -138,6 +139,7 @@ class Session:
         self._link_changed = trio.Event()
         self._backoff = Backoff()
         self._was_connected = False
+        self._persistent = persistent
 
     @property
     def connected(self) -> bool:
@@ -337,8 +339,8 @@ class Session:
         """Stay connected until cancelled; reconnect with backoff.
 
         Raises `Unavailable` when the first connection fails, since the address is probably wrong
-        then, and `Refused` when retrying is useless: the server rejects this person or protocol
-        version, or its key does not match.
+        then, unless the session is persistent, and `Refused` when retrying is useless: the server
+        rejects this person or protocol version, or its key does not match.
         """
         while True:
             reason, busy = "the connection was closed", False
@@ -354,7 +356,7 @@ class Session:
                 reason = explain(root_of(group))
                 busy = True
             # A busy server proves that the address is right, so retry even the first connection.
-            if not self._was_connected and not busy:
+            if not (self._was_connected or busy or self._persistent):
                 raise unavailable(self.connector.address, reason)
             delay = self._backoff.next_delay()
             self._notify(Disconnected(reason, delay))
@@ -460,14 +462,20 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    connector: Connector, account: Account, recent: int | None = None, *, unread: bool = True
+    connector: Connector,
+    account: Account,
+    recent: int | None = None,
+    *,
+    unread: bool = True,
+    persistent: bool = False,
 ) -> AsyncIterator[Session]:
     """Run a session while the block runs.
 
     With `recent`, a group is loaded from a snapshot with its `recent` latest events, or more if
-    more are unread and `unread` is not false; without it, the whole log is loaded.
+    more are unread and `unread` is not false; without it, the whole log is loaded. If `persistent`,
+    a first connection that fails is tried again, like a later one.
     """
-    session = Session(connector, account, recent, unread=unread)
+    session = Session(connector, account, recent, unread=unread, persistent=persistent)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(session.run)
         yield session

@@ -102,20 +102,24 @@ async def open_user_session(
     home: Path | None = None,
     recent: int | None = None,
     unread: bool = True,
+    persistent: bool = False,
 ) -> AsyncIterator[Session]:
     """Run a session of `user` with a server while the block runs.
 
     `link` is a code from /link. With `insecure`, TLS may be off for a server on another machine.
-    For `home`, see `paths`; for `recent` and `unread`, `open_session`. Raises `Refused` (bad_name)
-    or `StartupError`.
+    For `home`, see `paths`; for `recent` and `unread`, `open_session`. If `persistent`, a server
+    that this client knows may be unavailable at first. Raises `Refused` (bad_name) or
+    `StartupError`.
     """
     connector = _connector_for(server, insecure=insecure, home=home)
     state = state_directory(home)
     async with connector.identified(CONNECT_SECONDS):
         with acquire_client_id(state, user, connector.names()) as client_id:
             account = Account(user, load_identity(identity_file(home)), client_id, link)
+            waits = persistent and connector.is_known
+            opening = open_session(connector, account, recent, unread=unread, persistent=waits)
             async with (
-                open_session(connector, account, recent, unread=unread) as session,
+                opening as session,
                 trio.open_nursery() as nursery,
             ):
                 nursery.start_soon(send_left_messages, session, account, state)

@@ -226,11 +226,17 @@ def apply_settings(given: argparse.Namespace, config: Settings) -> tuple[str, ..
 
 @asynccontextmanager
 async def session_for(
-    given: argparse.Namespace, user: str, recent: int | None = None, *, unread: bool = True
+    given: argparse.Namespace,
+    user: str,
+    recent: int | None = None,
+    *,
+    unread: bool = True,
+    persistent: bool = False,
 ) -> AsyncIterator[Session]:
     """Run a session of `user` with the server in the options while the block runs.
 
-    For `recent` and `unread`, see `open_session`. Raises `Refused` (bad_name) or `StartupError`.
+    For `recent`, `unread` and `persistent`, see `open_user_session`. Raises `Refused` (bad_name) or
+    `StartupError`.
     """
     from tchat.client.config.opening import open_user_session  # here, since it needs Trio and TLS
 
@@ -241,6 +247,7 @@ async def session_for(
         insecure=given.insecure,
         recent=recent,
         unread=unread,
+        persistent=persistent,
     ) as session:
         yield session
 

@@ -336,6 +336,18 @@ def test_resize_repaints_at_once(server: ServerProcess, tmp_path: Path) -> None:
         assert terminal.screen.display[0].startswith(" #ops ")
 
 
+def test_known_server_may_be_down_at_the_start(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else", "\n────")
+    server.stop()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("offline: connection refused", "trying again")
+        alice.type("typed offline\r")
+        alice.sees("alice … typed offline")
+        server.start()
+        alice.sees("alice │ typed offline", "1 of 1 online")
+
+
 def test_lost_connection_and_reconnection_are_shown(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as terminal:
         terminal.sees("nobody else", "TLS")
