@@ -182,8 +182,12 @@ class Erased(Body):
     number: int | None = None
 
     def apply(self, group: Group, event: Event) -> None:
-        """Remember the number of the file."""
+        """Remember the number of the file, and the spelling of the actor as `Posted` does.
+
+        Erasing an event must not change the state that the log leads to.
+        """
         group.numbered = max(group.numbered, self.number or 0)
+        _note_spelling(group, event)
 
 
 # ------------------------------------------------------------------ pin, unpin
