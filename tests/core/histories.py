@@ -130,11 +130,11 @@ def _steps(who: list[str], deeds: st.SearchStrategy[Deed]) -> st.SearchStrategy[
     )
 
 
-_any_step = _steps([*PEOPLE, ADMIN], _about_people()) | _steps(
+any_step = _steps([*PEOPLE, ADMIN], _about_people()) | _steps(
     [ADMIN, *[AUTHOR] * 4, *PEOPLE], _about_things()
 )
 
-_CREW = [
+CREW = [
     Step("alice", "phone", (Join, ()), 0),
     Step("bob", "phone", (Join, ()), 0),
     Step("carol", "phone", (Join, ()), 0),
@@ -148,8 +148,8 @@ _CREW = [
 
 histories = st.builds(
     operator.add,
-    st.sampled_from([[], _CREW]),
-    st.lists(_any_step, max_size=10) | st.lists(_any_step, min_size=25, max_size=60),
+    st.sampled_from([[], CREW]),
+    st.lists(any_step, max_size=10) | st.lists(any_step, min_size=25, max_size=60),
 )
 
 

@@ -36,12 +36,16 @@ class Commander:
     async def give(self, command: Command) -> None:
         """Wait until the command is executed; its `id` and `n` are set. Raises `Refused`."""
         self._n += 1
-        answer = _Answer()
-        item = Execute(self._author, replace(command, id=self._n, n=self._n), answer.queue)
-        await self._context.registry.send(fold(command.group), item)
-        await answer.done.wait()
-        if answer.refusal is not None:
-            raise answer.refusal
+        await execute(self._context, self._author, replace(command, id=self._n, n=self._n))
+
+
+async def execute(context: ServerContext, author: Author, command: Command) -> None:
+    """Wait until the group's actor has executed a command of `author`. Raises `Refused`."""
+    answer = _Answer()
+    await context.registry.send(fold(command.group), Execute(author, command, answer.queue))
+    await answer.done.wait()
+    if answer.refusal is not None:
+        raise answer.refusal
 
 
 class _Answer:
