@@ -5,8 +5,8 @@ What is checked, and what a fault of each kind means:
 - the structure of the database file, by SQLite's own check, and its write-ahead log (see `wal`);
 - every log: its checksums, that its numbers have no gaps, and that its events can be decoded;
 - what the server derived from a log against the log itself, replayed from its first event: the
-  stored state, people's standings and keys, the group's files, its name, what is to be erased, the
-  search index;
+  stored state (see `_check_restored`), people's standings and keys, the group's files, its name,
+  what is to be erased, the search index;
 - every file against its SHA-256, and against the index of files.
 
 A change that leaves no trace in any of these is not found: somebody who rewrites an event together
