@@ -101,6 +101,7 @@ class Expire(Command):
 
     type = "expire"
     allowed = "operator"
+    erases = True
     in_direct = True
     upto: int
 

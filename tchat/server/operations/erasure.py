@@ -145,4 +145,5 @@ async def _erase_in(context: ServerContext, group: str, name: str, found: _Texts
     commander = Commander(context)
     for start in range(0, len(found.seqs), _AT_ONCE):
         seqs = tuple(found.seqs[start : start + _AT_ONCE])
-        await commander.give(EraseTexts(0, 0, group, name, seqs, found.topic))
+        topic = found.topic and not start  # later, somebody else may have set another one
+        await commander.give(EraseTexts(0, 0, group, name, seqs, topic))
