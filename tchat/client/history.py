@@ -1,4 +1,4 @@
-"""Validate history pages, group lists and search results before they are used.
+"""Validate history pages, lists of groups and keys, and search results before they are used.
 
 An inconsistent answer is a fault of the server or an attack; it ends the connection.
 """
@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.group.features import decode_event
-from tchat.core.protocol.frames import GroupList, GroupSummary, HistoryPage, SearchResults
+from tchat.core.protocol.frames import (
+    GroupList,
+    GroupSummary,
+    HistoryPage,
+    KeyList,
+    NameKey,
+    SearchResults,
+)
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError
@@ -47,6 +54,13 @@ def read_groups(answer: Answer) -> list[GroupSummary]:
     if not isinstance(answer, GroupList):
         raise _malformed("The answer is of another type than the request.")
     return list(answer.groups)
+
+
+def read_keys(answer: Answer) -> tuple[NameKey, ...]:
+    """Return the keys of a list. Raises `ProtocolError` for another answer."""
+    if not isinstance(answer, KeyList):
+        raise _malformed("The answer is of another type than the request.")
+    return answer.keys
 
 
 def read_found(answer: Answer) -> SearchResults:

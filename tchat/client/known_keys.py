@@ -1,79 +1,72 @@
 """The keys of a person's name that this device knows of, so that a new one can be reported.
 
-    {"sha256:Y2hhdC5l…": {"alice": ["3f2a-91c4-77de-0b12"]}}
+    {"sha256:Y2hhdC5l…": {"alice": {"3f2a-91c4-77de-0b12": 1700000000000}}}
 
-The file has the fingerprints of the keys of each person on each server. If it is missing or
-damaged, all keys are known: a device that was just linked has nothing to report. If it cannot be
-written, a key is reported again at the next start.
+The file has the fingerprints of the keys of each person on each server, and when each was added: a
+key that was removed and added again is new. If the file is missing or damaged, all keys are known:
+a device that was just linked has nothing to report. If it cannot be written, a key is reported
+again at the next start.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
+from tchat.client.shared_records import PersonRecords
 from tchat.core.fingerprints import fingerprint
-from tchat.core.text import fold
-from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from tchat.core.protocol.frames import NameKey
+
+    Keys = dict[str, int]
 
 
 class KnownKeys:
     """The known keys of one person on one server.
 
     `servers` are the names that identify the server, the most reliable first. Without a path,
-    nothing is saved.
+    nothing is saved. The file is read only at the start: each program that is running reports a new
+    key.
     """
 
     def __init__(
         self, path: Path | None = None, servers: Sequence[str] = ("",), user: str = ""
     ) -> None:
-        self._path = path
-        self._server = servers[0]
-        self._user = fold(user)
-        self._known = _texts(_table(self._read().get(self._server)).get(self._user))
+        self._records = PersonRecords(path, servers, user)
+        self._known = _keys(self._records.read())
 
-    def find_new(self, keys: Iterable[NameKey]) -> list[NameKey]:
-        """Return those keys that are not known yet, and remember them.
+    def compare(self, all_keys: Collection[NameKey]) -> list[NameKey]:
+        """Return those of all keys of the name that are new; from now on, exactly these are known.
 
-        The file is read only at the start: each program that is running reports a new key.
+        The first list that this device ever gets has no new ones.
         """
-        found = {fingerprint(key.key): key for key in keys}
-        known = found.keys() if self._known is None else self._known
-        new = [key for text, key in found.items() if text not in known]
-        if self._known is None or new:
-            self._known = set(known) | found.keys()
-            self._save(self._known)
-        return new
+        before, now = self._known, _keys_of(all_keys)
+        self._known = now
+        if before != now:
+            with suppress(OSError):
+                self._records.update(lambda _: now)
+        if before is None:
+            return []
+        return [key for key in all_keys if before.get(fingerprint(key.key)) != key.since]
 
-    def _save(self, known: set[str]) -> None:
-        if self._path is None:
+    def add(self, key: NameKey) -> None:
+        """Remember a key that was just reported, unless the other keys are not known yet."""
+        if self._known is None:
             return
-        kept = self._read()
-        kept[self._server] = _table(kept.get(self._server)) | {self._user: sorted(known)}
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(self._path, json.dumps(kept).encode())
-        except OSError:
-            return
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            return _table(json.loads(self._path.read_text("utf-8")) if self._path else None)
-        except (OSError, ValueError, RecursionError):
-            return {}
+        known = self._known = self._known | _keys_of([key])
+        with suppress(OSError):
+            self._records.update(lambda saved: (_keys(saved) or known) | _keys_of([key]))
 
 
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _keys_of(keys: Collection[NameKey]) -> Keys:
+    return {fingerprint(key.key): key.since for key in keys}
 
 
-def _texts(saved: object) -> set[str] | None:
-    if isinstance(saved, list) and all(isinstance(text, str) for text in saved):
-        return set(saved)
+def _keys(saved: object) -> Keys | None:
+    if isinstance(saved, dict) and all(type(since) is int for since in saved.values()):
+        return saved
     return None

@@ -7,10 +7,10 @@ The file only saves typing: one that is missing, damaged or cannot be written is
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from tchat.transfer.durable import replace_file
+from tchat.client.shared_records import read_table, update_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ class LastNames(NamedTuple):
 
 def read_last_names(path: Path, address: Address) -> LastNames:
     """Return the names that were last used with a server."""
-    match _read(path).get(_key(address)):
+    match read_table(path).get(_key(address)):
         case [str(user), str(group)]:
             return LastNames(user, group)
     return LastNames()
@@ -35,22 +35,11 @@ def read_last_names(path: Path, address: Address) -> LastNames:
 
 def save_last_names(path: Path, address: Address, user: str, group: str) -> None:
     """Remember the names that are used with a server."""
-    kept = _read(path)
-    if kept.get(_key(address)) == [user, group]:
+    names = LastNames(user, group)
+    if read_last_names(path, address) == names:
         return
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(path, json.dumps(kept | {_key(address): [user, group]}, indent=1).encode())
-    except OSError:
-        return
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return kept if isinstance(kept, dict) else {}
+    with suppress(OSError):
+        update_table(path, lambda kept: kept.update({_key(address): names}))
 
 
 def _key(address: Address) -> str:

@@ -14,21 +14,19 @@ import json
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal
 
+from tchat.client.shared_records import locked
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
-from tchat.file_lock import lock_within
 from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     Overrides = dict[str, dict[str, bool]]
 
 List = Literal["ignore", "mute"]
 _LISTS: tuple[List, ...] = ("ignore", "mute")
-_LOCK_SECONDS = 1.0
 
 
 class Preferences:
@@ -84,7 +82,7 @@ class Preferences:
         """
         self._unsaved[which][fold(name)] = on
         try:
-            with self._locked():
+            with locked(self._path) if self._path is not None else nullcontext():
                 kept = self._read()
                 mine = kept.setdefault(self._servers[0], {}).setdefault(self._user, {})
                 for each, overrides in self._overrides(kept).items():
@@ -157,12 +155,6 @@ class Preferences:
         except OSError:
             return None
         return found and (found.st_ino, found.st_mtime_ns, found.st_size)
-
-    def _locked(self) -> AbstractContextManager[object]:
-        if self._path is None:
-            return nullcontext()
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return lock_within(self._path.with_name(f"{self._path.name}.lock"), _LOCK_SECONDS)
 
 
 def _check(value: object, depth: int) -> None:

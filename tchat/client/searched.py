@@ -10,11 +10,11 @@ error.
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
 
+from tchat.client.shared_records import PersonRecords, table_of
 from tchat.core.text import fold
-from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -42,12 +42,10 @@ class Searched:
         user: str = "",
         ignored: Collection[str] = (),
     ) -> None:
-        self._path = path
-        self._server = servers[0]
-        self._user = fold(user)
+        self._records = PersonRecords(path, servers, user)
         self._ignored = ignored
         self._changed = False
-        mine = _table(_table(self._read().get(self._server)).get(self._user))
+        mine = table_of(self._records.read())
         before = mine.get("ignored")
         is_valid = isinstance(before, list) and all(
             isinstance(name, str) and name in ignored for name in before
@@ -70,33 +68,17 @@ class Searched:
 
     def save(self) -> None:
         """Write the file, if anything has changed."""
-        if self._path is None or not self._changed:
+        if not self._changed:
             return
-        kept = self._read()
-        people = _table(kept.get(self._server))
         mine = {"ignored": sorted(self._ignored), "groups": self._spans}
-        kept[self._server] = people | {self._user: mine}
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_file(self._path, json.dumps(kept).encode())
-        except OSError:
-            return
-        self._changed = False
-
-    def _read(self) -> dict[str, Any]:
-        try:
-            return _table(json.loads(self._path.read_text("utf-8")) if self._path else None)
-        except (OSError, ValueError, RecursionError):
-            return {}
-
-
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+        with suppress(OSError):
+            self._records.update(lambda _: mine)
+            self._changed = False
 
 
 def _spans(groups: object) -> dict[str, Span]:
     spans = {}
-    for group, span in _table(groups).items():
+    for group, span in table_of(groups).items():
         match span:
             case [int(first), int(last)] if 0 < first <= last:
                 spans[group] = Span(first, last)

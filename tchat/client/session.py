@@ -27,7 +27,7 @@ from tchat.client.authenticate import Account, Busy, authenticate, closing_error
 from tchat.client.backoff import Backoff
 from tchat.client.client_id import is_in_a_journal
 from tchat.client.delivery import Delivery
-from tchat.client.history import read_found, read_groups, read_page
+from tchat.client.history import read_found, read_groups, read_keys, read_page
 from tchat.client.replica import GapError, Replica
 from tchat.client.request import Answer, MakeCommand, MakeRequest, PendingRequest
 from tchat.client.request_tracker import RequestTracker
@@ -53,7 +53,6 @@ from tchat.core.protocol.frames import (
     GroupSummary,
     HistoryRequest,
     KeyAdded,
-    KeyList,
     KeysRequest,
     NameKey,
     Ok,
@@ -296,8 +295,7 @@ class Session:
 
     async def my_keys(self) -> tuple[NameKey, ...]:
         """Return the keys of the person's name, the oldest first. Raises `Refused`."""
-        answer = await self.ask(KeysRequest)
-        return answer.keys if isinstance(answer, KeyList) else ()
+        return read_keys(await self._requests.ask(KeysRequest, read_keys).wait())
 
     async def search(self, text: str, group: str | None = None, skip: int = 0) -> SearchResults:
         """Search for messages with all words of `text`, the newest first, without the first `skip`.

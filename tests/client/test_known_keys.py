@@ -19,27 +19,64 @@ ONE, TWO = NameKey(b"1" * 32, 1), NameKey(b"2" * 32, 2)
 def test_first_keys_are_not_new(tmp_path: Path) -> None:
     file = tmp_path / "state" / "known_keys.json"
     known = KnownKeys(file, SERVER, "Alice")
-    assert known.find_new([ONE]) == []
-    assert known.find_new([ONE, TWO]) == [TWO]
-    assert known.find_new([ONE, TWO]) == []
-    assert KnownKeys(file, SERVER, "bob").find_new([ONE, TWO]) == []
+    assert known.compare([ONE]) == []
+    assert known.compare([ONE, TWO]) == [TWO]
+    assert known.compare([ONE, TWO]) == []
+    assert KnownKeys(file, SERVER, "bob").compare([ONE, TWO]) == []
 
 
 def test_key_is_new_to_each_program_once(tmp_path: Path) -> None:
     file = tmp_path / "known_keys.json"
-    KnownKeys(file, SERVER, "alice").find_new([ONE])
+    KnownKeys(file, SERVER, "alice").compare([ONE])
     programs = [KnownKeys(file, SERVER, "alice") for _ in range(2)]
-    assert [program.find_new([ONE, TWO]) for program in programs] == [[TWO], [TWO]]
-    assert KnownKeys(file, SERVER, "alice").find_new([ONE, TWO]) == []
+    assert [program.compare([ONE, TWO]) for program in programs] == [[TWO], [TWO]]
+    assert KnownKeys(file, SERVER, "alice").compare([ONE, TWO]) == []
 
 
-@pytest.mark.parametrize("damage", ["", "[]", '{"sha256:abc": {"alice": [1]}}', "[" * 10_000])
+def test_removed_key_is_new_when_added_again(tmp_path: Path) -> None:
+    file = tmp_path / "known_keys.json"
+    known = KnownKeys(file, SERVER, "alice")
+    known.compare([ONE, TWO])
+    known.compare([ONE])
+    assert known.compare([ONE, TWO]) == [TWO]
+    again = NameKey(TWO.key, 3)  # removed and added while no program was running
+    assert KnownKeys(file, SERVER, "alice").compare([ONE, again]) == [again]
+
+
+def test_single_key_does_not_make_the_others_new(tmp_path: Path) -> None:
+    """A key that is added before the first list arrives is not the whole list."""
+    file = tmp_path / "known_keys.json"
+    known = KnownKeys(file, SERVER, "alice")
+    known.add(TWO)
+    assert known.compare([ONE, TWO]) == []
+    assert KnownKeys(file, SERVER, "alice").compare([ONE, TWO]) == []
+
+
+def test_added_key_is_remembered(tmp_path: Path) -> None:
+    file = tmp_path / "known_keys.json"
+    known = KnownKeys(file, SERVER, "alice")
+    known.compare([ONE])
+    known.add(TWO)
+    assert known.compare([ONE, TWO]) == []
+    assert KnownKeys(file, SERVER, "alice").compare([ONE, TWO]) == []
+
+
+def test_keys_under_the_address_are_known(tmp_path: Path) -> None:
+    """A visit that began before the server's pin was known has saved them under its address."""
+    file = tmp_path / "known_keys.json"
+    KnownKeys(file, SERVER[1:], "alice").compare([ONE])
+    assert KnownKeys(file, SERVER, "alice").compare([ONE, TWO]) == [TWO]
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "[]", '{"sha256:abc": {"alice": {"3f2a": "x"}}}', "[" * 10_000]
+)
 def test_damaged_file_reports_nothing(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "known_keys.json"
     file.write_text(damage)
-    assert KnownKeys(file, SERVER, "alice").find_new([ONE, TWO]) == []
+    assert KnownKeys(file, SERVER, "alice").compare([ONE, TWO]) == []
 
 
 def test_unwritable_file_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert KnownKeys(tmp_path / "file" / "known_keys.json", SERVER).find_new([ONE]) == []
+    assert KnownKeys(tmp_path / "file" / "known_keys.json", SERVER).compare([ONE]) == []

@@ -200,6 +200,25 @@ async def test_key_list_with_odd_keys_is_survived() -> None:
     assert len(answer.keys) == 3
 
 
+async def test_other_answer_for_keys_is_requested_again() -> None:
+    """Otherwise the name would seem to have no keys, and all of them would be new the next time."""
+    answers: list[dict[str, Any]] = [
+        {"type": "group_list", "groups": []},
+        {"type": "key_list", "keys": [{"key": bytes(32), "since": 1}]},
+    ]
+
+    async def act(wire: Wire) -> None:
+        await wire.greet()
+        request = await wire.hear_only("keys")
+        await wire.say({"re": request["id"], **answers.pop(0)})
+        await wire.hear()
+
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        with trio.fail_after(GUARD):
+            keys = await alice.my_keys()
+    assert [key.since for key in keys] == [1]
+
+
 async def test_malformed_key_list_is_requested_again() -> None:
     """Versions below 5 had parallel lists; a record without one of its keys is malformed."""
     old = {"keys": [bytes(32)], "since": [LARGEST]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,13 @@ from tests.ui.typist import typing
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.ui.typist import Typist
+
 LINKED = "A device was linked to your name: its key is"
+
+
+def _is_told(typist: Typist, times: int) -> bool:
+    return sum(LINKED in line.text for line in typist.lines) == times
 
 
 @pytest.mark.parametrize("rewrites", [True, False], ids=["screen", "plain"])
@@ -32,6 +39,20 @@ async def test_linked_device_is_told_at_once(rewrites: bool) -> None:
         assert told.endswith(f"If that was not you, /unlink {digits} removes it.")
         await here.types(f"/unlink {digits}")
         await here.shows(f"{digits} is no longer linked to your name.")
+
+
+async def test_device_that_is_linked_again_is_told_again() -> None:
+    digits = fingerprint(identity_of("alice", "laptop").public)
+    async with (
+        running_server() as server,
+        typing(server) as here,
+        raw_client(server.address) as there,
+    ):
+        await introduce(there, "alice")
+        for told in (1, 2):
+            async with device_of(server, "alice", "laptop", await link_code(there)):
+                await here.until(partial(_is_told, here, told), f"notice {told}")
+            await here.types(f"/unlink {digits}")
 
 
 async def test_linked_device_is_told_at_the_next_start(tmp_path: Path) -> None:

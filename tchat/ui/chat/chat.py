@@ -63,7 +63,7 @@ from tchat.ui.chat.lines import count_text, minute_text
 from tchat.ui.chat.window import Window, command_that_opens
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from tchat.client.pending_message import PendingMessage
@@ -939,16 +939,16 @@ class Chat:
     async def _check_keys(self) -> None:
         """Tell which keys were added to the person's name since the last connection."""
         with suppress(Refused):  # then the next connection tells
-            self._tell_new_keys(await self.session.my_keys())
+            for key in self._start.known_keys.compare(await self.session.my_keys()):
+                self._tell_new_key(key)
 
-    def _tell_new_keys(self, keys: Iterable[NameKey]) -> None:
-        for key in self._start.known_keys.find_new(keys):
-            if key.key != self.session.key:
-                digits = fingerprint(key.key)
-                self.current.notice(
-                    f"A device was linked to your name: its key is {digits}, added"
-                    f" {minute_text(key.since)}. If that was not you, /unlink {digits} removes it."
-                )
+    def _tell_new_key(self, key: NameKey) -> None:
+        if key.key != self.session.key:
+            digits = fingerprint(key.key)
+            self.current.notice(
+                f"A device was linked to your name: its key is {digits}, added"
+                f" {minute_text(key.since)}. If that was not you, /unlink {digits} removes it."
+            )
 
     def _handle_connection(self, update: NewServer | Connected | Disconnected | KeyLinked) -> None:
         window = self.current
@@ -956,7 +956,8 @@ class Chat:
             case NewServer(pin):
                 window.notice(first_visit_notice(pin))
             case KeyLinked(key):
-                self._tell_new_keys([key])
+                self._start.known_keys.add(key)
+                self._tell_new_key(key)
             case Connected(again=again):
                 self.connection = ""
                 self._refresh_preferences()
