@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from io import BufferedWriter, FileIO
+from itertools import count
 from typing import TYPE_CHECKING
+
+from tchat.file_lock import try_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,19 +17,34 @@ if TYPE_CHECKING:
 def replace_file(path: Path, data: bytes) -> None:
     """Write a temporary file, sync it, and rename it. If this raises OSError, nothing has changed.
 
-    Only its owner may read the file.
+    Only its owner may read the file. Several programs may replace it at the same time: the last one
+    wins.
     """
-    draft = path.with_name(f"{path.name}.new")
-    flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT
-    with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    draft, file = _lock_draft(path)
+    with BufferedWriter(file) as writer:
+        try:
+            file.truncate(0)
+            writer.write(data)
+            writer.flush()
+            os.fsync(file.fileno())
+            draft.replace(path)  # still locked, so that nobody else writes to it
+        except OSError:
+            with suppress(OSError):
+                draft.unlink()
+            raise
     # A rename survives a power cut only once the directory is synced, which not every file
     # system can do. It is too late to report a failure: the new content is in place.
     with suppress(OSError):
         sync_directory(path.parent)
+
+
+def _lock_draft(path: Path) -> tuple[Path, FileIO]:
+    """Lock the first temporary file of `path` that nobody writes at the moment.
+
+    So two writers never have the same one, and one that a killed process has left is used again.
+    """
+    drafts = (path.with_name(f"{path.name}.new{number or ''}") for number in count())
+    return next((draft, file) for draft in drafts if (file := try_lock(draft)) is not None)
 
 
 def sync_directory(path: Path) -> None:

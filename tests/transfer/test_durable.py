@@ -38,8 +38,36 @@ def test_failed_sync_leaves_the_old_content(
         with pytest.raises(OSError, match="No space left"):
             replace_file(path, b"new")
     assert path.read_bytes() == b"old"
+    assert [*tmp_path.iterdir()] == [path]
     replace_file(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_simultaneous_writer_keeps_its_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is in the middle of its write when another replaces the same file."""
+    path = tmp_path / "0.json"
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        replace_file(path, b"other")
+        assert path.read_bytes() == b"other"
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    replace_file(path, b"mine")
+    assert path.read_bytes() == b"mine"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_draft_of_a_killed_writer_is_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "0.json"
+    (tmp_path / "0.json.new").write_bytes(b"half of a longer con")
+    replace_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_directory_is_synced_after_the_rename(
