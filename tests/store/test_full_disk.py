@@ -71,6 +71,21 @@ async def test_room_made_during_the_probe_is_used(
             assert kept == ["before", "0 xxxx", "1 xxxx", "2 xxxx"]
 
 
+async def test_room_made_soon_after_a_failed_write_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There seems to be room, but somebody else needs a moment to make it."""
+    with small_disk("limit", tmp_path / "disk") as disk:
+        async with open_store(disk.path / "data") as store:
+            await write(store, "ops", Posted("before"))
+            disk.fill()
+            monkeypatch.setattr("tchat.store.sqlite.database.TemporaryFile", lambda **_: BytesIO())
+            monkeypatch.setattr("tchat.store.sqlite.database.sleep", lambda _: disk.free())
+            for _ in range(3):
+                await write(store, "ops", Posted(LONG))
+            assert texts(await log_of(store)) == ["before", LONG, LONG, LONG]
+
+
 async def test_write_that_always_fails_breaks_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ import sqlite3
 import threading
 from contextlib import asynccontextmanager, closing, suppress
 from tempfile import TemporaryFile
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -45,8 +45,8 @@ T = TypeVar("T")
 
 _MAX_BATCH = 1000
 _PROBE_SIZE = 1 << 20
-_ATTEMPTS = 3
-"""How often a transaction is tried whose write fails, although there is room."""
+_RETRY_SECONDS = (0.01, 0.1)
+"""Pauses before the retries of a transaction whose write fails, although there is room."""
 
 SCRUB_MS = 20
 """How long a checkpoint waits for readers in the writer thread, where all other writes wait, too.
@@ -71,6 +71,10 @@ class _Job:
         self.done = trio.Event()
         self.result: object = None
         self.failure: TchatError | None = None
+
+
+class _FailedWrite(StorageError):
+    """A write that failed although the disk is not full."""
 
 
 class _Writer:
@@ -143,25 +147,28 @@ class _Writer:
         return jobs, False
 
     def _commit(self, jobs: list[_Job]) -> None:
-        if self._broken is not None:
-            _fail(jobs, self._broken)
-            return
-        failure: TchatError | None = None
-        for _ in range(_ATTEMPTS):
-            if (error := self._try(jobs)) is None:
-                return
-            failure = StorageFull() if self._hit_limit(error) else _explain(error)
-            if isinstance(failure, StorageFull) or not _is_failed_write(error):
-                break
-            # There is room for the probe: somebody, such as an upload that has failed for the same
-            # reason, may have made room since the write. Only if it fails again and again, the
-            # reason is another one.
+        failure = self._broken or self._write(jobs)
         if failure is not None:
             self._broken = None if isinstance(failure, StorageFull) else failure
             _fail(jobs, failure)
 
-    def _try(self, jobs: list[_Job]) -> Exception | None:
-        """Run the jobs in one transaction; if that fails, roll it back and return the error."""
+    def _write(self, jobs: list[_Job]) -> TchatError | None:
+        """Run the jobs in one transaction; return the reason if that is impossible.
+
+        A write may fail although there is room right after it: somebody, such as an upload that has
+        failed for the same reason, may have made room meanwhile. If it fails again and again, the
+        disk is damaged.
+        """
+        failure = self._attempt(jobs)
+        for pause in _RETRY_SECONDS:
+            if not isinstance(failure, _FailedWrite):
+                break
+            sleep(pause)
+            failure = self._attempt(jobs)
+        return failure
+
+    def _attempt(self, jobs: list[_Job]) -> TchatError | None:
+        """Run the jobs in one transaction; if that fails, roll it back and return the reason."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
@@ -170,16 +177,21 @@ class _Writer:
         except Exception as error:  # noqa: BLE001  # if the thread died, tasks would wait forever
             with suppress(sqlite3.Error):
                 self._connection.rollback()
-            return error
+            return self._reason_of(error)
         return None
 
-    def _hit_limit(self, error: Exception) -> bool:
-        """Return whether a failed write was beyond a quota, or the largest size of a file.
+    def _reason_of(self, error: Exception) -> TchatError:
+        """Return the reason of a failed transaction.
 
-        SQLite calls these an I/O error, and does not tell the reason: so try to write as much.
+        SQLite calls it an I/O error if a write goes beyond a quota or the largest size of a file,
+        and does not tell the reason: so try to write as much.
         """
-        if not _is_failed_write(error):
-            return False
+        failure = _explain(error)
+        is_full = isinstance(failure, _FailedWrite) and self._hits_limit()
+        return StorageFull() if is_full else failure
+
+    def _hits_limit(self) -> bool:
+        """Return whether no file can grow beyond the largest one of the database."""
         files = self._path.parent.glob(f"{self._path.name}*")
         try:
             largest = max((file.stat().st_size for file in files), default=0)
@@ -208,7 +220,7 @@ class _Writer:
         try:
             self._connection.execute("VACUUM")
         except sqlite3.Error as error:  # the file is as it was before
-            is_full = isinstance(_explain(error), StorageFull) or self._hit_limit(error)
+            is_full = isinstance(self._reason_of(error), StorageFull)
             unknown = Refused(Code.INTERNAL, f"The database could not be rewritten: {error}.")
             _fail(jobs, StorageFull() if is_full else unknown)
 
@@ -352,11 +364,9 @@ def _fail(jobs: list[_Job], failure: TchatError) -> None:
         job.failure = job.failure or failure
 
 
-def _is_failed_write(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_WRITE
-
-
 def _explain(error: Exception) -> TchatError:
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF == sqlite3.SQLITE_FULL:
         return StorageFull()
-    return StorageError(Code.INTERNAL, f"The log cannot be written or read: {error}.")
+    kind = _FailedWrite if code == sqlite3.SQLITE_IOERR_WRITE else StorageError
+    return kind(Code.INTERNAL, f"The log cannot be written or read: {error}.")
