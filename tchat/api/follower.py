@@ -132,7 +132,8 @@ class Follower:
         """Handle the updates of the session until it ends."""
         async for update in self.session.updates:
             self._handle(update)
-            self.wake()
+            if not isinstance(update, updates.AllAnswered):  # whoever asked has the answer already
+                self.wake()
 
     def _handle(self, update: updates.Update) -> None:
         match update:

@@ -167,7 +167,11 @@ def _lock_first(paths: Iterable[Path]) -> tuple[AbstractContextManager[object], 
 
 
 def _id_files(directory: Path) -> Iterator[Path]:
-    return (directory / f"{number}{_ID_SUFFIX}" for number in range(_MAX_SLOTS))
+    return (_id_file(directory, number) for number in range(_MAX_SLOTS))
+
+
+def _id_file(directory: Path, number: int) -> Path:
+    return directory / f"{number}{_ID_SUFFIX}"
 
 
 def _journal_of(path: Path) -> Journal:
@@ -178,12 +182,9 @@ def _journal_of(path: Path) -> Journal:
 def _with_unsent_messages(directory: Path, user: str, servers: Collection[str]) -> list[Path]:
     """Return the id files whose journals have unsent messages from a person to a server."""
     journals = directory.glob(f"[0-9]*{_JOURNAL_SUFFIX}")
-    by_number = {int(path.stem): path for path in journals if path.stem.isdigit()}
-    return [
-        directory / f"{number}.json"
-        for number in sorted(by_number)
-        if number < _MAX_SLOTS and Journal(b"", by_number[number]).entries(user, servers)
-    ]
+    numbers = sorted(int(path.stem) for path in journals if path.stem.isdigit())
+    paths = (_id_file(directory, number) for number in numbers if number < _MAX_SLOTS)
+    return [path for path in paths if _journal_of(path).entries(user, servers)]
 
 
 def is_in_a_journal(

@@ -115,19 +115,23 @@ class RequestTracker:
         """Complete a request, unless it is done already."""
         if self._forget(request):
             request.succeed(answer)
+            self._tell_if_all_answered()
 
     def _fail(self, request: PendingRequest, refusal: Refused) -> None:
         if self._forget(request):
             request.fail(refusal)
+            self._tell_if_all_answered()
 
     def _forget(self, request: PendingRequest) -> bool:
         """Remove a request that is done; return whether it was unanswered."""
         if self._unanswered.pop(request.id, None) is None:
             return False
         self.sender.release(request)
-        if not self._unanswered:
-            self._on_all_answered()
         return True
+
+    def _tell_if_all_answered(self) -> None:
+        if not self._unanswered:  # the end of the last request may have started another
+            self._on_all_answered()
 
     def _new_id(self) -> int:
         self._last_id += 1

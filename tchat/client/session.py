@@ -91,6 +91,12 @@ PATIENCE_SECONDS = 8.0
 
 _OTHERS_SECONDS = 0.1  # until the next look at what other processes have sent
 
+CONNECT_ERRORS = (
+    *(OSError, UnicodeError, ProtocolError),
+    *(trio.BrokenResourceError, trio.TooSlowError),
+)
+"""The errors of a connection, or of an attempt to make one; `explain` has a sentence for each."""
+
 
 def unavailable(address: Address, reason: str) -> Unavailable:
     """Return the error of a server that cannot be reached."""
@@ -344,12 +350,10 @@ class Session:
             reason, busy = "the connection was closed", False
             try:
                 await self._connect_once()
-            except* (OSError, UnicodeError, trio.BrokenResourceError, trio.TooSlowError) as group:
+            except* CONNECT_ERRORS as group:
                 reason = explain(root_of(group))
             except* GapError:
                 reason = "the server's log had a gap"
-            except* ProtocolError as group:
-                reason = explain(root_of(group))
             except* Busy as group:
                 reason = explain(root_of(group))
                 busy = True

@@ -406,3 +406,14 @@ async def test_message_sent_during_cut_is_posted_once(tmp_path: Path) -> None:
         said = await ops.say("once")
         again = await ops.say("twice")
         assert (said.text, said.seq, again.seq) == ("once", 2, 3)
+
+
+async def test_answers_do_not_wake_readers() -> None:
+    """Whoever asked has the answer; a program that asks often would wake all its streams."""
+    async with tchat.testing.open_server() as server, server.connect("alice") as alice:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        follower = alice._follower
+        before = follower.updates
+        await follower.session.my_keys()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert follower.updates == before

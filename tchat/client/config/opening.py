@@ -14,8 +14,8 @@ from tchat.client.config.paths import identity_file, known_servers_file, state_d
 from tchat.client.config.settings import Server, config_file, load_config
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
-from tchat.client.session import CONNECT_SECONDS, open_session, unavailable
-from tchat.errors import Code, ProtocolError, StartupError, UsageError
+from tchat.client.session import CONNECT_ERRORS, CONNECT_SECONDS, open_session, unavailable
+from tchat.errors import Code, StartupError, UsageError
 from tchat.net.address import Address, is_local, split_address
 from tchat.net.identity import load_identity
 from tchat.net.tcp import explain
@@ -72,10 +72,7 @@ async def try_server(server: Server, *, insecure: bool = False, home: Path | Non
             link = await connector.open()
     except Busy:
         return  # the address is right
-    except (
-        *(OSError, UnicodeError, ProtocolError),
-        *(trio.BrokenResourceError, trio.TooSlowError),
-    ) as error:
+    except CONNECT_ERRORS as error:
         raise unavailable(connector.address, explain(error)) from error
     await link.abort()
 
