@@ -25,7 +25,7 @@ def test_first_keys_are_not_new(tmp_path: Path) -> None:
     assert KnownKeys(file, SERVER, "bob").compare([ONE, TWO]) == []
 
 
-def test_key_is_new_to_each_program_once(tmp_path: Path) -> None:
+def test_key_is_new_to_each_running_program(tmp_path: Path) -> None:
     file = tmp_path / "known_keys.json"
     KnownKeys(file, SERVER, "alice").compare([ONE])
     programs = [KnownKeys(file, SERVER, "alice") for _ in range(2)]

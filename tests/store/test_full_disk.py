@@ -71,7 +71,7 @@ async def test_room_made_during_the_probe_is_used(
             assert kept == ["before", "0 xxxx", "1 xxxx", "2 xxxx"]
 
 
-async def test_room_made_soon_after_a_failed_write_is_used(
+async def test_room_made_after_a_failed_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There seems to be room, but somebody else needs a moment to make it."""

@@ -65,7 +65,7 @@ class Vanishing(type(Path())):  # type: ignore[misc]  # the class depends on the
 
 
 @pytest.mark.parametrize("removals", [(1,), (2,), (1, 2)])
-def test_file_removed_at_its_opening_is_made_again(
+def test_file_removed_while_opened_is_made_again(
     place: Path, monkeypatch: pytest.MonkeyPatch, removals: tuple[int, ...]
 ) -> None:
     """The clean-up of old uploads may remove it at any moment until it is locked."""
