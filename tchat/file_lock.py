@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.01
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""The error numbers of a file system that does not support locks, as some network ones."""
 
 
 def try_lock(path: Path) -> FileIO | None:
@@ -87,7 +88,7 @@ def lock_opened(file: FileIO, path: Path) -> bool:
     except OSError as error:
         if error.errno in _HELD:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path)) from error
-        if error.errno in _UNSUPPORTED:
+        if error.errno in UNSUPPORTED:
             sentence = "its file system does not support locks"
             raise OSError(error.errno, sentence, str(path)) from error
         raise

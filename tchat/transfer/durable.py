@@ -8,7 +8,7 @@ from io import BufferedWriter, FileIO
 from itertools import count
 from typing import TYPE_CHECKING
 
-from tchat.file_lock import try_lock
+from tchat.file_lock import UNSUPPORTED, try_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ def replace_file(path: Path, data: bytes) -> None:
     Only its owner may read the file. Several programs may replace it at the same time: the last one
     wins.
     """
-    draft, file = _lock_draft(path)
+    draft, file = _open_draft(path)
     with BufferedWriter(file) as writer:
         try:
             file.truncate(0)
@@ -38,13 +38,19 @@ def replace_file(path: Path, data: bytes) -> None:
         sync_directory(path.parent)
 
 
-def _lock_draft(path: Path) -> tuple[Path, FileIO]:
-    """Lock the first temporary file of `path` that nobody writes at the moment.
+def _open_draft(path: Path) -> tuple[Path, FileIO]:
+    """Open and lock the first temporary file of `path` that nobody writes at the moment.
 
     So two writers never have the same one, and one that a killed process has left is used again.
     """
     drafts = (path.with_name(f"{path.name}.new{number or ''}") for number in count())
-    return next((draft, file) for draft in drafts if (file := try_lock(draft)) is not None)
+    try:
+        return next((draft, file) for draft in drafts if (file := try_lock(draft)) is not None)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+    draft = path.with_name(f"{path.name}.new")
+    return draft, FileIO(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
 
 
 def sync_directory(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING, NoReturn
@@ -68,6 +69,21 @@ def test_draft_of_a_killed_writer_is_used_again(tmp_path: Path) -> None:
     replace_file(path, b"new")
     assert path.read_bytes() == b"new"
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_file_system_without_locks_is_supported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a backup's may be."""
+
+    def flock(*_: object) -> NoReturn:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for data in (b"longer", b"new"):
+        replace_file(tmp_path / "0.json", data)
+        assert (tmp_path / "0.json").read_bytes() == data
+    assert [*tmp_path.iterdir()] == [tmp_path / "0.json"]
 
 
 def test_directory_is_synced_after_the_rename(
