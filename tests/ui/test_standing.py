@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.client.client_id import acquire_client_id
-from tchat.core.group.membership import Approve, Ban, Deny, Kick, Leave, Unban
+from tchat.core.group.membership import Approve, Ban, Deny, Join, Kick, Leave, Unban
 from tests.helpers import members, running_server
 from tests.ui.typist import typing
 
@@ -180,3 +180,23 @@ async def test_refused_messages_without_a_window_are_named(tmp_path: Path) -> No
         with acquire_client_id(tmp_path) as slot:
             async with typing(server, "bob", "lab", slot=slot, until="") as bob:
                 await bob.shows("not sent: 2 messages to #ops; /join ops shows what to do")
+
+
+async def test_window_kept_after_leaving_works_after_rejoining() -> None:
+    """The person was typing in it, and joins again on another device."""
+    async with (
+        running_server() as server,
+        members(server, "bob", "alice") as (bob, device),
+        typing(server, "alice", "lab", "ops") as alice,
+    ):
+        await alice.types("/window ops")
+        alice.frontend.typing = True
+        await alice.types("/leave")
+        assert await alice.shows("You are typing here")
+        await alice.types("hello?")
+        assert alice.lines[-1].text == "You left #ops. /part closes this window."
+        await device.command(Join, None)
+        await bob.command(Approve, "alice")
+        await alice.until(lambda: alice.window.caught_up)
+        await alice.types("here again")
+        await alice.reads("alice: here again")

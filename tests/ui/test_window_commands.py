@@ -115,6 +115,18 @@ async def test_leave_ends_the_membership_and_closes_the_window() -> None:
         assert alice.chat.done.is_set()
 
 
+async def test_leave_closes_a_window_that_is_not_current() -> None:
+    """An old draft in it is no reason to keep it: the draft is kept for the group."""
+    async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
+        await alice.types("/window lab")
+        alice.frontend.typing = True
+        for line in ("/leave", "/window ops"):
+            alice.chat.enter(line)
+        await alice.shows("You left #lab.")
+        assert (alice.window.title, alice.titles) == ("#ops", ["#ops"])
+
+
 async def test_messages_are_sent_although_their_window_closed() -> None:
     async with running_server() as server, typing(server) as alice:
         for line in ("/join lab", "hello", "/part", "and here"):

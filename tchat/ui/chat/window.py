@@ -833,7 +833,9 @@ class Window:
             self._report_unsent()
         self._standing = self.replica.standing
         self._outgoing.watch_resent()
-        if self._standing != "member":
+        if self._standing == "member":
+            self.unreachable = None  # the person joined again, perhaps on another device
+        else:
             self.caught_up = False
         if news is not None and news.reason == "left":
             self.reading.see(self.shown)  # nothing is unread in a group that was left

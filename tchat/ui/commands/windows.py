@@ -88,7 +88,7 @@ async def _leave(chat: Chat, window: Window) -> None:
     # The events of the leave are applied: the state has the new admin, if anybody is left.
     admin = f"; {clean_line(state.admin_name)} is its admin now" * bool(state.admin_name)
     after = admin if was_admin else ""
-    if chat.frontend.is_typing(window):
+    if window is chat.current and chat.frontend.is_typing(window):
         window.stay_after_leaving(f"You left {window.title}{after}.")
         return
     chat.close(window)
