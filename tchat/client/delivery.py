@@ -12,7 +12,6 @@ one, and are sent again.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -71,14 +70,11 @@ class Delivery:
         """Return the pending messages of a group: the live list, not a copy."""
         return self._pending.setdefault(fold(group), [])
 
-    def refused(self) -> dict[str, int]:
-        """Return the number of refused messages of each group that has any."""
-        return Counter(
-            pending.group
-            for messages in self._pending.values()
-            for pending in messages
-            if pending.failure is not None
-        )
+    def refused(self) -> list[list[PendingMessage]]:
+        """Return the refused messages of each group that has any."""
+        of_groups = self._pending.values()
+        refused = [[one for one in group if one.failure is not None] for group in of_groups]
+        return [messages for messages in refused if messages]
 
     def find_once(self, group: str, once: str) -> PendingMessage | None:
         """Return the pending message with a key, if it was not refused."""
@@ -224,7 +220,7 @@ class Delivery:
         if isinstance(failure, Refused):
             self._journal.record_refusal(pending.entry, failure)
             self._changed(pending.group)
-            if fold(pending.group) not in self._groups:
+            if not pending.awaits_approval:
                 self._notify(MessageRefused(pending.group))
             return
         answer = pending.request.answer

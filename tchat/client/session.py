@@ -226,8 +226,8 @@ class Session:
         """Delete a refused or unsent message. Raises `Refused` if it may have been sent."""
         self._delivery.discard(pending)
 
-    def refused(self) -> dict[str, int]:
-        """Return the number of refused messages of each group that has any."""
+    def refused(self) -> list[list[PendingMessage]]:
+        """Return the refused messages of each group that has any."""
         return self._delivery.refused()
 
     def take_over(self, journal: Journal, servers: Collection[str]) -> None:

@@ -143,7 +143,7 @@ class RefusalFound:
 
 @dataclass(frozen=True, slots=True)
 class MessageRefused:
-    """The server has refused a message to a group that is not followed here; it is kept."""
+    """The server has refused a message, which is kept: the person has to decide about it."""
 
     group: str
 

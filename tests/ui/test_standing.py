@@ -200,3 +200,20 @@ async def test_window_kept_after_leaving_works_after_rejoining() -> None:
         await alice.until(lambda: alice.window.caught_up)
         await alice.types("here again")
         await alice.reads("alice: here again")
+
+
+async def test_messages_approved_meanwhile_are_sent_at_the_start(tmp_path: Path) -> None:
+    """The approval came while no program ran, and plain mode begins with another group."""
+    async with running_server() as server, members(server, "alice") as (alice,):
+        with acquire_client_id(tmp_path) as slot:
+            async with typing(server, "bob", slot=slot, until="Waiting for alice") as bob:
+                await bob.types("let me in")
+        with acquire_client_id(tmp_path) as slot:
+            async with typing(server, "bob", "lab", slot=slot, rewrites=False) as bob:
+                assert bob.titles == ["#lab"]
+        await alice.command(Approve, "bob")
+        with acquire_client_id(tmp_path) as slot:
+            async with typing(server, "bob", "lab", slot=slot, rewrites=False) as bob:
+                await bob.until(lambda: "#ops" in bob.titles)
+                await bob.reads("bob: let me in", "#ops")
+                assert not any("not sent" in line.text for line in bob.lines)

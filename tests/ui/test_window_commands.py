@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from tchat.core.group.membership import Approve, Ban, Join, Kick
+from tchat.core.group.membership import Approve, Ban, Deny, Join, Kick
 from tests.helpers import GUARD, log_of, members, raw_client, running_server, texts
 from tests.ui.typist import two_typing, typing
 
@@ -167,6 +167,45 @@ async def test_refusal_names_the_group_without_window(rewrites: bool) -> None:
         assert (await alice.types("/resend"))[-1].endswith("1 message to #lab (/window #lab).")
         told = [line.text for line in alice.lines if "shows what to do" in line.text]
         assert len(told) == 1
+
+
+async def test_each_refusal_without_a_window_is_told() -> None:
+    """Also if as many messages were refused, told and discarded before."""
+    async with (
+        running_server() as server,
+        members(server, "bob", "alice", group="lab") as (bob, _),
+        typing(server, "alice", "ops", "lab") as alice,
+    ):
+        await alice.until(lambda: alice.window_of("#lab").caught_up)
+        await alice.types("/window lab")
+        await bob.command(Kick, "alice", group="lab")
+        await alice.shows("kicked you from")
+        for line in ("one", "two", "/part"):
+            alice.chat.enter(line)
+        await alice.shows("not sent: 2 messages to #lab; /join lab shows what to do")
+        await alice.types("/join lab", "/discard")
+        await bob.command(Deny, "alice", group="lab")
+        await alice.until(lambda: alice.window.replica.standing == "outsider")
+        for line in ("three", "/part"):
+            alice.chat.enter(line)
+        await alice.shows("not sent: 1 message to #lab; /join lab shows what to do")
+
+
+async def test_messages_that_await_approval_are_not_refused() -> None:
+    """No list of refused messages names them, and their window needs not be open to send them."""
+    async with (
+        running_server() as server,
+        members(server, "bob", group="lab") as (bob,),
+        typing(server, "alice", rewrites=False) as alice,
+    ):
+        await alice.types("/join lab")
+        await alice.shows("Waiting for bob")
+        await alice.types("let me in", "/part")
+        assert await alice.types("/resend") == ["error: None of your messages here was refused."]
+        await bob.command(Approve, "alice", group="lab")
+        await alice.until(lambda: "#lab" in alice.titles)
+        await alice.reads("alice: let me in", "#lab")
+        assert not any("not sent" in line.text for line in alice.lines)
 
 
 async def test_leave_is_refused_after_a_kick() -> None:

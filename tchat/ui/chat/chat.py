@@ -162,8 +162,10 @@ class Chat:
         self._start = start
         self._working = 0
         self._looking_back = 0
-        self._told_refused: dict[str, int] | None = None
-        """How many refused messages of each group the person knows of; None before the start."""
+        self._refused = {fold(messages[0].group) for messages in start.session.refused()}
+        """The groups (folded) with refused messages that the person may not know of."""
+        self._tells_refused = False
+        """Whether such groups are named already: once the windows of the start are open."""
         self._progress = trio.Event()
         self._nursery = nursery
         self._previous: Window | None = None
@@ -208,27 +210,36 @@ class Chat:
             self.current.fail(refusal)
             return
         self.elsewhere.update_places(groups)
-        for group in self._wanted(groups):
+        for group in [*self._wanted(groups), *self._approved(groups)]:
             # The person may have left it a moment ago, on another device.
             self.open(group.name, joins=False)
         if not again:
             self._sort_windows()
-        if self._told_refused is None:
-            self._told_refused = {}
-        self._tell_refused()
+        if not self._tells_refused:
+            self._tells_refused = True
+            self._tell_refused(fold(one.name) for one in groups if one.standing == "waiting")
         await self._search_others(groups, again=again)
 
-    def _tell_refused(self) -> None:
+    def _approved(self, groups: list[GroupSummary]) -> list[GroupSummary]:
+        """Return the groups that have let the person in, where messages waited for that."""
+        unsent = {
+            fold(pending.group)
+            for messages in self.session.refused()
+            for pending in messages
+            if pending.awaits_approval
+        }
+        return [one for one in groups if one.standing == "member" and fold(one.name) in unsent]
+
+    def _tell_refused(self, waiting: Iterable[str] = ()) -> None:
         """Name the groups without a window to which messages were refused since the last call.
 
-        Windows show their own. Before the windows of the start are open, nothing is told.
+        Windows show their own. Messages to the groups `waiting` (folded) wait for an approval.
         """
-        if self._told_refused is None:
-            return
-        told, self._told_refused = self._told_refused, self.session.refused()
-        shown = {fold(window.replica.name) for window in self.windows}
-        for group, count in self._told_refused.items():
-            if fold(group) not in shown and count > told.get(group, 0):
+        groups, self._refused = self._refused, set()
+        groups -= {fold(window.replica.name) for window in self.windows} | set(waiting)
+        for messages in self.session.refused():
+            group, count = messages[-1].group, len(messages)
+            if fold(group) in groups:
                 self.current.notice(
                     f"not sent: {count_text(count, 'message')} to {self.title_of(group)};"
                     f" {command_that_opens(group, self.session.user)} shows what to do"
@@ -240,12 +251,12 @@ class Chat:
         It says where they are, with the command that goes there.
         """
         open_ones = {fold(one.replica.name): f"/window {one.title}" for one in self.windows}
-        places = [
-            f"{count_text(count, 'message')} to {self.title_of(group)}"
-            f" ({open_ones.get(fold(group)) or command_that_opens(group, self.session.user)})"
-            for group, count in self.session.refused().items()
-            if fold(group) != fold(window.replica.name)
-        ]
+        places = []
+        for messages in self.session.refused():
+            group, count = messages[-1].group, sum(not one.awaits_approval for one in messages)
+            if count and fold(group) != fold(window.replica.name):
+                opens = open_ones.get(fold(group)) or command_that_opens(group, self.session.user)
+                places.append(f"{count_text(count, 'message')} to {self.title_of(group)} ({opens})")
         return f"Not sent elsewhere: {', '.join(places)}." if places else ""
 
     async def _search_others(self, groups: list[GroupSummary], *, again: bool) -> None:
@@ -671,11 +682,14 @@ class Chat:
 
         A command that has loaded the history must not change the meaning of what is being typed.
         """
-        if window is not self.current or self.frontend.is_typing(window):
-            raise Refused(
-                Code.NOT_CONFIRMED,
-                "You have begun to type something else; nothing was done. Repeat the command.",
-            )
+        cause = ""
+        if window is not self.current:
+            cause = f"You have switched from {window.title} to {self.current.title}"
+        elif self.frontend.is_typing(window):
+            cause = "You have begun to type something else"
+        if cause:
+            sentence = f"{cause}, so the command has stopped. Repeat it if you still need it."
+            raise Refused(Code.NOT_CONFIRMED, sentence)
 
     def _decide(self, question: Confirmation, line: str) -> None:
         """Take a line as the answer to a yes-or-no question. Raises `Refused` unless it is one."""
@@ -876,8 +890,10 @@ class Chat:
                 self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
             case RefusalFound(pending, failure):
                 self._show_found(pending, failure)
-            case MessageRefused():
-                self.start_unwatched(self._tell_refused_soon)
+            case MessageRefused(group):
+                if self._tells_refused and not self._refused:
+                    self.start_unwatched(self._tell_refused_soon)
+                self._refused.add(fold(group))
 
     def _opens_joined(self, group: str) -> bool:
         """Return whether a group gets a window that the person has just become a member of.
@@ -885,7 +901,8 @@ class Chat:
         A window sends what was waiting for the approval.
         """
         is_wanted = self.frontend.rewrites and len(self.windows) < _OPENED_WINDOWS
-        return is_wanted or fold(group) in map(fold, self.session.refused())
+        refused = self.session.refused()
+        return is_wanted or any(fold(group) == fold(messages[0].group) for messages in refused)
 
     def _open_addressed(self, group: str) -> None:
         """Open the window of a group with an event for the person, unless there are too many."""
@@ -907,8 +924,6 @@ class Chat:
         what = "/resend sends it, /discard deletes it"
         if window is None:
             what = f"{command_that_opens(pending.group, self.session.user)} shows what to do"
-            if self._told_refused is not None:
-                self._told_refused = self.session.refused()
         (window or self.current).notice(
             f"A message to {self.title_of(pending.group)} that another client of yours left unsent"
             f" was refused ({failure.sentence}) {what}: {pending.text}"
