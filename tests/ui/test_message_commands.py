@@ -17,6 +17,7 @@ from tests.ui.typist import two_typing, typing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tchat.ui.chat.window import Window
     from tests.ui.typist import Typist
 
 # ------------------------------------------------------------------ /me
@@ -501,6 +502,36 @@ async def test_jump_loads_the_past() -> None:
             await alice.types("/jump 1")
             assert alice.frontend.revealed == [("#ops", first)]
             assert alice.screen()[0] == "alice: the needle"
+
+
+async def test_jump_stops_when_its_window_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then, the window shows that history is being loaded."""
+    async with running_server() as server, members(server, "alice", group="lab") as (raw,):
+        await raw.post("the needle", group="lab")
+        for n in range(600):
+            seq = await raw.post(f"hay {n}", group="lab")
+        await raw.send(Seen("lab", seq))
+        async with typing(server, recent=10) as alice:
+            await alice.types("/search needle")
+            past = []
+
+            def close(window: Window, *_: int) -> None:
+                past.append(window.past)
+                alice.chat.close(window)
+
+            monkeypatch.setattr(alice.frontend, "inserted", close)
+            await alice.types("/jump 1")
+            assert alice.lines[-1].text == "#lab was closed, so /jump has stopped."
+            assert (past, alice.frontend.revealed) == (["loading"], [])
+
+
+async def test_jump_says_why_it_has_stopped() -> None:
+    async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
+        await alice.types("the needle", "/search needle")
+        for line in ("/jump 1", "/window lab"):
+            alice.chat.enter(line)
+        await alice.shows("You have switched from #ops to #lab, so the command has stopped.")
+        assert not any("begun to type" in line.text for line in alice.lines)
 
 
 async def test_jump_restores_cleared_lines() -> None:

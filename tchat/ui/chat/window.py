@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import MembershipChange, Standing
 
+_MOST_PAGES = 2000
+"""How many pages of history are loaded back to an event: a malicious server has no end of them."""
+
 
 class Frontend(Protocol):
     """The interface that a front end implements for the chat.
@@ -131,6 +134,9 @@ class WindowContext(Protocol):
 
     def start_unwatched(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Run `work`, which handles its refusals, in the background; quitting does not wait."""
+
+    async def settle(self) -> None:
+        """Wait until all updates so far are handled."""
 
 
 def reference_to(seq: int) -> str:
@@ -301,7 +307,7 @@ class Window:
         self.commanding = 0
         self.caught_up = False
         self.opened_by_other = False
-        self.loading = False
+        self._loads = 0
         self._unanswered_edits: list[TypedEdit] = []
         self.shown = 0
         self.files = GroupFiles(self, downloads)
@@ -673,7 +679,7 @@ class Window:
     @property
     def past(self) -> Literal["more", "loading", "all"]:
         """Whether earlier events can be loaded, or are being loaded."""
-        if self.loading:
+        if self._loads:
             return "loading"
         begins = max(self.replica.state.floor, 1)
         return "more" if self._transcript.cleared or self.replica.first > begins else "all"
@@ -683,7 +689,7 @@ class Window:
         if self._transcript.cleared:
             self.uncover()
         elif self.past == "more":
-            self.loading = True
+            self._loads += 1  # at once: the next key must not load the same page again
             self.start(self._load_past)
 
     async def load_page(self) -> None:
@@ -700,7 +706,26 @@ class Window:
             if self.is_open:
                 raise
         finally:
-            self.loading = False
+            self._loads -= 1
+            self.context.frontend.changed()
+
+    async def load_back_to(self, seq: int) -> None:
+        """Load history until event `seq` is among it, if it can be. Raises `Refused`.
+
+        Closing the window ends it. The updates of each page are handled before the next one.
+        """
+        self.uncover()
+        self._loads += 1
+        self.context.frontend.changed()
+        try:
+            for _ in range(_MOST_PAGES):
+                if self.replica.first <= seq or not self.is_open:
+                    break
+                if not await self.session.load_history(self.replica):
+                    break
+                await self.context.settle()
+        finally:
+            self._loads -= 1
             self.context.frontend.changed()
 
     def handle_past(self, events: Sequence[Event]) -> None:

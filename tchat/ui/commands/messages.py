@@ -34,8 +34,6 @@ _ALIKE = 0.75
 """How similar to a member's name a word has to be to count as that name mistyped."""
 _BACK = re.compile(r"\^([0-9]{1,4})")
 _SEQ = re.compile(r"\^#([0-9]{1,15})")
-_MOST_PAGES = 2000
-"""How many pages of history /jump loads, so that a malicious server cannot keep it busy forever."""
 
 
 # ---------------------------------------------------------------------- writing
@@ -384,11 +382,9 @@ async def _jump(chat: Chat, window: Window, group: str, seq: int) -> None:
     """
     there = chat.open(group)
     await chat.ready(there)
-    there.uncover()
-    for _ in range(_MOST_PAGES):
-        if there.replica.first <= seq or not await chat.session.load_history(there.replica):
-            break
-        await chat.settle()
+    await there.load_back_to(seq)
+    if not there.is_open:
+        raise Refused(Code.NOT_CONFIRMED, f"{there.title} was closed, so /jump has stopped.")
     chat.require_idle(window)
     chat.switch_to(there)
     chat.frontend.reveal(there, seq)
