@@ -194,7 +194,7 @@ def test_late_jump_does_not_switch_while_typing(server: ServerProcess, tmp_path:
         wait_typed(alice, "")
         alice.type("half a ")
         server.start()
-        alice.sees("You have begun to type something else", "the command has stopped")
+        alice.sees("You have begun to type something else")
         alice.type("thought")
         wait_typed(alice, "half a thought")
         alice.type("\r")

@@ -333,11 +333,11 @@ async def refusing_edits(*, rewrites: bool = True) -> AsyncIterator[tuple[Typist
 async def test_refused_edits_are_given_back() -> None:
     async with refusing_edits() as (bob, seq):
         bob.chat.enter("/edit ^1 a new text")
-        assert bob.window.held() == [f"/edit ^#{seq} a new text"]
+        assert bob.chat.held(GROUP) == [f"/edit ^#{seq} a new text"]
         assert await bob.shows("It is given back.")
         # If it is typed again, it still means the message that it meant.
         assert bob.frontend.given_back == [f"/edit ^#{seq} a new text"]
-        assert bob.window.held() == []
+        assert bob.chat.held(GROUP) == []
 
 
 @pytest.mark.parametrize(
@@ -367,6 +367,34 @@ async def test_saved_commands_keep_their_message(typed: str, kept: str) -> None:
         await bob.types("later")
         await alice.reads("bob: later")
         assert alice.chat.complete(alice.window, saved) == saved
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("/edit ^#5 changed", "/edit ^#5 changed"),
+        ("/edit ^2 changed", "changed"),
+        ("/edit changed", "changed"),
+        ("/delete", ""),
+        ("/topic a topic", "/topic a topic"),
+        ("changed", "changed"),
+    ],
+)
+async def test_saved_commands_of_closed_windows_have_a_seq(typed: str, kept: str) -> None:
+    async with running_server() as server, typing(server) as alice:
+        assert alice.chat.to_save(None, typed) == kept
+
+
+async def test_held_edits_outlive_their_window() -> None:
+    async with running_server() as server, typing(server, "alice", "ops", "lab") as alice:
+        await alice.types("/window lab", "first")
+        for line in ("/edit a new text", "/part"):
+            alice.chat.enter(line)
+        (held,) = alice.chat.held("Lab")
+        assert re.fullmatch(r"/edit \^#\d+ a new text", held)
+        assert (alice.chat.count_held(), alice.chat.held(GROUP)) == (1, [])
+        await alice.types("")
+        assert alice.chat.count_held() == 0
 
 
 async def test_kept_reference_never_reaches_another_message() -> None:
@@ -399,7 +427,7 @@ async def test_answer_becomes_a_command_when_the_question_goes() -> None:
 async def test_accepted_edits_are_not_given_back() -> None:
     async with two_typing() as (alice, _):
         await alice.types("helo", "/edit hello")
-        assert (alice.frontend.given_back, alice.window.held()) == ([], [])
+        assert (alice.frontend.given_back, alice.chat.held(GROUP)) == ([], [])
 
 
 # ------------------------------------------------------------------ /resend, /discard

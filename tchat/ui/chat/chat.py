@@ -55,6 +55,7 @@ from tchat.ui.chat.commands import (
     Say,
     TextQuestion,
     WrongUsage,
+    has_seq,
     without_reference,
 )
 from tchat.ui.chat.elsewhere import Elsewhere
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
     from tchat.core.protocol.frames import GroupSummary, NameKey
     from tchat.ui.chat.elsewhere import Search
-    from tchat.ui.chat.window import Frontend
+    from tchat.ui.chat.window import Frontend, TypedEdit
 
 QUIT_SECONDS = 3.0
 """Seconds that quitting waits for unfinished deliveries."""
@@ -132,7 +133,7 @@ class Chat:
     answer may still be typed after the question has gone, and must not be posted. `refusals` counts
     the errors shown. `found` has the results of the last search, as group and seq; `searching`
     counts the searches under way. `connection` describes a broken connection; it is empty while
-    connected.
+    connected. `unanswered_edits` are listed with their groups (folded): they outlive the windows.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Chat:
         self.preferences = start.preferences
         self.ignored, self.muted = start.preferences.ignored, start.preferences.muted
         self.elsewhere = Elsewhere(start.session, self.ignored, start.searched)
+        self.unanswered_edits: list[tuple[str, TypedEdit]] = []
         self.found: list[tuple[str, int]] = []
         self.searching = 0
         self.connection = "connecting"
@@ -394,6 +396,8 @@ class Chat:
         if window is self.current:
             neighbour = self.windows[index - 1] if index else self.windows[1]
             self.switch_to(self._previous or neighbour)
+        # A line that is left there has to mean the same in another window of the group.
+        self.frontend.complete_input(window)
         self.windows.remove(window)
         self._previous = None if self._previous is window else self._previous
         self.elsewhere.on_closed(window.replica)
@@ -423,6 +427,24 @@ class Chat:
             if pending.failure is None:
                 window.start(pending.wait)
         return window
+
+    def window_for(self, group: str) -> Window | None:
+        """Return the open window of a group; None if there is none."""
+        name = fold(group)
+        return next((one for one in self.windows if fold(one.replica.name) == name), None)
+
+    def held(self, group: str) -> list[str]:
+        """Return what was typed for a group and is on no disk, even if its window is closed.
+
+        Messages and edits are held until the server has answered.
+        """
+        window = self.window_for(group)
+        edits = [edit.line for name, edit in self.unanswered_edits if name == fold(group)]
+        return [*(window.held() if window else ()), *edits]
+
+    def count_held(self) -> int:
+        """Return how many lines are held for all groups together."""
+        return sum(len(window.held()) for window in self.windows) + len(self.unanswered_edits)
 
     def _window_of(self, replica: Replica) -> Window | None:
         return next((window for window in self.windows if window.replica is replica), None)
@@ -524,8 +546,8 @@ class Chat:
             line = question.complete(line) if is_answer else line
         return self._bound(window, line) or line
 
-    def to_save(self, window: Window, line: str) -> str:
-        """Return a complete line for the disk.
+    def to_save(self, window: Window | None, line: str) -> str:
+        """Return a complete line for the disk; without a `window`, of a group that has none.
 
         Of a command whose message is not known, only the text is saved, since its reference would
         mean another message after a restart.
@@ -537,7 +559,7 @@ class Chat:
             return without_reference(argument) if command and command.takes_text else ""
         return bound
 
-    def _bound(self, window: Window, line: str) -> str | None:
+    def _bound(self, window: Window | None, line: str) -> str | None:
         """Return a line with its message's seq; None if it refers to a message that is not known.
 
         Lines that refer to no message are returned as they are.
@@ -548,6 +570,8 @@ class Chat:
             return line
         if not isinstance(found, Do) or found.command.bind is None:
             return line
+        if window is None:  # what could be found was found before the window was closed
+            return line if has_seq(found.argument) else None
         try:
             bound = found.command.bind(window, found.argument)
         except Refused:

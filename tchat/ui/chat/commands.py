@@ -293,6 +293,11 @@ def help_of(command: CommandSpec[C], *, screen: bool = True) -> str:
     return f"{command.usage}{number}{others}: {_explained(command, screen=screen)}{example}"
 
 
+def has_seq(argument: str) -> bool:
+    """Return whether an argument begins with a reference that stays the same ("^#57")."""
+    return argument.startswith("^#")
+
+
 def without_reference(argument: str) -> str:
     """Return an argument without a reference to a message ("^2") at its beginning."""
     return _REFERENCE.sub("", argument)

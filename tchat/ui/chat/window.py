@@ -99,7 +99,10 @@ class Frontend(Protocol):
         """Return whether a window's input line has text."""
 
     def give_back(self, window: Window, line: str) -> str:
-        """Keep a line that was refused after it was typed; return a sentence that says where."""
+        """Keep a line that was refused after it was typed; return a sentence that says where.
+
+        The window may have been closed since, and the group may have another one by now.
+        """
 
     def reveal(self, window: Window, seq: int) -> None:
         """Scroll the current window to a message."""
@@ -123,6 +126,7 @@ class WindowContext(Protocol):
     current: Window
     refusals: int
     founds: bool
+    unanswered_edits: list[tuple[str, TypedEdit]]
 
     def close(self, window: Window) -> None:
         """Close a window."""
@@ -308,7 +312,6 @@ class Window:
         self.caught_up = False
         self.opened_by_other = False
         self._loads = 0
-        self._unanswered_edits: list[TypedEdit] = []
         self.shown = 0
         self.files = GroupFiles(self, downloads)
         self._outgoing = Outgoing(self)
@@ -528,20 +531,17 @@ class Window:
         group = self.replica.name
         request = self.session.submit(lambda i, n: Edit(i, n, group, edit.seq, edit.text))
         self.commanding += 1
-        self._unanswered_edits.append(edit)
+        self.context.unanswered_edits.append((fold(group), edit))
         self.start(self._wait_for_edit, request, edit)
 
     async def _wait_for_edit(self, request: PendingRequest, edit: TypedEdit) -> None:
         try:
             await self._wait_for_command(request)
         except Refused as refusal:
-            name = fold(self.replica.name)
-            others = (one for one in self.context.windows if fold(one.replica.name) == name)
-            reopened = self if self.is_open else next(others, self)
-            where = self.context.frontend.give_back(reopened, edit.line)
+            where = self.context.frontend.give_back(self, edit.line)
             raise Refused(refusal.code, f"{refusal.sentence} {where}") from refusal
         finally:
-            self._unanswered_edits.remove(edit)
+            self.context.unanswered_edits.remove((fold(self.replica.name), edit))
 
     def start(self, work: Callable[..., Awaitable[object]], *arguments: object) -> None:
         """Run `work` in the background; its refusal is shown here."""
@@ -552,11 +552,11 @@ class Window:
         return self._outgoing.lines()
 
     def held(self) -> list[str]:
-        """Return what was typed and is on no disk: it waits for the person's standing or an answer.
+        """Return the messages that wait until the server has answered which standing is had here.
 
-        Messages that are sent are not among it, since the session's journal keeps them.
+        Those that are sent are not among them, since the session's journal keeps them.
         """
-        return [*self._outgoing.held(), *(edit.line for edit in self._unanswered_edits)]
+        return self._outgoing.held()
 
     @property
     def sending(self) -> bool:

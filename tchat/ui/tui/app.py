@@ -132,8 +132,8 @@ class App:
         self._session = session
         self._keys = keys
         self._views: WeakKeyDictionary[Window, WindowView] = WeakKeyDictionary()
-        self._edits: dict[str, tuple[LineEdit, Window]] = {}
-        """The input line of each group, by folded name, with the last window that showed it.
+        self._edits: dict[str, LineEdit] = {}
+        """The input line of each group, by folded name.
 
         It outlives the window: what is refused after a window was closed returns to the line.
         """
@@ -152,21 +152,23 @@ class App:
         """Return the view of a window."""
         view = self._views.get(window)
         if view is None:
-            view = self._views[window] = WindowView(edit=self._edit_for(window))
+            view = self._views[window] = WindowView(edit=self._edit_of(window.replica.name))
+            view.edit.bring_back()
         return view
 
-    def _edit_for(self, window: Window) -> LineEdit:
-        """Return the input line for a new window: that of its group, or one with its drafts."""
-        group = fold(window.replica.name)
-        if group in self._edits:
-            edit, _ = self._edits[group]
-            edit.bring_back()
-        else:
-            edit = LineEdit()
+    def _edit_of(self, name: str) -> LineEdit:
+        """Return the input line of a group; it begins with the drafts of the group."""
+        group = fold(name)
+        if group not in self._edits:
+            edit = self._edits[group] = LineEdit()
+            edit.meaning = partial(self._complete, group)
             edit.restore(self._drafts.texts(group))
-        edit.meaning = partial(self.chat.complete, window)
-        self._edits[group] = edit, window
-        return edit
+        return self._edits[group]
+
+    def _complete(self, group: str, line: str) -> str:
+        """Return the meaning of a line; one of a closed window was completed when that closed."""
+        window = self.chat.window_for(group)
+        return line if window is None else self.chat.complete(window, line)
 
     @property
     def view(self) -> WindowView:
@@ -175,23 +177,14 @@ class App:
 
     def _collect_drafts(self) -> None:
         """Copy the unsent texts of each group into the drafts."""
-        self._saved_held = self._held()
-        for window in self.chat.windows:
-            self.view_of(window)  # so that it has an input line
-        for group, (edit, window) in self._edits.items():
-            # Edits that were sent from a window that is closed by now may still be refused.
-            held = [
-                text
-                for one in self._views
-                if fold(one.replica.name) == group
-                for text in one.held()
-            ]
-            texts = (self.chat.to_save(window, text) for text in [*held, *edit.unsent()])
+        self._saved_held = self.chat.count_held()
+        for opened in self.chat.windows:
+            self.view_of(opened)  # so that it has an input line
+        for group, edit in self._edits.items():
+            window = self.chat.window_for(group)
+            unsent = [*self.chat.held(group), *edit.unsent()]
+            texts = (self.chat.to_save(window, text) for text in unsent)
             self._drafts.update(group, [text for text in texts if text])
-
-    def _held(self) -> int:
-        """Return how many lines are held in the windows, the closed ones included."""
-        return sum(len(window.held()) for window in self._views)
 
     # ------------------------------------------------------------------ front end of the chat
 
@@ -213,7 +206,7 @@ class App:
     def changed(self) -> None:
         """Paint what has changed, and drop the drafts of what was held and is sent now."""
         # Held lines are sent by tasks of their own, so they are compared with what was saved.
-        if self._held() < self._saved_held:
+        if self.chat.count_held() < self._saved_held:
             self.saver.on_typed(sent=True)
         self._changed.set()
 
@@ -248,8 +241,9 @@ class App:
         return not self.view_of(window).edit.is_empty
 
     def give_back(self, window: Window, line: str) -> str:
-        """Put a line into the window's input line; what is being typed there comes first."""
-        edit, is_current = self.view_of(window).edit, window is self.chat.current
+        """Put a line into its group's input line; what is being typed there comes first."""
+        window = self.chat.window_for(window.replica.name) or window
+        edit, is_current = self._edit_of(window.replica.name), window is self.chat.current
         is_typing = not edit.is_empty
         if is_typing:
             edit.keep_for_later(line)
