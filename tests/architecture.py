@@ -165,7 +165,11 @@ LAYERS: dict[str, list[set[str]]] = {
         {"access", "files", "general", "messages", "people", "windows"},
         {"table"},
     ],
-    "ui.plain": [{"backlog", "formats", "progress", "typed"}, {"spool"}, {"frontend", "oneshot"}],
+    "ui.plain": [
+        {"backlog", "formats", "output", "progress", "typed"},
+        {"spool"},
+        {"frontend", "oneshot"},
+    ],
     "ui.tui": [
         {"buffer", "decoder", "draft_saver", "keys", "rows", "styles", "terminal"},
         {"lineedit", "painting", "width_probe"},

@@ -38,17 +38,17 @@ from tchat.core.group.feature import Event
 from tchat.core.group.messages import Erased, Posted
 from tchat.core.text import TEXT_LIMIT, clean_line
 from tchat.errors import Refused
-from tchat.streams import print_line
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
 from tchat.ui.chat.lines import literal_text
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.plain.backlog import Backlog
 from tchat.ui.plain.formats import JsonFormat, TextFormat
+from tchat.ui.plain.output import print_now, print_patiently, wait_writable
 from tchat.ui.plain.progress import ProgressReporter
 from tchat.ui.plain.typed import split_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
@@ -116,7 +116,7 @@ class PlainFrontend:
         if event is not None and not window.caught_up:
             self._backlog_of(window).hold(line, event)
         elif not line.history:
-            _print(self._format.lines(window, line, event))
+            print_now(self._format.lines(window, line, event))
 
     def _backlog_of(self, window: Window) -> Backlog:
         """Return the backlog of a window."""
@@ -143,8 +143,9 @@ class PlainFrontend:
         is_framed = is_history and any(isinstance(event.body, Posted) for _, event in lines)
         if is_framed:
             window.notice("Earlier messages:")
-        for line, event in lines:
-            _print(self._format.lines(window, line, event))
+        await print_patiently(
+            printed for line, event in lines for printed in self._format.lines(window, line, event)
+        )
         if is_framed:
             window.notice("End of the earlier messages.")
 
@@ -160,7 +161,7 @@ class PlainFrontend:
             self._reporter.watch_new(self._nursery)
         if self._chat is not None and self._chat.current is not self._current:
             self._current = self._chat.current
-            _print(self._format.switched(self._current))
+            print_now(self._format.switched(self._current))
 
     def attends(self, _: Window) -> bool:
         """Return True: a printed line counts as seen."""
@@ -194,7 +195,7 @@ class PlainFrontend:
         at = next((index for index, line in enumerate(spoken) if line.seq == seq), None)
         if at is not None:
             for line in spoken[max(0, at - _CONTEXT_LINES) : at + _CONTEXT_LINES + 1]:
-                _print(self._format.found(window, line, _event_at(window.replica, line.seq)))
+                print_now(self._format.found(window, line, _event_at(window.replica, line.seq)))
 
     def key_lines(self) -> list[str]:
         """Return what the terminal does with keys."""
@@ -205,11 +206,6 @@ class PlainFrontend:
 
     def notify(self, title: str, text: str) -> None:
         """Do nothing: there is no bell."""
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print_line(line)
 
 
 def _event_at(replica: Replica, seq: int) -> Event | None:
@@ -315,6 +311,7 @@ def _post(chat: Chat, line: TypedLine) -> int:
 
 async def _follow_session(session: Session, chat: Chat, frontend: PlainFrontend) -> None:
     async for update in session.updates:
+        await wait_writable()
         await _load_quoted(chat, update)
         if isinstance(update, CaughtUp):
             for window in chat.windows:
