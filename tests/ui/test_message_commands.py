@@ -11,12 +11,15 @@ import pytest
 from tchat.core.group.membership import Approve, Kick, Leave
 from tchat.core.group.messages import MOST_EDITS, Delete, Edit
 from tchat.core.protocol.frames import Seen
+from tchat.errors import Code, Refused
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import two_typing, typing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tchat.client.pending_message import PendingMessage
+    from tchat.client.replica import Replica
     from tchat.ui.chat.window import Window
     from tests.ui.typist import Typist
 
@@ -615,3 +618,22 @@ async def test_commands_swallow_no_further_words(line: str) -> None:
         await alice.types("hello", line)
         assert alice.screen() == ["alice: hello"]
         assert alice.titles == ["#ops"]
+
+
+async def test_messages_that_cannot_be_saved_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed while the group was entered, when the disk was not full yet."""
+    async with running_server() as server, typing(server) as alice:
+        post = alice.chat.session.post
+
+        def post_until_full(replica: Replica, text: str, reply: int | None) -> PendingMessage:
+            if text == "two":
+                raise Refused(Code.FILE_UNREADABLE, "The disk is full.")
+            return post(replica, text, reply)
+
+        monkeypatch.setattr(alice.chat.session, "post", post_until_full)
+        for line in ("/join lab", "one", "two"):
+            alice.chat.enter(line)
+        await alice.types("three")
+        assert alice.frontend.given_back == ["two", "three"]
+        assert alice.screen() == ["alice: one"]
+        await alice.shows("The disk is full.")

@@ -64,7 +64,7 @@ from tchat.ui.chat.lines import count_text, minute_text
 from tchat.ui.chat.window import Window, command_that_opens
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from tchat.client.pending_message import PendingMessage

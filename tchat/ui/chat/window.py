@@ -192,15 +192,18 @@ class Outgoing:
         if self._window.entering:
             self._held.append((text, reply, origin))
         else:
-            pending = self._window.session.post(self._window.replica, text, reply)
-            self._sent.append(pending)
-            origin.start(self._deliver, pending, origin)
+            self._post(text, reply, origin)
+
+    def _post(self, text: str, reply: int | None, origin: Window) -> None:
+        pending = self._window.session.post(self._window.replica, text, reply)
+        self._sent.append(pending)
+        origin.start(self._deliver, pending, origin)
 
     def release(self) -> None:
-        """Send the held messages."""
-        held, self._held = self._held, []
-        for text, reply, origin in held:
-            self.say(text, reply, origin)
+        """Send the held messages. Raises `Refused` if one cannot be saved; it stays held."""
+        while self._held:
+            self._post(*self._held[0])
+            del self._held[0]
 
     def watch_resent(self) -> None:
         """Show refusals of the messages that were sent again when the person was approved."""
@@ -451,9 +454,13 @@ class Window:
         self.notice(f"{left} You are typing here: /part closes this window.")
 
     def release(self) -> None:
-        """Send the messages that were typed while entering."""
+        """Send the messages that were typed while entering; give back what cannot be saved."""
         self.entering = False
-        self._outgoing.release()
+        try:
+            self._outgoing.release()
+        except Refused as refusal:
+            returned = [self.context.frontend.give_back(self, one) for one in self._outgoing.drop()]
+            self.fail(Refused(refusal.code, " ".join([refusal.sentence, *returned])))
 
     # ------------------------------------------------------------------ people
 
