@@ -37,7 +37,11 @@ async def careful(rewrites: bool = True) -> AsyncIterator[tuple[Typist, RawClien
 
 
 QUESTIONS = [
-    ("/leave", "Leave #ops and end your membership? bob becomes its admin. (y or n)"),
+    (
+        "/leave",
+        "Leave #ops and end your membership, and quit tchat? bob becomes its admin. (y or n)",
+    ),
+    ("/part", "Close #ops, your last window, and quit tchat? (y or n)"),
     ("/kick bob", "Kick bob from #ops? (y or n)"),
     ("/8 @BOB", "Kick bob from #ops? (y or n)"),
     ("/ban bob", "Ban bob from #ops and end their membership? (y or n)"),
@@ -190,7 +194,9 @@ async def test_message_deleted_meanwhile_is_not_asked_about_again() -> None:
 
 async def test_leaving_admin_is_told_the_successor() -> None:
     async with careful() as (alice, _):
-        await alice.types("/join lab", "/window ops", "/leave")
+        assert (await alice.types("/join lab", "/window ops", "/leave"))[-1] == (
+            "notice: Leave #ops and end your membership? bob becomes its admin. (y or n)"
+        )
         assert await alice.types("y") == [
             "notice: alice made bob the admin",
             "notice: alice left the group",
@@ -214,7 +220,10 @@ async def test_the_last_member_is_asked_again_about_messages() -> None:
         assert await alice.types("/leave") == [f"notice: {QUESTIONS[0][1]}"]
         await bob.command(Leave)
         await alice.shows("bob left the group")
-        question = "Leave #ops? You are its last member: all messages will be deleted. (y or n)"
+        question = (
+            "Leave #ops, and quit tchat? You are its last member: all messages will be deleted."
+            " (y or n)"
+        )
         assert (await alice.types("y"))[-1] == f"notice: {question}"
         assert alice.window.replica.standing == "member"
         await alice.types("y")
@@ -249,7 +258,9 @@ async def test_a_waiting_person_is_asked_before_withdrawing() -> None:
         members(server, "alice") as (alice,),
         typing(server, "bob", until="Waiting for alice", yes=False) as bob,
     ):
-        assert await bob.types("/leave") == ["notice: Withdraw your request to join #ops? (y or n)"]
+        assert await bob.types("/leave") == [
+            "notice: Withdraw your request to join #ops, and quit tchat? (y or n)"
+        ]
         await bob.types("n")
         await alice.command(Approve, "bob")
         await bob.until(lambda: bob.window.replica.standing == "member")

@@ -45,35 +45,53 @@ def join(chat: Chat, window: Window, typed: str) -> None:
 
 
 def part(chat: Chat, window: Window, _: str) -> None:
-    """Close the window; closing the last one ends the program."""
-    chat.close(window)
+    """Close the window; closing the last one ends the program, which has to be confirmed."""
+
+    def ask() -> str | None:
+        return (
+            f"Close {window.title}, your last window, and quit tchat?" if _is_last(chat) else None
+        )
+
+    chat.confirm(ask, partial(chat.close, window))
+
+
+def _is_last(chat: Chat) -> bool:
+    """Return whether closing a window ends the program."""
+    return len(chat.windows) == 1
 
 
 def leave(chat: Chat, window: Window, _: str) -> None:
     """End the membership, or withdraw the request to join, and close the window."""
     if window.direct:
-        chat.close(window)
+        part(chat, window, "")
         return
 
     def run() -> None:
         window.leaving = True  # set at once, since a script's next line has to wait for it
         window.start(_leave, chat, window)
 
-    chat.confirm(partial(_about_to_leave, window), run)
+    chat.confirm(partial(_about_to_leave, chat, window), run)
 
 
-def _about_to_leave(window: Window) -> str | None:
+def _about_to_leave(chat: Chat, window: Window) -> str | None:
     standing, others = window.replica.standing, len(window.replica.state.members) - 1
     if standing == "waiting":
-        return f"Withdraw your request to join {window.title}?"
+        return f"Withdraw your request to join {window.title}{_and_quit(chat)}?"
     if standing != "member":
         return None
     if not others:
-        return f"Leave {window.title}? You are its last member: all messages will be deleted."
-    question = f"Leave {window.title} and end your membership?"
+        return (
+            f"Leave {window.title}{_and_quit(chat)}? You are its last member: all messages will be"
+            " deleted."
+        )
+    question = f"Leave {window.title} and end your membership{_and_quit(chat)}?"
     if window.replica.state.is_admin(window.session.user):
         question += f" {clean_line(window.replica.state.successor)} becomes its admin."
     return question
+
+
+def _and_quit(chat: Chat) -> str:
+    return ", and quit tchat" * _is_last(chat)
 
 
 async def _leave(chat: Chat, window: Window) -> None:

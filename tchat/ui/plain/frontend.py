@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from tchat.ui.plain.typed import TypedLine, TypedLines
 
 _HOW_TO_QUIT = "/quit or Ctrl-D on an empty line quits; Ctrl-C quits at once. You stay a member."
-_GOODBYE = "Quitting when everything is sent; Ctrl-C quits at once. You stay a member."
+_GOODBYE = "Quitting when everything is sent; Ctrl-C quits at once."
+_STAYING = " You stay a member."
 
 _CONTEXT_LINES = 3
 """How many lines around a search result are printed."""
@@ -229,7 +230,8 @@ async def run_plain(start: Start, typed: TypedLines, options: PlainOptions) -> i
         await chat.begin()
         ended = await _read(chat, typed, options)
         if options.terminal and not options.json:
-            chat.current.notice(_GOODBYE)
+            is_member = chat.current.replica.standing == "member"
+            chat.current.notice(_GOODBYE + _STAYING * is_member)
         done = await chat.finish(math.inf if ended else QUIT_SECONDS, everything=ended)
         nursery.cancel_scope.cancel()
     return 1 if not done or (ended and chat.refusals) else 0

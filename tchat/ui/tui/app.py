@@ -361,10 +361,22 @@ class App:
             return
         if self._copying and self._handle_on_page(item):
             return
-        try:
-            self._press(item)
-        except Refused as refusal:
-            self.chat.current.fail(refusal)
+        for key in self._separated(item):
+            try:
+                self._press(key)
+            except Refused as refusal:
+                self.chat.current.fail(refusal)
+
+    def _separated(self, item: str | Paste) -> list[str | Paste]:
+        """Return Alt with a character as Escape and that character, unless it is bound.
+
+        Both send the same bytes. Escape and "/" are typed one after the other, and the character
+        must not be lost.
+        """
+        is_character = isinstance(item, str) and len(item) == 3 and item.startswith("M-")
+        if isinstance(item, Paste) or not is_character or item in self._keys:
+            return [item]
+        return ["Escape", item[2]]
 
     def _press(self, key: str | Paste) -> None:
         """Run a key's action on the input line or else on the app, or insert a character."""

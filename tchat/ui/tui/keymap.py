@@ -296,7 +296,7 @@ BINDINGS: tuple[Binding, ...] = (
         next_activity,
     ),
     Binding(
-        ("M-/",),
+        ("M-<",),
         "last-window",
         "switch back to the window that you were in before",
         lambda app: app.chat.switch_back(),

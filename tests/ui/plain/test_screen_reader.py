@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.ui.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -68,6 +70,23 @@ def test_from_the_first_start_to_a_file(server: ServerProcess, tmp_path: Path) -
         assert alice.end() == 1
         for terminal in (alice, bob):
             assert not CONTROL.search(terminal.raw.replace(b"^D\b\b", b"")), terminal.raw
+
+
+@pytest.mark.parametrize(
+    ("lines", "goodbye"),
+    [
+        ("/quit\n", "Ctrl-C quits at once. You stay a member."),
+        ("/leave\ny\n", "Ctrl-C quits at once."),
+    ],
+)
+def test_goodbye_says_whether_one_stays_a_member(
+    server: ServerProcess, tmp_path: Path, lines: str, goodbye: str
+) -> None:
+    with start(server, tmp_path / "alice", "--user", "alice", "--group", "ops") as alice:
+        alice.sees("-- You are in #ops")
+        alice.type(lines)
+        assert alice.end() == 0
+        assert alice.text.rstrip().endswith(f"-- Quitting when everything is sent; {goodbye}")
 
 
 def test_an_interrupt_at_the_prompt_ends_quietly(server: ServerProcess, tmp_path: Path) -> None:

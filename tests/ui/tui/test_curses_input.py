@@ -95,6 +95,16 @@ async def test_every_byte_arrives(
         assert await heard(bob) == CHINESE
 
 
+async def test_character_right_after_escape_is_typed(server: ServerProcess, tmp_path: Path) -> None:
+    """In one read, as over a slow link: the bytes are those of Alt-/."""
+    async with alice_typing_to_bob(server, tmp_path) as (alice, _):
+        alice.type("/kick bob" + ENTER)
+        alice.sees("Kick bob from #ops? (y or n)")
+        alice.send(b"\x1b/")
+        wait_input(alice, "/")
+        alice.sees('Nothing was done: "Kick bob from #ops?"')
+
+
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize("term", TERMS)
 async def test_lines_at_once_are_pasted(

@@ -68,8 +68,8 @@ async def test_windows_are_switched_by_number_and_order(
             (ctrl("n"), 2),
             (ctrl("n"), 1),
             (ctrl("p"), 2),
-            (alt("/"), 1),
-            (alt("/"), 2),
+            (alt("<"), 1),
+            (alt("<"), 2),
             ("/window op" + ENTER, 1),
             ("/w 2" + ENTER, 2),
         ]:
@@ -132,6 +132,8 @@ async def test_closed_window_is_opened_again(server: ServerProcess, tmp_path: Pa
         alice.type("/part\r")
         alice.sees(" #lab ")
         alice.type("/part\r")
+        alice.sees("Close #lab, your last window, and quit tchat? (y or n)")
+        alice.type("y\r")
         assert alice.end() == 0
 
 
