@@ -174,7 +174,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"buffer", "decoder", "draft_saver", "keys", "rows", "styles", "terminal"},
         {"lineedit", "painting", "width_probe"},
         {"model"},
-        {"bars", "blocks", "prompt"},
+        {"bars", "blocks", "hint", "prompt"},
         {"layout"},
         {"scroll"},
         {"view"},

@@ -82,7 +82,7 @@ def conversation() -> Model:
         ),
     ]
     model = Model("alice", "#ops", "release 2.4 goes out on Friday", lines=lines, new_from=4)
-    model.connection, model.standing, model.requests = "", "member", 1
+    model.connection, model.standing, model.requests = "", "member", ["dave"]
     model.pending = [line(7, "I will, too", "alice", fate="pending")]
     model.people = [
         Person("alice", admin=True, online=True),

@@ -477,8 +477,14 @@ class Window:
     @property
     def waiting_for_approval(self) -> int:
         """How many requests to join wait for this person; 0 unless they are the admin."""
+        return len(self.requests)
+
+    @property
+    def requests(self) -> list[str]:
+        """The names of those whose requests to join wait for this person, in their order."""
         state = self.replica.state
-        return len(state.requests) if state.is_admin(self.session.user) else 0
+        is_admin = state.is_admin(self.session.user)
+        return [asked.name for asked in state.requests.values()] if is_admin else []
 
     def require_member(self) -> None:
         """Raise `Refused` unless the person is a member."""

@@ -29,6 +29,7 @@ from tchat.ui.chat.commands import Confirmation
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.tui.decoder import CursorPosition, Paste
 from tchat.ui.tui.draft_saver import DraftSaver
+from tchat.ui.tui.hint import FirstRequest, Hint
 from tchat.ui.tui.keymap import OTHERWISE, bind, key_lines, run_action
 from tchat.ui.tui.lineedit import LineEdit
 from tchat.ui.tui.model import Model, WindowView
@@ -128,7 +129,8 @@ class App:
         self.screen = screen
         self.model = Model(session.user, "")
         self.asked_to_quit = self.at_top = False
-        self.hint = ""
+        self.first_request = FirstRequest()
+        self._hint: Hint | None = None
         self._session = session
         self._keys = keys
         self._views: WeakKeyDictionary[Window, WindowView] = WeakKeyDictionary()
@@ -338,10 +340,10 @@ class App:
             self.chat.mark_seen()
 
     async def follow_transfers(self) -> None:
-        """Repaint the progress of transfers periodically, even if one stalls."""
+        """Repaint the progress of transfers periodically, even if one stalls; and hints."""
         while True:
             await trio.sleep(_TRANSFER_SECONDS)
-            if self.chat.transfers.active:
+            if self.chat.transfers.active or self._hint is not None:
                 self._changed.set()
 
     async def follow_size(self, sizes: AsyncIterator[int]) -> None:
@@ -381,7 +383,7 @@ class App:
     def _press(self, key: str | Paste) -> None:
         """Run a key's action on the input line or else on the app, or insert a character."""
         edit, asked = self.view.edit, self.asked_to_quit
-        self.asked_to_quit, self.hint, self.view.found = False, "", 0
+        self.asked_to_quit, self._hint, self.view.found = False, None, 0
         if isinstance(key, Paste):
             edit.insert(key.text)
             return
@@ -461,6 +463,10 @@ class App:
             return False
         return True
 
+    def show_hint(self, text: str) -> None:
+        """Show a sentence in the status bar until the next key, or for a few seconds."""
+        self._hint = Hint(text, self.refreshed(), trio.current_time())
+
     def quit(self) -> None:
         """End the chat; the second time, do not wait for unfinished deliveries."""
         if self.chat.done.is_set():
@@ -471,7 +477,10 @@ class App:
         """Return the model as of now."""
         window = self.chat.current
         self.model.refresh(self.chat, self.view, asked_to_quit=self.asked_to_quit)
-        self.model.hint = self.hint
+        now = trio.current_time()
+        self.model.hint = self._hint.text_at(self.model, now) if self._hint else ""
+        self._hint = self._hint if self.model.hint else None
+        self.first_request.watch(window.title, next(iter(window.requests), ""), now)
         self.screen.title(f"{window.title} - tchat")
         return self.model
 

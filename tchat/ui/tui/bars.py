@@ -8,6 +8,7 @@ activity. A transfer's progress shrinks from bar, rate and time left to a percen
 
 from __future__ import annotations
 
+import re
 from math import ceil
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,10 +22,16 @@ if TYPE_CHECKING:
     from tchat.client.files.queue import Progress
     from tchat.ui.tui.model import Model, Tab
 
+MOST_MISSED = 999
+"""The highest number of unread messages above the pane that is shown exactly."""
+
 _MIN_TOPIC_WIDTH = 10
 _MAX_FACT_WIDTH = 20
 _MAX_TAB_WIDTH = 16
+_MAX_NAME_WIDTH = 20
+_MAX_SHORT_NAME_WIDTH = 10
 _TAB_GAP = "  "
+_LAST_CLAUSE = re.compile(r"[,;:.] [^,;:.]*\.?$")
 _PART_EDGE = 4
 """Cells around a part of the status bar: the line before it and the spaces."""
 _TITLED_WIDTH = 50
@@ -129,7 +136,7 @@ def status_row(model: Model, width: int, *, scrolled: bool, missed: int = 0) -> 
     messages above the pane.
     """
     if model.hint:
-        hint = f" {clip(model.hint, width - 4)} "
+        hint = f" {_shortened(model.hint, width - 4)} "
         return [("─", "rule"), (hint, "highlight"), ("─" * (width - 1 - cells(hint)), "rule")]
     sight = Sight(scrolled, missed)
     tabs = _labelled_tabs(model, width)
@@ -149,6 +156,14 @@ def status_row(model: Model, width: int, *, scrolled: bool, missed: int = 0) -> 
     if not moving:
         return [*row, ("─" * rest, "rule")]
     return [*row, ("─" * (rest - 1), "rule"), (moving, "highlight"), ("─", "rule")]
+
+
+def _shortened(sentence: str, room: int) -> str:
+    """Return a sentence, or as many of its first clauses as fit into `room` cells."""
+    shortened = sentence
+    while cells(shortened) > room and (found := _LAST_CLAUSE.search(shortened)):
+        shortened = shortened[: found.start()]
+    return clip(shortened, room)
 
 
 def _transfer_share(model: Model, tabs: list[tuple[Tab, Row]], width: int) -> int:
@@ -201,15 +216,23 @@ def _attention_facts(model: Model, brevity: int, sight: Sight) -> list[Span]:
         below = (f"↓ {new}: End", f"↓ {new}: End", f"↓{model.below or ''} End")[brevity]
         facts.append((below, "highlight"))
     if model.requests:
-        ask = "asks" if model.requests == 1 else "ask"
-        where = (" to join: F9 or /1", " to join: F9", ": F9")[brevity]
-        facts.append((f"{model.requests} {ask}{where}", "highlight"))
+        facts.append((_request_fact(model.requests, brevity), "highlight"))
     if sight.missed:
-        above = f"↑{sight.missed} Alt-U" if brevity == 2 else f"↑ {sight.missed} new: Alt-U"
+        missed = f"{MOST_MISSED}+" if sight.missed > MOST_MISSED else f"{sight.missed}"
+        above = f"↑{missed} Alt-U" if brevity == 2 else f"↑ {missed} new: Alt-U"
         facts.append((above, "highlight"))
     if model.unanswered:
         facts.append((f"sending {model.unanswered}", "status"))
     return facts
+
+
+def _request_fact(requests: list[str], brevity: int) -> str:
+    """Return who asks to join; the first, whom F9 approves, by name."""
+    first, others = requests[0], len(requests) - 1
+    name = clip(first, _MAX_SHORT_NAME_WIDTH if brevity == 2 else _MAX_NAME_WIDTH)
+    more = (f" and {others} more" if brevity == 0 else f" +{others}") if others else ""
+    ask = "ask" if others else "asks"
+    return name + more + (f" {ask} to join: F9 or /1", f" {ask} to join: F9", ": F9")[brevity]
 
 
 # ---------------------------------------------------------------------- the list of windows
@@ -229,7 +252,7 @@ def _label(tab: Tab, *, titled: bool) -> Row:
     if tab.current:
         return [(f"[{text}]", "activity.current")]
     if tab.mentions:
-        return [(f"{text} {tab.mentions}!", "activity.mention")]
+        return [(f"{text} {tab.unread}!", "activity.mention")]
     return [(f"{text} {tab.unread}", "activity")] if tab.unread else [(text, "status")]
 
 

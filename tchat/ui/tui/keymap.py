@@ -14,6 +14,9 @@ from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
+from tchat.core.text import clean_line
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import Confirmation
 from tchat.ui.chat.completion import offers
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.window import Window
+    from tchat.ui.tui.hint import FirstRequest
     from tchat.ui.tui.model import Model, WindowView
     from tchat.ui.tui.screen import Screen
 
@@ -35,14 +39,14 @@ _HOW_TO_QUIT = "Press Ctrl-D twice to quit, or type /quit; you stay a member."
 
 
 class KeyContext(Protocol):
-    """The app's interface to the actions of keys; `hint` is shown until the next key."""
+    """The app's interface to the actions of keys."""
 
     chat: Chat
     screen: Screen
     model: Model
     asked_to_quit: bool
     at_top: bool
-    hint: str
+    first_request: FirstRequest
 
     @property
     def view(self) -> WindowView:
@@ -56,6 +60,9 @@ class KeyContext(Protocol):
 
     def scroll_to_output(self, index: int) -> None:
         """Show the lines from `index` on: all of them, or else as many as fit."""
+
+    def show_hint(self, text: str) -> None:
+        """Show a sentence in the status bar until the next key, or for a few seconds."""
 
     def quit(self) -> None:
         """End the chat; a second time, at once."""
@@ -91,7 +98,7 @@ def interrupt(app: KeyContext) -> None:
     else:
         app.chat.cancel_question()
         app.view.edit.bring_back()
-        app.hint = _HOW_TO_QUIT
+        app.show_hint(_HOW_TO_QUIT)
 
 
 def ask_to_quit(app: KeyContext) -> None:
@@ -138,7 +145,7 @@ def _to_newest(app: KeyContext) -> None:
 def first_unread(app: KeyContext) -> None:
     """Scroll to the first unread message."""
     if not app.chat.current.new_from:
-        app.hint = "Nothing is unread here."
+        app.show_hint("Nothing is unread here.")
         return
     if (index := first_new(app.refreshed())) is not None:
         app.scroll_to_line(index)
@@ -189,17 +196,24 @@ def bare_view(app: KeyContext) -> None:
 
 
 def approve_next(app: KeyContext) -> None:
-    """Approve the first request here; if only another window has any, switch to it."""
+    """Approve the first request here; if only another window has any, switch to it.
+
+    Not if somebody else was first a moment ago: the key may have been meant for that person.
+    """
+    app.refreshed()
     window = app.chat.current
     elsewhere = next((one for one in app.chat.windows if one.waiting_for_approval), None)
     if window.waiting_for_approval:
-        asked = next(iter(window.replica.state.requests.values()))
-        approve(app.chat, window, asked.name)
+        first = window.requests[0]
+        if app.first_request.is_new(trio.current_time()):
+            app.show_hint(f"Nothing was done: the next is {clean_line(first)}; F9 approves.")
+        else:
+            approve(app.chat, window, first)
     elif elsewhere is not None:
         app.chat.switch_to(elsewhere)
     else:
         window.require_admin()
-        app.hint = "Nobody asks to join."
+        app.show_hint("Nobody asks to join.")
 
 
 # ---------------------------------------------------------------- the table

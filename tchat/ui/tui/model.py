@@ -45,8 +45,8 @@ class Person:
 class Tab:
     """A window in the list of windows: Alt and its `number` switch there.
 
-    `unread` counts messages and files. `mentions` counts mentions, direct messages, and requests
-    to join that wait for this person.
+    `unread` counts messages, files, and requests to join that wait for this person. `mentions`
+    counts those of them that are meant for this person: mentions, direct messages, requests.
     """
 
     number: int
@@ -119,10 +119,10 @@ class Model:
     `new_from` is the seq of the first unread event, `shown_from` that of the first event that was
     visible since it became the first, and `found` that of the message to point out; each is 0 if
     there is none. `past` says what is above the first line: more to load, a page being loaded, or
-    nothing. `hint` is a sentence that the status bar shows instead of everything else, until the
-    next key. `connection` is empty while connected, and `security` says how the connection is
-    protected. `unanswered` counts requests without an answer yet, `requests` the people who ask to
-    join. `pinned` is the first line of the pinned message.
+    nothing. `hint` is a sentence that the status bar shows instead of everything else (`Hint`).
+    `connection` is empty while connected, and `security` says how the connection is protected.
+    `unanswered` counts requests without an answer yet, `requests` names the people who ask to join,
+    first the one whom F9 approves. `pinned` is the first line of the pinned message.
     """
 
     user: str
@@ -147,7 +147,7 @@ class Model:
     connection: str = "connecting"
     security: str = "TLS"
     standing: str = ""
-    requests: int = 0
+    requests: list[str] = field(default_factory=list)
     unanswered: int = 0
     transfers: list[Progress] = field(default_factory=list)
     tabs: list[Tab] = field(default_factory=list)
@@ -163,6 +163,11 @@ class Model:
         if any(person.online is None for person in self.people):
             return None
         return sum(bool(person.online) for person in self.people)
+
+    @property
+    def activity(self) -> object:
+        """What the status bar shows that may call for attention; comparable with an earlier one."""
+        return tuple((tab.title, tab.unread) for tab in self.tabs), tuple(self.requests), self.below
 
     def refresh(self, chat: Chat, view: WindowView, *, asked_to_quit: bool) -> None:
         """Fill the model from a chat and the view of its current window."""
@@ -184,7 +189,7 @@ class Model:
         self.question = _question(chat, asked_to_quit=asked_to_quit)
         self.unanswered = session.unanswered
         self.transfers = chat.transfers.progress()
-        self.requests = sum(one.waiting_for_approval for one in chat.windows)
+        self.requests = _requests(chat)
         self.people = _people(window, chat.ignored)
         self.tabs = [_tab(number, one, window) for number, one in enumerate(chat.windows, start=1)]
 
@@ -197,10 +202,22 @@ def _question(chat: Chat, *, asked_to_quit: bool) -> str:
     return chat.asked_text
 
 
+def _requests(chat: Chat) -> list[str]:
+    """Return who asks to join, those of the current window first; of others with the title."""
+    current = [clean_line(name) for name in chat.current.requests]
+    return current + [
+        f"{clean_line(name)} ({window.title})"
+        for window in chat.windows
+        if window is not chat.current
+        for name in window.requests
+    ]
+
+
 def _tab(number: int, window: Window, current: Window) -> Tab:
     """Return a window of the list; requests count as mentions: they wait for this person."""
-    personal = window.mentions + window.waiting_for_approval
-    return Tab(number, window.title, window.unread, personal, window is current)
+    requests = window.waiting_for_approval
+    unread, personal = window.unread + requests, window.mentions + requests
+    return Tab(number, window.title, unread, personal, window is current)
 
 
 def _people(window: Window, hidden: Collection[str]) -> list[Person]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tchat.ui.tui.bars import MOST_MISSED
 from tchat.ui.tui.blocks import Blocks
 from tchat.ui.tui.layout import layout_of
 from tchat.ui.tui.model import Position
@@ -18,9 +19,6 @@ from tchat.ui.tui.model import Position
 if TYPE_CHECKING:
     from tchat.ui.tui.layout import Layout
     from tchat.ui.tui.model import Model
-
-MOST_MISSED = 999
-"""How many unread messages above the pane are counted at most: it is done for each picture."""
 
 _PAGE_OVERLAP = 2
 """How many rows of a page stay visible on the next one."""
@@ -124,14 +122,15 @@ def first_new(model: Model) -> int | None:
 def count_missed(model: Model, first: int) -> int:
     """Return how many unread messages are above event `first`, and were never in sight.
 
-    At most `MOST_MISSED` are counted. What new messages have pushed out of sight does not count.
+    The count ends above `MOST_MISSED`, since it is done for each picture. What new messages have
+    pushed out of sight does not count.
     """
     first = min(first, model.shown_from or first)
     if not 0 < model.new_from < first:
         return 0
     missed = 0
     for line in reversed(model.lines):
-        if 0 < line.seq < model.new_from or missed == MOST_MISSED:
+        if 0 < line.seq < model.new_from or missed > MOST_MISSED:
             break
         missed += 0 < line.seq < first and bool(line.who) and not line.is_by(model.user)
     return missed

@@ -14,7 +14,7 @@ MOVING = Progress(1, "up", "report.pdf", "moving", 42, 100, 3.1e6, 130.0)
 TABS = [
     Tab(1, "#ops", current=True),
     Tab(2, "#dev", unread=3),
-    Tab(3, "@bob", unread=1, mentions=1),
+    Tab(3, "@bob", unread=4, mentions=4),
     Tab(4, "#design"),
 ]
 
@@ -152,12 +152,12 @@ def status_windows() -> list[Frame]:
 
 def status_attention() -> list[Frame]:
     """Count requests to join and unsent messages, in fewer words where it is narrow."""
-    alone = model(message("x"), requests=2, unanswered=3)
-    among = busy(requests=2, unanswered=3)
+    alone = model(message("x"), requests=["frank", "gina"], unanswered=3)
+    among = busy(requests=["frank", "gina"], unanswered=3)
     return [
         Frame(alone, 80, 5),
         *(Frame(among, width, 5) for width in (80, 60, 40, 30, 20)),
-        Frame(busy(requests=1), 80, 5, "one asks"),
+        Frame(busy(requests=["frank"]), 80, 5, "one asks"),
     ]
 
 
@@ -166,7 +166,7 @@ def status_scrolled() -> list[Frame]:
     lines = [message(f"m{n}") for n in range(30)]
     more = model(*lines, position=Position(15))
     new = model(*lines, position=Position(15), below=12)
-    among = busy(lines=lines, position=Position(15), below=12, requests=2)
+    among = busy(lines=lines, position=Position(15), below=12, requests=["frank", "gina"])
     return [
         *(Frame(made, 60, 5) for made in (more, new)),
         *(Frame(among, width, 5) for width in (60, 30, 20)),
@@ -177,19 +177,21 @@ def status_missed() -> list[Frame]:
     """Count the unread messages above the pane, until they were in sight once."""
     lines = [message(f"m{n}", seq=n) for n in range(1, 31)]
     made = model(*lines, new_from=6)
-    among = busy(lines=lines, new_from=6, requests=2)
+    among = busy(lines=lines, new_from=6, requests=["frank", "gina"])
+    many = model(*(message(f"m{n}", seq=n) for n in range(1, 1100)), new_from=1)
     return [
         Frame(made, 60, 5),
         *(Frame(among, width, 5) for width in (60, 30, 20)),
         Frame(changed(model(*lines, new_from=6), shown_from=12), 60, 5, "six were never in sight"),
         Frame(changed(model(*lines, new_from=6), shown_from=6), 60, 5, "all were in sight"),
+        Frame(many, 60, 5, "more than are counted"),
     ]
 
 
 def status_hint() -> list[Frame]:
     """Put a hint about a key in the place of everything else."""
     hint = "Press Ctrl-D twice to quit, or type /quit; you stay a member."
-    return [Frame(busy(requests=1, hint=hint), width, 5) for width in (80, 40, 20)]
+    return [Frame(busy(requests=["frank"], hint=hint), width, 5) for width in (80, 40, 20)]
 
 
 def status_too_long() -> list[Frame]:

@@ -16,10 +16,11 @@ from tests.ui.screens.catalogue import MOVING, busy
 def test_transfer_displaces_nothing_important(width: int, others: int) -> None:
     """The current window and requests to join have priority, then the percentage."""
     moving = [replace(MOVING, name="数字" * 30)] * (others + 1)
-    made = busy(requests=1, unanswered=2, transfers=moving)
+    made = busy(requests=["数字" * 16], unanswered=2, transfers=moving)
     row = shown(made, width)[-2]
     assert cells(row) == width
     assert row.endswith("─")
-    assert "1 asks" in row
+    assert "数字数" in row
+    assert "F9" in row
     assert "[1" in row or width < 30
     assert "42%" in row or width < 60

@@ -47,7 +47,7 @@ def join_second(other: Terminal, server: ServerProcess, home: Path) -> Terminal:
 
 def test_two_people_chat(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice, join_second(alice, server, tmp_path) as bob:
-        alice.sees("bob asks to join", "1 asks to join: F9 or /1")
+        alice.sees("bob asks to join", "bob asks to join: F9 or /1")
         alice.type("/2 bob\r")
         bob.sees("bob joined, approved by alice", "★● alice", "● bob")
         bob.type("hello there\r")
@@ -125,7 +125,7 @@ def test_command_prompts_for_its_argument(server: ServerProcess, tmp_path: Path)
 def test_f9_approves_and_keeps_the_input(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice, join_second(alice, server, tmp_path) as bob:
         alice.type("half a sent")
-        alice.sees("1 asks to join: F9", "▸ half a sent")
+        alice.sees("bob asks to join: F9", "▸ half a sent")
         alice.type(F9)
         bob.sees("bob joined, approved by alice")
         alice.type("ence\r")
@@ -143,7 +143,7 @@ def test_requests_during_absence_are_listed_later(server: ServerProcess, tmp_pat
     with join(server, tmp_path, "bob") as bob:
         bob.sees("Waiting for alice to approve you")
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("person asks to join: /requests", "1 asks to join: F9 or /1")
+        alice.sees("person asks to join: /requests", "bob asks to join: F9 or /1")
         alice.type("/1\r")
         alice.sees("asking to join (1): bob (key ")
 
@@ -159,7 +159,7 @@ async def test_f9_shows_another_windows_request_first(
             alice.type(alt("1"))
             alice.sees("[1 #ops]")
             with join(server, tmp_path, "bob", group="lab") as bob:
-                alice.sees("[1 #ops]  2 #lab 1!", "1 asks to join: F9")
+                alice.sees("[1 #ops]  2 #lab 1!", "bob (#lab) asks to join: F9")
                 alice.type(F9)
                 alice.sees("[2 #lab]", "bob asks to join (key ")
                 bob.sees("Waiting for alice")
@@ -391,7 +391,7 @@ def test_ctrl_z_suspends_and_fg_continues(server: ServerProcess, tmp_path: Path)
 
 def test_messages_while_suspended_are_shown(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as here, join_second(here, server, tmp_path) as bob:
-        here.sees("1 asks to join: F9")
+        here.sees("bob asks to join: F9")
         here.type(F9)
         bob.sees("bob joined")
         here.signal(signal.SIGTSTP)
@@ -419,7 +419,7 @@ def test_no_color_is_respected(server: ServerProcess, tmp_path: Path) -> None:
 
 def test_escape_sequences_are_shown_and_not_obeyed(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice, join_second(alice, server, tmp_path) as bob:
-        alice.sees("1 asks to join: F9")
+        alice.sees("bob asks to join: F9")
         alice.type(F9)
         bob.sees("bob joined")
         bob.type("title: \x1b[200~\x1b]0;owned\x07\x1b[201~ end\r")

@@ -86,7 +86,7 @@ async def test_unread_messages_are_counted_until_seen(
         await bob.post("two", group="lab")
         alice.sees("[1 #ops]  2 #lab 2")
         await bob.post("alice, three", group="lab")
-        alice.sees("[1 #ops]  2 #lab 1!")
+        alice.sees("[1 #ops]  2 #lab 3!")
         await bob.post("here", group="ops")
         alice.sees("bob │ here")
         alice.type(alt("a"))

@@ -142,7 +142,7 @@ models = st.builds(
     connection=phrases,
     security=st.sampled_from(["TLS", "not encrypted"]),
     standing=st.sampled_from(["", "member", "waiting"]),
-    requests=counts,
+    requests=st.lists(names, max_size=4),
     unanswered=counts,
     transfers=st.lists(transfers, max_size=4),
     tabs=st.lists(tabs, max_size=12),
