@@ -125,3 +125,22 @@ async def test_members_of_the_current_window_come_first() -> None:
         await alice.types("/window zoo")
         assert offers(alice.chat, "/msg ")[1][0] == "zoe "
         assert offers(alice.chat, "/kick ") == (6, ["zoe"])
+
+
+async def test_last_speakers_come_first_and_oneself_never() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol", "dora") as (_, bob, carol, _),
+        typing(server, "alice") as alice,
+    ):
+        await bob.post("one")
+        await carol.post("two")
+        await alice.reads("carol: two")
+        await alice.types("three")
+        assert offers(alice.chat, "") == (0, ["carol: ", "bob: ", "dora: "])
+        assert offers(alice.chat, "/kick ") == (6, ["carol", "bob", "dora"])
+        assert offers(alice.chat, "/msg ") == (5, ["carol ", "bob ", "dora "])
+        await bob.post("four")
+        await alice.reads("bob: four")
+        assert offers(alice.chat, "") == (0, ["bob: ", "carol: ", "dora: "])
+        assert offers(alice.chat, "hello al") == (6, [])

@@ -77,6 +77,34 @@ async def test_reply_asks_for_a_missing_text(typed: str) -> None:
         assert bob.screen()[-1] == "bob: /answer [re alice: one]"
 
 
+async def test_question_quotes_the_message_as_it_is_now() -> None:
+    async with two_typing() as (alice, bob):
+        await alice.types("one")
+        await bob.reads("alice: one")
+        await bob.types("/reply")
+        await alice.types("/edit uno")
+        await bob.until(lambda: bob.chat.asked_text == "reply what? (alice: uno)")
+        await alice.types("/delete")
+        await bob.until(lambda: bob.chat.asked_text == "reply what? (a deleted message)")
+        assert await bob.types("too late") == ["error: That message was deleted meanwhile."]
+
+
+async def test_confirmed_reply_to_a_deleted_message_is_refused() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob", yes=False) as bob,
+    ):
+        seq = await alice.post("one")
+        await bob.shows("one")
+        await bob.types("/reply alcie no")
+        await alice.command(Delete, seq)
+        await bob.reads("alice:  [deleted]")
+        assert await bob.types("y") == [
+            "error: That message was deleted meanwhile; nothing is left to do."
+        ]
+
+
 async def test_plain_reply_asks_after_a_private_message() -> None:
     """Where all windows are one column of lines, the last message may be in another window."""
     async with (

@@ -696,10 +696,10 @@ class Chat:
         self._ask(Confirmation(text, ask, run))
         self.unanswered = text
 
-    def ask_text(self, window: Window, question: str, command: str) -> None:
+    def ask_text(self, window: Window, ask: Callable[[], str], command: str) -> None:
         """Ask in a window for the text that completes a command. Raises `Refused`."""
         self.require_idle(window)
-        self._ask(TextQuestion(question, command))
+        self._ask(TextQuestion(ask, command))
 
     def require_idle(self, window: Window) -> None:
         """Raise `Refused` if something else is being typed, or elsewhere, since the command.

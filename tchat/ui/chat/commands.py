@@ -138,12 +138,18 @@ class TextQuestion:
     """An open question for the text of a message: the rest of a command that begins with `command`.
 
     What the message refers to is settled before the question is asked, and is in the command: until
-    it is answered, other messages may arrive.
+    it is answered, other messages may arrive. `ask` returns the question as it is now, since what
+    it quotes may be edited or deleted meanwhile.
     """
 
-    question: str
+    ask: Callable[[], str]
     command: str
     takes_text = True
+
+    @property
+    def question(self) -> str:
+        """The question as it is now."""
+        return self.ask()
 
     def complete(self, answer: str) -> str:
         """Return the command that an answer stands for. Raises `Refused` for a blank one."""

@@ -6,6 +6,7 @@ choices and completers that several commands share are here.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tchat.core.text import clean_line, fold
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tchat.ui.chat.chat import Chat
 
 _GROUP_OR_PERSON = ("#", "@")
+_LATEST_MESSAGES = 200
+"""In how many of the latest messages those who are offered first have spoken."""
 
 
 def offers(chat: Chat, before: str) -> Offers:
@@ -53,7 +56,7 @@ def matching(names: list[str], begun: str) -> list[str]:
 def words_of_message(chat: Chat, begun: str) -> Offers:
     """Complete a word of a message: a member's name, #group or @name."""
     start = max(begun.rfind(" "), begun.rfind("\n")) + 1
-    word, members = begun[start:], chat.current.members()
+    word, members = begun[start:], _latest_first(chat, chat.current.members())
     if word.startswith(_GROUP_OR_PERSON):
         titles = window_titles(chat) + [f"@{name}" for name in members]
         return Offers(start, [f"{title} " for title in matching(list(dict.fromkeys(titles)), word)])
@@ -97,15 +100,22 @@ def requests(chat: Chat) -> list[str]:
 
 
 def other_members(chat: Chat) -> list[str]:
-    """Return the other members of the current group."""
-    me, state = fold(chat.session.user), chat.current.replica.state
-    return [clean_line(name) for key, name in state.members.items() if key != me]
+    """Return the other members of the current group, the last to have spoken first."""
+    state = chat.current.replica.state
+    return _latest_first(chat, [clean_line(name) for name in state.members.values()])
 
 
 def other_people(chat: Chat) -> list[str]:
-    """Return the other members of all open windows, those of the current one first."""
-    me = fold(chat.session.user)
-    return [clean_line(name) for key, name in chat.people().items() if key != me]
+    """Return the other members of all open windows, the last to have spoken here first."""
+    return _latest_first(chat, [clean_line(name) for name in chat.people().values()])
+
+
+def _latest_first(chat: Chat, names: list[str]) -> list[str]:
+    """Return the names of others: those who spoke last in the window first, then in their order."""
+    latest = islice(chat.current.messages(), _LATEST_MESSAGES)
+    places = {name: place for place, name in enumerate(dict.fromkeys(fold(m.who) for m in latest))}
+    others = [name for name in names if fold(name) != fold(chat.session.user)]
+    return sorted(others, key=lambda name: places.get(fold(name), _LATEST_MESSAGES))
 
 
 def window_titles(chat: Chat) -> list[str]:

@@ -49,12 +49,20 @@ def reply(chat: Chat, window: Window, typed: str) -> None:
     """Reply to a message: the newest by somebody else, unless another is given."""
     target, answer = _replied_to(window, typed)
     if not answer:
-        question = f"reply what? ({window.quote_of(target.seq)})"
-        chat.ask_text(window, question, f"/reply {reference_to(target.seq)}")
+        chat.ask_text(
+            window,
+            lambda: f"reply what? ({window.quote_of(target.seq)})",
+            f"/reply {reference_to(target.seq)}",
+        )
         return
     check_text(answer)
     doubt = _doubt(chat, window, target, answer) if answer == typed.strip() else None
-    chat.confirm(lambda: doubt, lambda: window.say(clean_text(answer), target.seq))
+
+    def question() -> str | None:
+        _require_present(window, target)
+        return doubt
+
+    chat.confirm(question, lambda: window.say(clean_text(answer), target.seq))
 
 
 def _doubt(chat: Chat, window: Window, target: Line, answer: str) -> str | None:
@@ -146,10 +154,7 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
     group = window.replica.name
 
     def question() -> str | None:
-        if target.seq in window.replica.deleted:
-            raise Refused(
-                Code.NO_SUCH_MESSAGE, "That message was deleted meanwhile; nothing is left to do."
-            )
+        _require_present(window, target)
         # The server refuses the deletion of another's message to everybody but the admin.
         allowed = window.replica.state.is_admin(chat.session.user)
         if fold(target.who) == mine or not allowed:
@@ -281,6 +286,14 @@ def find_message(
     if newest is None:
         raise _not_found(window)
     return newest, typed.strip()
+
+
+def _require_present(window: Window, target: Line) -> None:
+    """Raise `Refused` if a message was deleted since a command found it."""
+    if target.seq in window.replica.deleted:
+        raise Refused(
+            Code.NO_SUCH_MESSAGE, "That message was deleted meanwhile; nothing is left to do."
+        )
 
 
 def _message_at(window: Window, seq: int) -> Line:

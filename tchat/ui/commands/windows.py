@@ -159,7 +159,8 @@ def msg(chat: Chat, window: Window, typed: str) -> None:
     person = _person(chat, name)
 
     if not text.strip():
-        chat.ask_text(window, f"send what to {clean_line(person)}?", f"/msg {person}")
+        question = f"send what to {clean_line(person)}?"
+        chat.ask_text(window, lambda: question, f"/msg {person}")
         return
     text = clean_text(text.strip())
     check_text(text)

@@ -25,6 +25,7 @@ still delivers all messages and prints the backlog before it ends.
 from __future__ import annotations
 
 import math
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -61,6 +62,9 @@ _HOW_TO_QUIT = "/quit or Ctrl-D on an empty line quits; Ctrl-C quits at once. Yo
 _GOODBYE = "Quitting when everything is sent; Ctrl-C quits at once."
 _STAYING = " You stay a member."
 
+_COMMAND = re.compile(r"(?<![\w/])/(?!help\b)[a-z]+\b")
+"""A command in a sentence; the welcome names /help to everybody."""
+
 _CONTEXT_LINES = 3
 """How many lines around a search result are printed."""
 
@@ -94,6 +98,7 @@ class PlainFrontend:
         self._nursery = nursery
         self._history = options.history
         self._json = options.json
+        self._explains_commands = not (options.commands or options.json)
         self._format = JsonFormat() if options.json else TextFormat()
         self._reporter: ProgressReporter | None = None
         self._chat: Chat | None = None
@@ -118,6 +123,18 @@ class PlainFrontend:
             self._backlog_of(window).hold(line, event)
         elif not line.history:
             print_now(self._format.lines(window, line, event))
+            self._explain_commands(window, line)
+
+    def _explain_commands(self, window: Window, line: Line) -> None:
+        """Say once that a command which a line of the program names would be posted as text."""
+        if not self._explains_commands or line.who:
+            return
+        if named := [word for word in _COMMAND.findall(line.text) if COMMANDS.find(word)]:
+            self._explains_commands = False
+            window.notice(
+                f"Lines of this input are messages, also {named[0]}: commands work at a terminal,"
+                " or with --commands."
+            )
 
     def _backlog_of(self, window: Window) -> Backlog:
         """Return the backlog of a window."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.membership import Join
+from tchat.core.group.membership import Join, Kick
 from tchat.core.group.messages import Posted
 from tchat.core.text import TEXT_LIMIT
 from tests.helpers import GROUP, log_of, members, raw_client, running_server, texts
@@ -62,6 +62,30 @@ async def test_a_pipe_neither_sends_files_nor_leaves(tmp_path: Path) -> None:
 async def test_the_option_makes_commands_of_lines(tmp_path: Path) -> None:
     status, said, sent = await pipe_into(tmp_path, b"one\n/admin\n//x\n", "--commands")
     assert (status, said, sent) == (0, ["-- The admin is alice."], ["one", "/x"])
+
+
+@pytest.mark.parametrize("options", [(), ("--commands",)])
+async def test_pipe_is_told_where_commands_work(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A notice names commands that the pipe would post: the first one says so, and no other."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        launching(tmp_path) as launch,
+    ):
+        launch.install_identity("bob")
+        bob = await launch.pipe(server.address, "bob", *options)
+        await bob.sees("You are in #ops")
+        await alice.command(Kick, "bob")
+        await bob.sees("kicked you from this group. /join asks to join again")
+        await write(bob, b"one\n")
+        await bob.sees("(/resend sends it again, /discard deletes it)")
+        assert await bob.end() == 1
+        told = [line for line in own_lines(bob) if "at a terminal" in line]
+        sentence = (
+            "-- Lines of this input are messages, also /join: commands work at a terminal, or"
+            " with --commands."
+        )
+        assert told == [sentence] * (not options)
 
 
 async def test_a_piped_line_is_no_action(tmp_path: Path) -> None:
