@@ -120,8 +120,8 @@ NINE = int(time.mktime((2026, 11, 24, 18, 4, 0, 0, 0, -1))) * 1000
     [
         (Counts(1, 0, 0, NINE), False, "1 message"),
         (Counts(143, 0, 0, NINE), False, "143 messages"),
-        (Counts(3, 2, 0, NINE), False, "3 messages, 2 mention you"),
-        (Counts(1, 1, 0, NINE), False, "1 message, 1 mentions you"),
+        (Counts(3, 2, 0, NINE), False, "3 messages, 2 mentions of you"),
+        (Counts(1, 1, 0, NINE), False, "1 message, 1 mention of you"),
         (Counts(1, 1, 0, NINE), True, "1 message"),
         (Counts(1, 0, 1, NINE), False, "1 message, 1 file"),
         (Counts(0, 0, 2, NINE), False, "2 files"),

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.membership import Kick
+from tchat.core.group.membership import Approve, Kick
 from tchat.core.group.messages import MOST_EDITS, Delete, Deleted, Edit, Edited, Post, Posted
+from tchat.core.group.settings import SetPolicy
 from tchat.core.protocol.frames import Seen
 from tchat.server.clock import now_ms
 from tests.helpers import GROUP, log_of, members, raw_client, running_server, texts
@@ -124,7 +125,7 @@ async def test_summary_of_missed_messages_comes_first(tmp_path: Path) -> None:
         reader = await launch.join(address, "bob")
         assert await reader.end() == 0
         first, *others = without_time(reader)
-        assert re.fullmatch(r"-- since \w+ \d\d:\d\d: 2 messages, 1 mentions you", first)
+        assert re.fullmatch(r"-- since \w+ \d\d:\d\d: 2 messages, 1 mention of you", first)
         assert others == [
             "<alice> one",
             "<alice> bob, two",
@@ -160,6 +161,51 @@ async def test_history_counts_the_messages_shown(tmp_path: Path, history: int) -
         assert await again.end() == 0
         shown = [f"<alice> text {n}" for n in range(max(5 - history, 0), 5)]
         assert first.heard == again.heard == shown
+
+
+async def test_new_messages_follow_the_history(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
+        for n in range(2):
+            await alice.post(f"text {n}")
+        assert await (await launch.join(address, "bob")).end() == 0
+        for n in range(2, 4):
+            await alice.post(f"text {n}")
+        reader = await launch.join(address, "bob", "--history", "3")
+        assert await reader.end() == 0
+        assert without_time(reader)[1:] == [
+            "-- Earlier messages:",
+            "<alice> text 1",
+            "-- End of the earlier messages.",
+            "-- New messages:",
+            "<alice> text 2",
+            "<alice> text 3",
+            "-- You are in #ops with 1 other member. /help lists the commands.",
+        ]
+
+
+async def test_messages_before_an_approval_are_earlier_ones(tmp_path: Path) -> None:
+    async with at_home(tmp_path, "bob") as (launch, address, (alice, _)):
+        assert await (await launch.join(address, "bob")).end() == 0
+        await alice.command(SetPolicy, "approval")
+        await alice.command(Kick, "bob")
+        reader = await launch.join(address, "bob")
+        await reader.type("/join")
+        await reader.sees("Waiting for alice")
+        await alice.post("between")
+        await alice.command(Approve, "bob")
+        await reader.sees("You are in #ops")
+        assert await reader.end() == 0
+        shown = without_time(reader)
+        assert shown.index(
+            "-- Waiting for alice to approve you. /leave withdraws your request."
+        ) < (shown.index("-- Earlier messages:"))
+        assert shown[-5:] == [
+            "-- alice kicked bob",
+            "<alice> between",
+            "-- bob joined, approved by alice",
+            "-- End of the earlier messages.",
+            "-- You are in #ops with 1 other member. /help lists the commands.",
+        ]
 
 
 async def test_unread_messages_are_printed_beyond_the_history(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ async def test_a_mention_survives_in_an_unvisited_group() -> None:
                 await caught_up(again, "#lab")
                 lab = again.window_of("#lab")
                 assert (lab.unread, lab.mentions) == (1, 1)
-                assert missed(lab) == ["1 message, 1 mentions you"]
+                assert missed(lab) == ["1 message, 1 mention of you"]
         async with typing(server, "bob", recent=200) as bob_again:
             await bob_again.types("/window lab")
             await bob_again.until(lambda: bob_again.window.replica.seen)

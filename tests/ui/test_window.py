@@ -69,7 +69,7 @@ async def test_the_digest_appears_once_across_devices() -> None:
         await alice.post("two, bob")
         async with typing(server, "bob", recent=200) as there:
             (summary,) = missed(there)
-            assert summary.endswith(": 2 messages, 1 mentions you")
+            assert summary.endswith(": 2 messages, 1 mention of you")
             assert there.window.new_from == first
             history = [line.text for line in there.lines if line.history]
             assert "before" in history

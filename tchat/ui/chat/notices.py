@@ -93,7 +93,7 @@ def digest(counts: Counts, *, direct: bool) -> str:
     mentions = 0 if direct else counts.mentions
     parts = [
         count_text(counts.messages, "message"),
-        f"{mentions} mention{'s' * (mentions == 1)} you" if mentions else "",
+        f"{count_text(mentions, 'mention')} of you" if mentions else "",
         count_text(counts.files, "file"),
     ]
     began = time.localtime(latest(counts.since) / 1000)

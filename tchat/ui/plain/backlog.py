@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.core.group.membership import Approved, Joined
 from tchat.core.group.messages import Erased
+from tchat.core.text import fold
 from tchat.errors import Refused
 from tchat.ui.chat.lines import SPOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tchat.core.group.feature import Event
     from tchat.ui.chat.lines import Line
@@ -68,6 +70,20 @@ class Backlog:
             if place >= begin or not (self._only or line.history):
                 yield line, event
 
+    def count_earlier(self, lines: Sequence[tuple[Line, Event]]) -> int:
+        """Return how many of the printed lines are no news: seen before, or before the admission.
+
+        What was posted while the person waited for an approval is older than what the program has
+        said meanwhile.
+        """
+        me = fold(self._window.session.user)
+        places = [
+            place
+            for place, (line, event) in enumerate(lines, start=1)
+            if line.history or _admitted(event) == me
+        ]
+        return len(lines) if self._only else max(places, default=0)
+
     def _missing(self) -> bool:
         spoken = sum(line.sort in SPOKEN for line, _ in self._present())
         return spoken < self.count
@@ -80,3 +96,13 @@ class Backlog:
             for line, event in self._held
             if event.seq not in replica.deleted and not isinstance(event.body, Erased)
         ]
+
+
+def _admitted(event: Event) -> str:
+    """Return who became a member with an event, folded; "" if nobody."""
+    match event.body:
+        case Approved(name):
+            return fold(name)
+        case Joined():
+            return fold(event.actor)
+    return ""

@@ -156,16 +156,23 @@ class PlainFrontend:
         window.tell_missed()
         if backlog.is_cut and self._history is None:
             window.notice("Earlier messages are not shown; --history N shows the N latest.")
-        # Neither what is new nor other events need a frame, and a program has the times.
-        is_history = bool(backlog.count) and not self._json
-        is_framed = is_history and any(isinstance(event.body, Posted) for _, event in lines)
+        earlier = lines[: backlog.count_earlier(lines)]
+        # What is new needs no frame of its own, nor do other events; and a program has the times.
+        is_framed = not self._json and any(isinstance(event.body, Posted) for _, event in earlier)
         if is_framed:
             window.notice("Earlier messages:")
+        await self._print_events(window, earlier)
+        if is_framed:
+            window.notice("End of the earlier messages.")
+        new = lines[len(earlier) :]
+        if is_framed and new:
+            window.notice("New messages:")
+        await self._print_events(window, new)
+
+    async def _print_events(self, window: Window, lines: Iterable[tuple[Line, Event]]) -> None:
         await print_patiently(
             printed for line, event in lines for printed in self._format.lines(window, line, event)
         )
-        if is_framed:
-            window.notice("End of the earlier messages.")
 
     def inserted(self, window: Window, count: int, at: int = 0) -> None:
         """Do nothing: history is not printed."""

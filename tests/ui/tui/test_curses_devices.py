@@ -54,7 +54,7 @@ async def test_mention_in_an_unvisited_group_survives_a_kill(
         with join(server, tmp_path, "alice") as terminal:
             terminal.sees(f"{TABS} 1!")
             terminal.type(alt("2"))
-            terminal.sees("── new ──", "» alice, welcome", "since", "1 message, 1 mentions you")
+            terminal.sees("── new ──", "» alice, welcome", "since", "1 message, 1 mention of you")
 
 
 async def test_ignored_lines_come_back_after_a_restart(
