@@ -225,6 +225,7 @@ async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
         await alice.type("/link")
         code = (await alice.out.containing(" --link ")).rpartition(" ")[2]
         phone = await join_from_device(launch, server, "phone", "--link", code)
+        await phone.sees("-- This device is linked to your name, alice; /keys lists all that are.")
         await phone.sees("-- You are in #ops; nobody else is here yet")
         await alice.type("hello from the laptop")
         await phone.sees("<alice> hello from the laptop")
@@ -233,6 +234,7 @@ async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
         assert await phone.end() == 0
         phone = await join_from_device(launch, server, "phone")
         await phone.sees("in #ops")
+        assert "is linked to your name" not in str(phone.out)
         await alice.type(f"/unlink {key}")
         await alice.sees(f"-- {key} is no longer linked to your name.")
         assert await phone.exit() == 1

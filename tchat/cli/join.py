@@ -157,6 +157,7 @@ async def _chat(
             KnownKeys(known_keys_file(), names, user),
             founds=typing or given.create,
             assume_yes=given.yes,
+            linked=given.link is not None,
             drafts=state_directory() / "drafts",
             on_entered=partial(
                 save_last_names, last_names_file(), session.connector.address, user, groups[0]

@@ -109,6 +109,19 @@ def test_an_invite_is_shown_on_one_line(server: ServerProcess, tmp_path: Path, w
         assert_chat_continues(alice, "still here")
 
 
+def test_low_screen_shows_the_whole_command(server: ServerProcess, tmp_path: Path) -> None:
+    """Sentences that would push it out of sight stay in the window only."""
+    with join(server, tmp_path, "alice", width=40, height=10) as alice:
+        alice.sees("alice ▸", "you")
+        alice.type("/invite --for bob\r")
+        (line,) = printed_lines(alice)
+        alice.sees(PROMPT.decode())
+        assert line in "".join(alice.screen.display)
+        assert_chat_continues(alice, "still here")
+        alice.type("\x1b[5~" * 3)
+        alice.sees("It works once.")
+
+
 def test_page_is_written_again_after_a_resize(server: ServerProcess, tmp_path: Path) -> None:
     with join(server, tmp_path, "alice") as alice:
         alice.sees("alice ▸", "you")

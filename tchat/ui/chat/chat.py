@@ -102,7 +102,8 @@ class Start:
     muted groups, `searched` the events that need not be searched again, and `known_keys` the keys
     of the person's name that need not be reported again. With `founds`, joining a group that does
     not exist creates it; scripts do not set it, so that a mistyped name creates nothing. With
-    `assume_yes`, nothing has to be confirmed. Drafts are saved in the directory `drafts`, if there
+    `assume_yes`, nothing has to be confirmed. `linked` says that this start links the device to the
+    person's name. Drafts are saved in the directory `drafts`, if there
     is one. `on_entered` is called once the server has let the person into the first group, or has
     taken their request to join.
     """
@@ -116,6 +117,7 @@ class Start:
     known_keys: KnownKeys = field(default_factory=KnownKeys)
     founds: bool = True
     assume_yes: bool = False
+    linked: bool = False
     drafts: Path | None = None
     on_entered: Callable[[], None] | None = None
 
@@ -1001,6 +1003,11 @@ class Chat:
                 self.connection = ""
                 self._refresh_preferences()
                 self.start_unwatched(self._check_keys)
+                if self._start.linked and not again:
+                    user = clean_line(self.session.user)
+                    window.notice(
+                        f"This device is linked to your name, {user}; /keys lists all that are."
+                    )
                 if again:
                     window.notice("connected again")
                     self.start_unwatched(partial(self._open_others, again=True))

@@ -219,8 +219,7 @@ class App:
 
     def hand_out(self, text: str, about: Sequence[str]) -> None:
         """Print a text on a page without the chat, for copying, until a key is pressed."""
-        sentences = "".join(f"{sentence}\n" for sentence in about)
-        self.screen.print_for_copying(f"{sentences}\n{text}", already=self._copying)
+        self.screen.print_for_copying(text, about, already=self._copying)
         self._copying = True
 
     def ask(self, window: Window, question: str) -> None:

@@ -30,9 +30,11 @@ import termios
 import time
 from contextlib import contextmanager, suppress
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from tchat.errors import Code, StartupError
+from tchat.ui.text.cells import cells
 from tchat.ui.text.widths import SAFE, profile, use_profile
 from tchat.ui.tui.decoder import CursorPosition, InputDecoder
 from tchat.ui.tui.keys import CAPABILITIES
@@ -43,7 +45,7 @@ from tchat.ui.tui.terminal import detect_terminal
 from tchat.ui.tui.width_probe import LOWEST_ROW, WidthProbe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
     from tchat.ui.tui.rows import Row
@@ -168,15 +170,16 @@ class Screen:
 
     # ---------------------------------------------------------------- release and suspend
 
-    def print_for_copying(self, text: str, *, already: bool) -> None:
+    def print_for_copying(self, text: str, about: Sequence[str] = (), *, already: bool) -> None:
         """Print text on a page without the chat, so that a long line can be copied whole.
 
-        `already` says that an earlier text is still shown there. Until `resume`, keys are neither
-        echoed nor turned into signals: Ctrl-C would end the program, and what is typed next would
-        run in the shell. The page covers the chat, and is gone with it: an invite is a secret, and
-        does not stay on the terminal's normal screen.
+        The sentences `about` it come first, as many as the page has room for. `already` says that
+        an earlier text is still shown there. Until `resume`, keys are neither echoed nor turned
+        into signals: Ctrl-C would end the program, and what is typed next would run in the shell.
+        The page covers the chat, and is gone with it: an invite is a secret, and does not stay on
+        the terminal's normal screen.
         """
-        shown = f"\n{text}\n\n{_PAGE_HINT}\n"
+        shown = _page_text(text, about, *self.size)
         if already:
             self._page += shown
             self.write_raw(self._page_bytes(shown))
@@ -483,3 +486,16 @@ def _colour_depth() -> int:
     """Return how many colours to use: 256, 16, 8 or 0."""
     has_default = bool(_sequence("op"))  # restores the terminal's default colours
     return choose_depth(curses.tigetnum("colors"), os.environ) if has_default else 0
+
+
+def _page_text(text: str, about: Sequence[str], width: int, height: int) -> str:
+    """Return a page with a text for copying, without sentences that would push it out of sight.
+
+    The last sentence introduces the text.
+    """
+    for sentences in (about, about[-1:]):
+        lines = ["", *sentences, *[""] * bool(sentences), text, "", _PAGE_HINT]
+        # The cursor stands below the last line.
+        if sum(max(ceil(cells(line) / width), 1) for line in lines) < height:
+            return "".join(f"{line}\n" for line in lines)
+    return f"{text}\n\n{_PAGE_HINT}\n"
