@@ -117,7 +117,7 @@ async def test_missed_messages_are_summed_up_and_marked(
             await bob.post(f"missed {number}.")
         await bob.post("alice: see above")
         with join(server, tmp_path, "alice") as alice:
-            alice.sees("since ", ": 41 messages, 1 mention of you", "» alice: see above")
+            alice.sees("since ", ": 41 messages, 1 mention", "» alice: see above")
             alice.type(alt("u"))
             alice.sees("── new ──", "│ missed 0.", "│ seen before")
             assert row_with(alice, "seen before") < row_with(alice, "── new") + 1
