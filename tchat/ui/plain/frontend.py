@@ -49,7 +49,7 @@ from tchat.ui.plain.progress import ProgressReporter
 from tchat.ui.plain.typed import split_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tchat.client.replica import Replica
     from tchat.client.session import Session
