@@ -238,9 +238,9 @@ async def test_two_terminals_of_one_person_show_the_same(tmp_path: Path) -> None
         two = await launch.join(proxy.address, "alice")
         await two.sees("in #ops; nobody else is here yet")
         for n in range(20):
-            await (one if n % 2 else two).type(f"text {n}")
+            await (one if n % 2 else two).type(f"text {n:02}")
         for n in range(20):
-            await one.sees(f"<alice> text {n}")
-            await two.sees(f"<alice> text {n}")
+            await one.sees(f"<alice> text {n:02}")
+            await two.sees(f"<alice> text {n:02}")
         assert one.heard == two.heard
         assert len(one.heard) == 20

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.processes import Launcher, Process, Server
 
 BOT = '''
-"""Answer every message; with a number, be killed before the step of that number."""
+"""Answer every message; be killed before step `last`, and end at the message `stop`."""
 
 import os
 import signal
@@ -32,6 +32,7 @@ import tchat
 from tchat.client.program_state import ProgramState
 from tchat.net.link import Link
 
+stop = sys.argv.pop()
 last = int(sys.argv.pop())
 steps = 0
 
@@ -48,7 +49,7 @@ def counted(function):
 
 
 async def bot(message):
-    if message.text.endswith("stop"):
+    if message.text == stop:
         os.kill(os.getpid(), signal.SIGTERM)
     await message.reply(f"re {message.text}")
 
@@ -61,11 +62,11 @@ tchat.run_bot(bot)
 '''
 
 
-async def start(launch: Launcher, server: Server, last: int = 0) -> Process:
+async def start(launch: Launcher, server: Server, last: int = 0, stop: str = "") -> Process:
     program = launch.home / "bot.py"
     program.write_text(BOT)
     where = (server.address.host, server.address.port, "--no-tls", "--group", GROUP)
-    return await launch.script(program, *where, last, user="bot")
+    return await launch.script(program, *where, last, stop, user="bot")
 
 
 async def let_in(alice: Session, ops: Replica) -> None:
@@ -134,7 +135,8 @@ async def test_bot_killed_anywhere_answers_each_once(tmp_path: Path) -> None:
                     said += new
                     for text in new:
                         await alice.post(ops, text).wait()
-                bot = await start(launch, server, last)
+                # Not at an earlier one, which a bot that was killed handles again.
+                bot = await start(launch, server, last, said[-1])
                 with trio.fail_after(GUARD):
                     status = await bot.running.wait()
                 if status == 143:
