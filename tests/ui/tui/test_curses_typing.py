@@ -117,7 +117,7 @@ async def test_tab_completes_names_and_paths(server: ServerProcess, tmp_path: Pa
                 ("bo" + TAB, "bob:"),
                 (TAB, "bobby:"),
                 (S_TAB, "bob:"),
-                ("so " + TAB, "bob: so alice"),
+                ("so " + TAB, "bob: so bob"),
                 (ctrl("c") + "see #o" + TAB, "see #ops"),
                 (ctrl("c") + "/resen" + TAB, "/resend"),
                 (ctrl("c") + "/se" + TAB + TAB, "/search"),
