@@ -41,7 +41,7 @@ def left_behind(place: Path) -> list[str]:
 
 def test_demo_shows_a_chat_and_leaves_no_files(place: Path) -> None:
     with demo(place) as you:
-        you.sees("#lounge", "Welcome! 欢迎", "you are the admin. Bob", "1 asks to join: F9 or /1")
+        you.sees("#lounge", "Welcome! 欢迎", "you are the admin. Bob", "bob asks to join: F9 or /1")
         you.type("ada, who are you?\r")
         you.sees("ada │ The server has every message on disk")
         you.type("half a thou" + F9)
@@ -79,7 +79,7 @@ def test_demo_works_in_plain_lines(place: Path, plain: dict[str, str]) -> None:
 
 def test_demo_works_in_a_small_terminal(place: Path) -> None:
     with demo(place, "--user", "carol", width=40, height=10) as carol:
-        carol.sees("carol ▸", "1 asks to join: F9")
+        carol.sees("carol ▸", "bob asks to join: F9")
         carol.type(F9)
         carol.sees("bob waves")
         assert all(len(row) <= 40 for row in carol.text.split("\n"))
