@@ -157,6 +157,11 @@ class Session:
             await self._link_changed.wait()
 
     @property
+    def reached(self) -> bool:
+        """Whether there has been a connection since the session began."""
+        return self._was_connected
+
+    @property
     def key(self) -> bytes:
         """The person's public key (Ed25519, 32 bytes)."""
         return self._account.identity.public

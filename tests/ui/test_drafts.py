@@ -52,6 +52,26 @@ def test_draft_survives_the_end(server: ServerProcess, tmp_path: Path, number: i
         wait_typed(alice, "")
 
 
+def test_lines_typed_without_server_survive_in_order(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else", "\n────")
+    server.stop()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("offline: connection refused")
+        for text in ("one", "two", "three"):
+            alice.type(f"{text}\r")
+            alice.sees(f"… {text}")
+        wait_saved(alice, tmp_path, "three")
+        alice.signal(signal.SIGKILL)
+        assert alice.end() == -signal.SIGKILL
+    server.start()
+    with join(server, tmp_path, "alice") as alice:
+        for text in ("one", "two", "three"):
+            wait_typed(alice, text)
+            alice.type("\r")
+            alice.sees(f"│ {text}")
+
+
 def test_draft_is_found_under_another_address(server: ServerProcess, tmp_path: Path) -> None:
     """The first visit of an address learns which server it is before it looks for drafts."""
     with join(server, tmp_path, "alice") as alice:
@@ -347,10 +367,10 @@ def test_messages_for_a_group_not_entered_survive(server: ServerProcess, tmp_pat
         alice.sees("You are in #ops")
         alice.type("/join lab\r")
         alice.sees("1 more unsent text: Enter or Ctrl-C shows it")
-        wait_typed(alice, "second")
-        alice.type("\r")
-        alice.sees("alice │ second")
         wait_typed(alice, "first")
+        alice.type("\r")
+        alice.sees("alice │ first")
+        wait_typed(alice, "second")
         wait_gone(alice, "more unsent text")
 
 

@@ -10,6 +10,7 @@ import pytest
 from tchat.client.replica import Replica
 from tchat.core.group.feature import Event
 from tchat.core.group.membership import Approved, Created, Requested
+from tchat.core.group.state import OPERATOR
 from tchat.core.protocol.frames import Attached, MembershipChange
 from tchat.ui.chat.notices import digest, standing_changed, standing_found, welcome
 from tchat.ui.chat.unread import Counts
@@ -135,6 +136,13 @@ def test_the_digest_says_what_was_missed(counts: Counts, direct: bool, summary: 
 def test_leaving_on_purpose_shows_no_notice(reason: Literal["left", "closed"]) -> None:
     left = MembershipChange("ops", "outsider", reason, "bob")
     assert standing_changed(left, "bob", on_purpose=True) == ""
+
+
+def test_group_closed_by_the_operator_says_so() -> None:
+    news = MembershipChange("ops", "outsider", "closed", OPERATOR)
+    assert standing_changed(news, "bob", on_purpose=False).startswith(
+        "The server's operator closed"
+    )
 
 
 @pytest.mark.parametrize(

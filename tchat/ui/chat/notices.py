@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from tchat.core.group.state import banned_refusal
+from tchat.core.group.state import OPERATOR, banned_refusal
 from tchat.core.text import clean_line, fold
 from tchat.ui.chat.lines import count_text, latest
 
@@ -55,6 +55,11 @@ def standing_changed(news: MembershipChange, me: str, *, on_purpose: bool) -> st
     """Return a notice about a changed standing; empty if the person left in this window."""
     if news.reason in ("left", "closed") and on_purpose:
         return ""
+    if news.reason == "closed" and news.by == OPERATOR:
+        return (
+            "The server's operator closed the group, and its messages are deleted."
+            " /join founds it again, /part closes this window."
+        )
     if news.reason == "closed":
         is_own = fold(news.by) == fold(me)
         who = "You left from another terminal; you were" if is_own else f"{news.by} left,"

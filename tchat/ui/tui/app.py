@@ -184,7 +184,8 @@ class App:
             self.view_of(opened)  # so that it has an input line
         for group, edit in self._edits.items():
             window = self.chat.window_for(group)
-            unsent = [*self.chat.held(group), *edit.unsent()]
+            # What was typed first comes back first: see `LineEdit.restore`.
+            unsent = [*reversed(self.chat.held(group)), *edit.unsent()]
             texts = (self.chat.to_save(window, text) for text in unsent)
             self._drafts.update(group, [text for text in texts if text])
 

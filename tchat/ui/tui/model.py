@@ -187,7 +187,9 @@ class Model:
         self.found = view.found
         self.standing = "banned" if window.replica.banned else window.replica.standing or ""
         self.question = _question(chat, asked_to_quit=asked_to_quit)
-        self.unanswered = session.unanswered
+        # Before the first connection, only the person's own messages: joining is no message.
+        lines = (window.pending() for window in chat.windows)
+        self.unanswered = session.unanswered if session.reached else sum(map(len, lines))
         self.transfers = chat.transfers.progress()
         self.requests = _requests(chat)
         self.people = _people(window, chat.ignored)

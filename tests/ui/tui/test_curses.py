@@ -341,11 +341,11 @@ def test_known_server_may_be_down_at_the_start(server: ServerProcess, tmp_path: 
         alice.sees("nobody else", "\n────")
     server.stop()
     with join(server, tmp_path, "alice") as alice:
-        alice.sees("offline: connection refused", "trying again")
+        alice.sees("offline: connection refused", "trying again", "\n────")
         alice.type("typed offline\r")
-        alice.sees("alice … typed offline")
+        alice.sees("alice … typed offline", "sending 1")
         server.start()
-        alice.sees("alice │ typed offline", "1 of 1 online")
+        alice.sees("alice │ typed offline", "1 of 1 online", "\n────")
 
 
 def test_lost_connection_and_reconnection_are_shown(server: ServerProcess, tmp_path: Path) -> None:
