@@ -68,6 +68,18 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         help="a settings file (TOML) with any of the options",
     )
     add_data(serve, required=False)  # it may be in the settings file
+    _add_log(serve)
+    _add_security(serve.add_argument_group("security"))
+    serve.add_argument(
+        "--metrics",
+        type=argument_type(full_address),
+        metavar="HOST:PORT",
+        help="serve metrics for Prometheus there, over HTTP (needs tchat[metrics])",
+    )
+    add_limits(serve.add_argument_group("limits"))
+
+
+def _add_log(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--log-format",
         choices=["text", "json", "journal"],
@@ -80,7 +92,9 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         default="info",
         help="the least important lines to log (default: info, which is everything)",
     )
-    security = serve.add_argument_group("security")
+
+
+def _add_security(security: argparse._ArgumentGroup) -> None:
     security.add_argument(
         "--cert",
         type=path_argument,
@@ -113,13 +127,6 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         help="addresses or networks, with commas, of proxies (HAProxy) whose connections begin with"
         " a PROXY protocol header; 'off' for none (default)",
     )
-    serve.add_argument(
-        "--metrics",
-        type=argument_type(full_address),
-        metavar="HOST:PORT",
-        help="serve metrics for Prometheus there, over HTTP (needs tchat[metrics])",
-    )
-    add_limits(serve.add_argument_group("limits"))
 
 
 def _serve(given: argparse.Namespace, words: Sequence[str]) -> int:

@@ -115,10 +115,7 @@ async def open_user_session(
             account = Account(user, load_identity(identity_file(home)), client_id, link)
             waits = persistent and connector.is_known
             opening = open_session(connector, account, recent, unread=unread, persistent=waits)
-            async with (
-                opening as session,
-                trio.open_nursery() as nursery,
-            ):
+            async with opening as session, trio.open_nursery() as nursery:
                 nursery.start_soon(send_left_messages, session, account, state)
                 yield session
                 nursery.cancel_scope.cancel()
