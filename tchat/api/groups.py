@@ -693,7 +693,7 @@ class StandingChanged:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The connection stands; `again` if it was lost before."""
+    """The server is connected; `again` says that the connection was lost before."""
 
     again: bool
 

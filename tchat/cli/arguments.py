@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RECENT = 200
-"""The number of messages of a group that are loaded first; scrolling up loads earlier ones."""
+"""How many of the latest messages of a group are loaded at the start."""
 
 _COUNT_DIGITS = 6
 _KEY_LIMIT = 180  # the library's limit, less what commands add for further messages
@@ -86,7 +86,7 @@ def add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def add_port(parser: argparse.ArgumentParser) -> None:
-    """Add `words`, in a command that takes no others than the port."""
+    """Add an optional port, as the `words` that `place.server_of` reads it from."""
     parser.add_argument("words", nargs="*", metavar="PORT", help="the port, if SERVER is a host")
 
 

@@ -40,7 +40,7 @@ IDLE_SECONDS = 90.0
 """Seconds without a line of the client after which it gets a PING."""
 
 PATIENCE_SECONDS = 60.0
-"""Seconds in which it has to answer."""
+"""Seconds after a PING in which the client has to answer."""
 
 OFFLINE = "offline"
 """The reason for which people who are not connected are away: IRC knows only away people."""

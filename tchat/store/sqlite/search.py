@@ -250,7 +250,7 @@ class SearchCheck:
                 self._reworded[target] = event.seq
 
     def faults(self, erase_to: int) -> Iterator[str]:
-        """Yield sentences about what is wrong; all events up to `erase_to` are to be erased."""
+        """Yield a sentence for each fault; events up to `erase_to` may be erased already."""
         if self._upto > self._last:
             yield f"The search index goes up to event {self._upto}, beyond the log."
         # The event that founded the group may have been erased since it was indexed.
