@@ -58,7 +58,8 @@ def printed_lines(terminal: Terminal, times: int = 1) -> list[str]:
     terminal.until(lambda: terminal.raw.count(PROMPT) == times, f"{times} lines to copy")
     terminal.until(lambda: passes_keys(terminal), "a page that reads keys")
     shown = terminal.raw.rpartition(CLEAR)[2]
-    return re.findall(r"^\S+ -m tchat join [^\r\n]+", shown.decode(), re.MULTILINE)
+    # Without room for sentences, what curses sends to leave the keypad mode stands in front of it.
+    return re.findall(r"/[^\s\x1b]* -m tchat join [^\r\n]+", shown.decode())
 
 
 def wait_for_chat(terminal: Terminal) -> None:
