@@ -90,6 +90,7 @@ LAYERS: dict[str, list[set[str]]] = {
             "log",
             "limits",
             "rate_limiter",
+            "unauthenticated",
             "send_queue",
             "presence",
             "sanitize",

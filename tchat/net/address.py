@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
+# What one customer can have: of IPv4 an address, of IPv6 a /64 network at least, and often a /56 or
+# a /48 (RFC 6177).
+_PREFIXES = {4: (32,), 6: (64, 56, 48)}
+
 _TYPED = re.compile(r"(?:\[(?P<bracketed>[^\[\]]+)\]|(?P<host>[^\[\]:]+))(?::(?P<port>[0-9]+))?")
 
 
@@ -61,16 +65,38 @@ def read_networks(text: str) -> Networks:
         ) from error
 
 
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an IP address without its IPv6 zone, IPv4 as such. Raises ValueError for a name."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped  # how a listener on :: sees IPv4
+    return address
+
+
+def enclosing_networks(host: str) -> tuple[str, ...]:
+    """Return the networks of one customer that a host may be in, the smallest first.
+
+    For IPv4 that is the address, for IPv6 the /64, the /56 and the /48 network. Anything else, such
+    as the empty name of a peer without an address, is a network of its own.
+    """
+    try:
+        address = _ip_address(host)
+    except ValueError:
+        return (host,)
+    return tuple(
+        str(ipaddress.ip_network((address, prefix), strict=False))
+        for prefix in _PREFIXES[address.version]
+    )
+
+
 def is_within(host: str, networks: Networks) -> bool:
     """Return whether an IP address is in one of the networks."""
     if not networks:  # the rule, and for every connection
         return False
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = _ip_address(host)
     except ValueError:
         return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped  # how a listener on :: sees IPv4
     return any(address in network for network in networks)
 
 

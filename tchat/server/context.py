@@ -19,8 +19,9 @@ from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.registry import Registry
 from tchat.server.limits import Limits
 from tchat.server.presence import Presence
-from tchat.server.rate_limiter import BUSY_RETRY_MS, RateLimiter, UnauthenticatedLimiter
+from tchat.server.rate_limiter import RateLimiter
 from tchat.server.tickets import Tickets
+from tchat.server.unauthenticated import BUSY_RETRY_MS, UnauthenticatedLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -1,14 +1,11 @@
-"""Rate limits per person (token buckets), and a cap on connections that are not authenticated.
+"""Rate limits per person (token buckets).
 
 A refusal contains the time to wait, so that clients can retry automatically.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
-from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import trio
@@ -17,20 +14,15 @@ from tchat.core.pace import TokenBucket
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tchat.core.pace import Rate
-    from tchat.net.address import Address
     from tchat.server.limits import Limits
 
 RateKind = Literal["messages", "joins", "requests"]
 """The rates of `Limits` that apply to a person."""
 
 _MIN_WAIT_SHOWN = 0.1
-BUSY_RETRY_MS = 1000
-# A customer of an internet provider has one IPv4 address, but a whole /64 network of IPv6.
-_PREFIX = {4: 32, 6: 64}
-_PROXIED = "a proxy"  # in place of a network
 
 
 class RateLimiter:
@@ -86,62 +78,3 @@ class RateLimiter:
         """Bound the memory: a full bucket is no different from a new one."""
         if len(self._buckets) >= self._max_buckets:
             self._buckets = {k: b for k, b in self._buckets.items() if not b.is_full(now)}
-
-
-class UnauthenticatedLimiter:
-    """Limits the connections that have not authenticated yet, in total and per address."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._by_network: Counter[str] = Counter()
-
-    @property
-    def count(self) -> int:
-        """The number of connections that are authenticating now."""
-        return self._by_network.total()
-
-    @contextmanager
-    def admit(self, address: Address | None) -> Iterator[None]:
-        """Count one connection while the block runs. Raises `Refused` (busy) if there are too many.
-
-        `address` is None for a peer without an address, such as a Unix socket.
-        """
-        network = _network(address.host) if address else ""
-        with self._counted(network, self.limits.unauthenticated_per_address):
-            yield
-
-    @contextmanager
-    def admit_proxy(self) -> Iterator[None]:
-        """Count one connection while its PROXY header is read. Raises `Refused` as `admit` does.
-
-        Only the total is limited: a proxy forwards for many clients from one address.
-        """
-        with self._counted(_PROXIED, self.limits.unauthenticated):
-            yield
-
-    @contextmanager
-    def _counted(self, network: str, limit: int) -> Iterator[None]:
-        if self.count >= self.limits.unauthenticated or self._by_network[network] >= limit:
-            raise Refused(
-                Code.BUSY,
-                "Too many connections are authenticating just now; try again.",
-                BUSY_RETRY_MS,
-            )
-        self._by_network[network] += 1
-        try:
-            yield
-        finally:
-            self._by_network[network] -= 1
-            if not self._by_network[network]:
-                del self._by_network[network]
-
-
-def _network(host: str) -> str:
-    """Return the network that shares one limit: an IPv4 address, or a /64 network of IPv6."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])  # without an IPv6 zone
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return str(ipaddress.ip_network((address, _PREFIX[address.version]), strict=False))

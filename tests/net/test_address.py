@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tchat.errors import StartupError
-from tchat.net.address import Address, split_address
+from tchat.net.address import Address, enclosing_networks, split_address
 from tchat.net.tcp import connect, explain, listen, port_of
 
 
@@ -95,3 +95,20 @@ def test_error_without_a_message_is_described(error: BaseException, words: str) 
 
 def test_an_error_keeps_its_own_message() -> None:
     assert explain(trio.BrokenResourceError("the server hung up.")) == "the server hung up"
+
+
+@pytest.mark.parametrize(
+    ("host", "networks"),
+    [
+        ("192.0.2.7", ("192.0.2.7/32",)),
+        ("::ffff:192.0.2.7", ("192.0.2.7/32",)),
+        (
+            "2001:db8:1:234::7",
+            ("2001:db8:1:234::/64", "2001:db8:1:200::/56", "2001:db8:1::/48"),
+        ),
+        ("fe80::1%eth0", ("fe80::/64", "fe80::/56", "fe80::/48")),
+        ("", ("",)),
+    ],
+)
+def test_networks_of_one_customer(host: str, networks: tuple[str, ...]) -> None:
+    assert enclosing_networks(host) == networks

@@ -23,8 +23,9 @@ from tchat.net.address import Address
 from tchat.net.tcp import connect
 from tchat.net.tls import client_context, make_credentials, open_tls
 from tchat.server.limits import Limits
-from tchat.server.rate_limiter import RateLimiter, UnauthenticatedLimiter
+from tchat.server.rate_limiter import RateLimiter
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
+from tchat.server.unauthenticated import UnauthenticatedLimiter
 from tests.helpers import (
     GUARD,
     NO_RATE_LIMITS,
