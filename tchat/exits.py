@@ -70,6 +70,7 @@ STATUSES: dict[int, tuple[Code, ...]] = {
         Code.BANNED,
         Code.BAD_INVITE,
         Code.NAME_TAKEN,
+        Code.LOOKALIKE,
         Code.BAD_PROOF,
         Code.BAD_LINK,
         Code.KEY_REMOVED,

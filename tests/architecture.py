@@ -55,7 +55,13 @@ LAYERS: dict[str, list[set[str]]] = {
         {"command_line"},
         {"completion"},
     ],
-    "core": [{"text", "fingerprints", "pace"}, {"protocol"}, {"group"}, {"vocabulary"}],
+    "core": [
+        {"text", "fingerprints", "pace", "confusables"},
+        {"lookalikes"},
+        {"protocol"},
+        {"group"},
+        {"vocabulary"},
+    ],
     "core.protocol": [{"framing", "schema"}, {"handshake"}, {"frames"}],
     "core.group": [
         {"direct", "mentions"},

@@ -14,6 +14,7 @@ import trio
 from tchat.core.group.features import decode_event
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Edited, Posted
+from tchat.core.lookalikes import appearances_of
 from tchat.store.base import (
     BACK_LIMIT,
     NO_EFFECTS,
@@ -85,11 +86,28 @@ class MemoryAccounts(Accounts):
         """Return how the name is written; see `Accounts.claim`."""
         await trio.lowlevel.checkpoint()
         keys = self._keys.setdefault(person, {})
-        if not keys and person not in self._erased:
+        if not keys and await self._may_claim(person, name):
             self._names.setdefault(person, name)
             if (person, key) not in self._former:
                 keys[key] = at
         return self._names.get(person, name) if key in keys else None
+
+    async def lookalike(self, person: str, name: str) -> str | None:
+        """Return the name of another person that looks alike; see `Accounts.lookalike`."""
+        looks = appearances_of(name)
+        return next(
+            (
+                other
+                for key, other in self._names.items()
+                if key != person and not looks.isdisjoint(appearances_of(other))
+            ),
+            None,
+        )
+
+    async def _may_claim(self, person: str, name: str) -> bool:
+        if person in self._names:
+            return person not in self._erased
+        return await self.lookalike(person, name) is None
 
     async def link(self, person: str, key: bytes, at: int) -> None:
         """Add a key to a name; see `Accounts.link`."""

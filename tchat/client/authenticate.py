@@ -35,6 +35,7 @@ _FINAL = (
     Code.BAD_VERSION,
     Code.REPLACED,
     Code.NAME_TAKEN,
+    Code.LOOKALIKE,
     Code.BAD_PROOF,
     Code.BAD_LINK,
     Code.KEY_REMOVED,

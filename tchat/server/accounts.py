@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from tchat.core.fingerprints import LINK_CODE_LENGTH
+from tchat.core.lookalikes import check_new_person
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
@@ -65,27 +66,47 @@ class AccountManager:
     async def claim(self, hello: Hello, name: str, code: str | None) -> str:
         """Return the name as its owner writes it, claiming it for the key if it is free.
 
-        The key has been authenticated. Raises `Refused`: name_taken, or bad_link for an invalid
-        link code.
+        The key has been authenticated. Raises `Refused`: name_taken, bad_link for an invalid link
+        code, bad_name or lookalike for a new name that could be taken for something else.
         """
         person = fold(name)
         if code is not None:
             await self._link(person, hello.key, code)
+        await self._check_new(person, name)
         written = await self._accounts.claim(person, name, hello.key, self._clock())
-        if written is None and await self._accounts.is_erased(person):
-            raise Refused(
+        if written is not None:
+            return written
+        raise await self._why_not(person, name)
+
+    async def _check_new(self, person: str, name: str) -> None:
+        """Raise `Refused` if the name is one that only somebody who has it already may have."""
+        try:
+            check_new_person(name)
+        except Refused:
+            if not await self._accounts.keys(person):
+                raise
+
+    async def _why_not(self, person: str, name: str) -> Refused:
+        """Return why a key cannot claim a name."""
+        if await self._accounts.is_erased(person):
+            return Refused(
                 Code.NAME_TAKEN,
                 f"The operator of this server has erased the name {name}, and nobody can have it"
                 " any more. Choose another name.",
             )
-        if written is None:
-            raise Refused(
-                Code.NAME_TAKEN,
-                f"The name {name} belongs to another key. If it is your name, type /link on a"
-                " device that uses it, then join here with --link CODE. Otherwise choose another"
-                " name.",
+        other = await self._accounts.lookalike(person, name)
+        if other is not None and not await self._accounts.keys(person):
+            return Refused(
+                Code.LOOKALIKE,
+                f"The name {name} looks like {other}, which somebody else has on this server."
+                " Choose another name.",
             )
-        return written
+        return Refused(
+            Code.NAME_TAKEN,
+            f"The name {name} belongs to another key. If it is your name, type /link on a"
+            " device that uses it, then join here with --link CODE. Otherwise choose another"
+            " name.",
+        )
 
     async def _link(self, person: str, key: bytes, code: str) -> None:
         """Add a key to a name by a link code, unless the name has the key. Raises `Refused`."""

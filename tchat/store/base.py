@@ -253,8 +253,14 @@ class Accounts(Protocol):
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
         """Return the display name; None if the name belongs to other keys.
 
-        A name without keys is given to `key`, unless `key` was removed from it before. The first
-        claim sets the display name.
+        A name without keys is given to `key`, unless `key` was removed from it before, or the name
+        looks like another person's (see `lookalike`). The first claim sets the display name.
+        """
+
+    async def lookalike(self, person: str, name: str) -> str | None:
+        """Return the display name of another person that looks like `name`, if there is one.
+
+        See `core.lookalikes`. Erased people count: their names are reserved.
         """
 
     async def link(self, person: str, key: bytes, at: int) -> None:

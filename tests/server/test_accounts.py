@@ -93,6 +93,27 @@ async def test_one_key_may_own_several_names() -> None:
         assert await handshake_result(server, "bot") == Code.NAME_TAKEN
 
 
+@pytest.mark.parametrize("lookalike", ["\u0430lice", "aIice", "a1ice"])
+async def test_names_like_a_taken_one_are_refused(lookalike: str) -> None:
+    async with running_server() as server:
+        assert await handshake_result(server, "alice") == "alice"
+        assert await handshake_result(server, lookalike, owner="mallory") == Code.LOOKALIKE
+        await server.logged(f"The name {lookalike} looks like alice")
+        assert await handshake_result(server, "alice") == "alice"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("server", Code.LOOKALIKE), ("--help", Code.BAD_NAME), ("..", Code.BAD_NAME)]
+)
+async def test_new_people_cannot_have_reserved_names(name: str, code: Code) -> None:
+    """Somebody who has such a name from an earlier version keeps it."""
+    async with running_server() as server:
+        assert await handshake_result(server, name) == code
+        await server.store.accounts.claim(name, name, identity_of(name).public, 1)
+        assert await handshake_result(server, name) == name
+        assert await handshake_result(server, name, owner="mallory") in (code, Code.NAME_TAKEN)
+
+
 async def test_session_with_a_taken_name_ends() -> None:
     async with running_server() as server:
         await handshake_result(server, "alice")

@@ -40,6 +40,14 @@ async def test_the_first_claim_decides_the_spelling(accounts: Accounts) -> None:
     assert await accounts.claim("zoë", "ZOË", KEY, 1001) == "Zoë"
 
 
+async def test_name_like_another_is_not_given(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    assert await accounts.lookalike("a1ice", "a1ice") == "alice"
+    assert await accounts.claim("a1ice", "a1ice", OTHER, 1001) is None
+    assert await accounts.keys("a1ice") == []
+    assert await accounts.lookalike("alice", "Alice") is None
+
+
 async def test_a_key_may_own_several_names(accounts: Accounts) -> None:
     assert await accounts.claim("alice", "alice", KEY, 1000) == "alice"
     assert await accounts.claim("bob", "bob", KEY, 1000) == "bob"

@@ -164,6 +164,31 @@ async def test_old_names_belong_to_their_first_key(tmp_path: Path) -> None:
         assert await store.accounts.keys("alice") == [AccountKey(KEY, NOON + 1)]
 
 
+async def test_old_names_may_look_alike(tmp_path: Path) -> None:
+    """Whoever has one keeps it; from now on, nobody gets another."""
+    write_version_1(
+        tmp_path, ops=[("alice", Created()), ("a1ice", Requested()), ("a1ice", Withdrawn())]
+    )
+    async with open_store(tmp_path) as store:
+        assert await store.accounts.claim("alice", "alice", KEY, NOON) == "alice"
+        assert await store.accounts.claim("a1ice", "a1ice", OTHER, NOON) == "a1ice"
+        assert await store.accounts.claim("aiice", "aIice", OTHER, NOON) is None
+
+
+async def test_appearances_follow_the_unicode_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_store(tmp_path) as store:
+        await store.accounts.claim("alice", "alice", KEY, NOON)
+    with closing(sqlite3.connect(tmp_path / "tchat.db", isolation_level=None)) as connection:
+        connection.execute("DELETE FROM appearances")
+    async with open_store(tmp_path) as store:  # the same version: nothing is computed
+        assert await store.accounts.lookalike("a1ice", "a1ice") is None
+    monkeypatch.setattr("tchat.store.sqlite.accounts.APPEARANCES", "another version")
+    async with open_store(tmp_path) as store:
+        assert await store.accounts.lookalike("a1ice", "a1ice") == "alice"
+
+
 async def test_a_migration_is_applied_once(tmp_path: Path) -> None:
     write_version_1(tmp_path, ops=OPS)
     async with open_store(tmp_path) as store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat.core.lookalikes import APPEARANCES, appearances_of
 from tchat.store.base import AccountKey, Accounts
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _KEYS = "SELECT key, since FROM keys WHERE person = ? AND until IS NULL ORDER BY
 
 
 class SqliteAccounts(Accounts):
-    """The tables `people` and `keys`."""
+    """The tables `people`, `keys` and `appearances`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -29,11 +30,8 @@ class SqliteAccounts(Accounts):
 
         def work(connection: sqlite3.Connection) -> str | None:
             has_keys = connection.execute(_KEYS, (person,)).fetchone() is not None
-            if not has_keys and not _is_erased(connection, person):
-                connection.execute(
-                    "INSERT INTO people (key, name, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                    (person, name, at),
-                )
+            if not has_keys and _may_claim(connection, person, name):
+                _add_person(connection, person, name, at)
                 connection.execute(
                     "INSERT INTO keys (person, key, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                     (person, key, at),
@@ -74,13 +72,11 @@ class SqliteAccounts(Accounts):
 
     async def erase(self, person: str, name: str, at: int) -> list[bytes]:
         """Reserve a name; see `Accounts.erase`."""
-        reserve = (
-            "INSERT INTO people (key, name, since, erased) VALUES (?1, ?2, ?3, ?3)"
-            " ON CONFLICT DO UPDATE SET erased = ifnull(erased, excluded.erased)"
-        )
+        reserve = "UPDATE people SET erased = ifnull(erased, ?) WHERE key = ?"
 
         def work(connection: sqlite3.Connection) -> list[bytes]:
-            connection.execute(reserve, (person, name, at))
+            _add_person(connection, person, name, at)
+            connection.execute(reserve, (at, person))
             keys = connection.execute("SELECT key FROM keys WHERE person = ?", (person,)).fetchall()
             connection.execute("DELETE FROM keys WHERE person = ?", (person,))
             return [key for (key,) in keys]
@@ -90,6 +86,58 @@ class SqliteAccounts(Accounts):
     async def is_erased(self, person: str) -> bool:
         """Return whether a name is reserved; see `Accounts.is_erased`."""
         return await self._database.read(lambda c: _is_erased(c, person))
+
+    async def lookalike(self, person: str, name: str) -> str | None:
+        """Return the name of another person that looks alike; see `Accounts.lookalike`."""
+        return await self._database.read(lambda c: _lookalike(c, person, name))
+
+
+def prepare_appearances(connection: sqlite3.Connection) -> None:
+    """Compute the appearances of all names, unless they were made with the same versions."""
+    if connection.execute("SELECT versions FROM appearances_made_with").fetchall() == [
+        (APPEARANCES,)
+    ]:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("DELETE FROM appearances_made_with")
+    connection.execute("INSERT INTO appearances_made_with VALUES (?)", (APPEARANCES,))
+    connection.execute("DELETE FROM appearances")
+    for person, name in connection.execute("SELECT key, name FROM people").fetchall():
+        _add_appearances(connection, person, name)
+    connection.execute("COMMIT")
+
+
+def _may_claim(connection: sqlite3.Connection, person: str, name: str) -> bool:
+    """Return whether a name without keys may be claimed."""
+    row = connection.execute("SELECT erased FROM people WHERE key = ?", (person,)).fetchone()
+    if row is not None:  # it was somebody's before, whatever it looks like
+        return row[0] is None
+    return _lookalike(connection, person, name) is None
+
+
+def _add_person(connection: sqlite3.Connection, person: str, name: str, at: int) -> None:
+    """Add a person, unless the name has a row already."""
+    sql = "INSERT INTO people (key, name, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+    if connection.execute(sql, (person, name, at)).rowcount:
+        _add_appearances(connection, person, name)
+
+
+def _add_appearances(connection: sqlite3.Connection, person: str, name: str) -> None:
+    connection.executemany(
+        "INSERT INTO appearances VALUES (?, ?)", [(one, person) for one in appearances_of(name)]
+    )
+
+
+def _lookalike(connection: sqlite3.Connection, person: str, name: str) -> str | None:
+    """Return the display name of another person that looks like `name`."""
+    sql = (
+        "SELECT name FROM appearances JOIN people ON people.key = person"
+        " WHERE appearance = ? AND person <> ?"
+    )
+    for appearance in appearances_of(name):
+        if (row := connection.execute(sql, (appearance, person)).fetchone()) is not None:
+            return str(row[0])
+    return None
 
 
 def _is_erased(connection: sqlite3.Connection, person: str) -> bool:

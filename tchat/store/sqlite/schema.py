@@ -237,6 +237,15 @@ _SWEPT = """
         ELSE 0 END;
     """
 
+# What the names of people look like (see `lookalikes`), computed anew for other versions of the
+# data, which are in `appearances_made_with`.
+_APPEARANCES = """
+    CREATE TABLE appearances (
+        appearance TEXT NOT NULL, person TEXT NOT NULL REFERENCES people,
+        PRIMARY KEY (appearance, person)) WITHOUT ROWID;
+    CREATE TABLE appearances_made_with (versions TEXT NOT NULL);
+    """
+
 
 def _find_closed(connection: sqlite3.Connection) -> None:
     """Mark the events of groups that were closed, whether or not they were founded anew."""
@@ -265,6 +274,7 @@ MIGRATIONS = (
     (_EXPIRED, None),
     (_ERASED, None),
     (_SWEPT, None),
+    (_APPEARANCES, None),
 )
 """For each migration, its SQL statements and a function that fills the new tables, if any."""
 

@@ -29,7 +29,7 @@ from tchat.store.base import (
     StoredGroup,
 )
 from tchat.store.blobs import BlobDirectory
-from tchat.store.sqlite.accounts import SqliteAccounts
+from tchat.store.sqlite.accounts import SqliteAccounts, prepare_appearances
 from tchat.store.sqlite.closing import erase_closed, finish_erasing
 from tchat.store.sqlite.database import Database, open_database
 from tchat.store.sqlite.files import SqliteFileIndex, update_files
@@ -206,6 +206,7 @@ async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
 def _prepare(connection: sqlite3.Connection) -> None:
     migrate(connection)
     prepare_search(connection)
+    prepare_appearances(connection)
     finish_erasing(connection)
 
 
