@@ -14,11 +14,13 @@ MAY_USE = {
     "streams": {"errors"},
     "settings_file": {"errors"},
     "core": {"errors"},
-    "net": {"errors", "core"},
+    "private_directory": {"errors"},
+    "net": {"errors", "private_directory", "core"},
     "transfer": {"errors", "file_lock", "core", "net"},
     "store": {"errors", "file_lock", "core", "transfer"},
     "server": {
-        *("errors", "invocation", "settings_file", "signals", "core", "net", "transfer", "store"),
+        *("errors", "invocation", "private_directory", "settings_file", "signals"),
+        *("core", "net", "transfer", "store"),
     },
     "client": {
         "errors",
@@ -145,7 +147,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"config"},
     ],
     "client.files": [{"content", "downloads"}, {"hashed_source"}, {"transfer"}, {"queue"}],
-    "client.config": [{"paths"}, {"settings"}, {"opening"}, {"options"}],
+    "client.config": [{"paths", "secret_arguments"}, {"settings"}, {"opening"}, {"options"}],
     "irc": [
         {"formatting", "messages", "names", "password"},
         {"connection", "rendering"},
@@ -201,6 +203,7 @@ OUTSIDERS = {
     "signals": set[str](),
     "streams": set[str](),
     "settings_file": set[str](),
+    "private_directory": set[str](),
     "core": {"cbor2"},
     "store": {"trio"},
     "net": {"trio", "cryptography"},

@@ -190,7 +190,7 @@ def test_numbers_in_protocol_match_the_code() -> None:
 def test_protocol_lists_the_final_codes() -> None:
     """Final codes are those after which a client does not reconnect."""
     text = PROTOCOL.read_text(encoding="utf-8")
-    found = re.search(r"jitter, except after (.+?), which", text, re.DOTALL)
+    found = re.search(r"jitter, except after (.+?),\swhich", text, re.DOTALL)
     assert found is not None
     final = {code.value for code in Code if isinstance(closing_error(code, ""), Refused)}
     assert set(re.findall(r"`(\w+)`", found[1])) == final

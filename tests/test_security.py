@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from tchat.exits import DATA, SOFTWARE
 from tchat.net.address import Address
@@ -120,6 +122,27 @@ async def test_cert_and_key_options_require_each_other(tmp_path: Path, option: s
         server = await launch.tchat("serve", *where, option, tmp_path / "file")
         assert "--cert and --key have to be given together" in await server.fails()
         assert not (tmp_path / "data").exists()
+
+
+async def test_directory_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    data, home = tmp_path / "data", tmp_path / "alice"
+    for directory in (data, home):
+        directory.mkdir()
+        directory.chmod(0o777)
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.tchat("serve", "127.0.0.1", 0, "--data", data)
+        assert f"chmod go-w {data}" in await server.fails()
+        assert list(data.iterdir()) == []
+        data.chmod(0o700)
+        alice = await launch.join((await launch.serve()).address, "alice")
+        assert f"chmod go-w {home}" in await alice.fails()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root only")
+async def test_server_of_root_warns(tmp_path: Path) -> None:
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve()
+        await server.sees("running as root")
 
 
 async def test_an_invalid_server_key_is_reported(tmp_path: Path) -> None:
@@ -315,6 +338,55 @@ async def test_a_personal_invite_admits_nobody_else(tmp_path: Path) -> None:
         assert "invite" in str(mallory.err)
         bob = await launch.tchat(*words, "--plain", user="bob")
         await bob.sees("-- You are in #ops with 1 other member")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+async def test_invite_does_not_stay_on_the_command_line(tmp_path: Path) -> None:
+    """Every user of the machine can read the command lines of all processes."""
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve()
+        alice = await join_as_admin(launch, server)
+        await alice.type("/invite")
+        words = await join_command(alice, "--invite")
+        bob = await join_by_invite(launch, words, "bob")
+        await bob.sees("-- You are in #ops with 1 other member")
+        shown = await trio.Path(f"/proc/{bob.running.pid}/cmdline").read_text()
+        invite = words[words.index("--invite") + 1]
+        hidden = [word.replace(invite, "*" * len(invite)) for word in words]
+        assert shown.split("\0")[3 : 3 + len(words)] == hidden
+
+
+async def test_secrets_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve()
+        alice = await join_as_admin(launch, server)
+        await alice.type("/invite")
+        words = await join_command(alice, "--invite")
+        place = words.index("--invite")
+        monkeypatch.setenv("TCHAT_INVITE", words[place + 1])
+        del words[place : place + 2]
+        bob = await join_by_invite(launch, words, "bob")
+        await bob.sees("-- You are in #ops with 1 other member")
+        monkeypatch.setenv("TCHAT_INVITE", "nonsense")
+        carol = await join_by_invite(launch, words, "carol")
+        assert await carol.exit() == 2
+        assert "argument --invite" in str(carol.err)
+
+
+async def test_secrets_come_from_standard_input(tmp_path: Path) -> None:
+    """What follows the first line is what the program sends."""
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve()
+        alice = await join_as_admin(launch, server)
+        await alice.type("/invite")
+        words = await join_command(alice, "--invite")
+        place = words.index("--invite") + 1
+        invite, words[place] = words[place], "-"
+        bob = await join_by_invite(launch, words, "bob")
+        await bob.type(f"{invite}\nhello")
+        await alice.sees("<bob> hello")
 
 
 async def test_an_invite_is_not_sent_to_another_server(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tchat.errors import Code, StartupError
+from tchat.private_directory import check_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +23,11 @@ def read_or_make(path: Path, make: Callable[[], bytes], what: str, *, secret: bo
     """Return the contents of a private file; if it is missing, create it with `make()`.
 
     Safe with several processes: one of them creates the file, and all return its contents. `what`
-    names the file in messages. Raises `StartupError` if a `secret` file is readable by others, or
-    if it cannot be read or created.
+    names the file in messages. Raises `StartupError` if a `secret` file is readable or replaceable
+    by others, or if it cannot be read or created.
     """
+    if secret:
+        check_directory(path.parent, what[:1].lower() + what[1:])
     try:
         if not path.exists():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import resource
 import shlex
 import signal
@@ -28,6 +29,7 @@ from tchat.net.address import Address, Networks, is_local
 from tchat.net.systemd import inherited_listeners, notify, notify_reloading
 from tchat.net.tcp import address_of, listen, port_of
 from tchat.net.tls import load_credentials, make_credentials
+from tchat.private_directory import check_directory
 from tchat.server.clock import now_ms
 from tchat.server.connections.connection import serve_connection
 from tchat.server.context import make_context
@@ -114,6 +116,7 @@ async def run_server(
     SIGHUP applies them instead. If it raises an exception, that is logged, and nothing changes.
     """
     check_metrics(config.metrics)
+    check_directory(config.data, "the server's data")
     config = replace(config, limits=_fit_to_open_files(config.limits))
     with trio.open_signal_receiver(*ending_signals()) as signals:
         # An address that cannot be used, or is not allowed, must not leave an empty directory.
@@ -318,6 +321,8 @@ async def _announce(log: Log, addresses: list[Address], credentials: Credentials
     """Log the addresses, the key and the command that joins the server."""
     for address in addresses:
         log.line("listening", address=str(address))
+    if os.geteuid() == 0:
+        log.line("running_as_root")
     address = addresses[0]
     host = await _own_name() if address.host in _ALL_INTERFACES else address.host
     command = shlex.join([*program_words(), "join", host, str(address.port)])

@@ -38,6 +38,7 @@ LINES: dict[str, str] = {
     "server_unban": "the operator lifted the ban on the {what} {value}",
     "name_released": "the operator released the name {name}",
     "listening": "listening on {address}",
+    "running_as_root": "running as root: a user of its own would limit the harm of a fault",
     "key": "this server's key is {pin}",
     "invitation": "to join: {command}",
     "reloaded": "applied the limits and the certificate",
@@ -58,6 +59,7 @@ LEVELS: dict[str, Level] = {
     "fault": "error",
     "reload_failed": "error",
     "file_damaged": "warning",
+    "running_as_root": "warning",
     "refused": "notice",
 }
 """The level of each kind of line; `info` for all others."""

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from tchat.client.config.secret_arguments import add_secret
 from tchat.client.config.settings import Server, config_file
 from tchat.client.native_paths import native, readable
 from tchat.core.fingerprints import LINK_CODE_LENGTH, read_invite, read_pin
@@ -165,15 +166,19 @@ def add_server_options(parser: argparse.ArgumentParser, *, nicknames: bool = Fal
 def add_session_options(parser: argparse._ActionsContainer) -> None:
     """Add the options that authenticate a server, and this person to it."""
     add_server_checks(parser)
-    parser.add_argument(
+    add_secret(
+        parser,
         "--invite",
-        type=argument_type(read_invite),
+        "TCHAT_INVITE",
+        read_invite,
         metavar="INVITE",
         help="an invite from /invite: join without approval",
     )
-    parser.add_argument(
+    add_secret(
+        parser,
         "--link",
-        type=argument_type(_link_code),
+        "TCHAT_LINK",
+        _link_code,
         metavar="CODE",
         help="a code from /link: use your name on this device, too",
     )
