@@ -182,7 +182,8 @@ def safe_filename(raw: str) -> str:
     `FILE_NAME_LIMIT` bytes with its extension kept. If nothing is left, it is "file".
     """
     last = raw[-_MOST_OF_A_NAME:].replace("\\", "/").rstrip("/").rpartition("/")[2]
-    name = unicodedata.normalize("NFC", clean_line(last))
+    # Before it is sanitized, too: marks are limited, and NFC changes their order.
+    name = unicodedata.normalize("NFC", clean_line(unicodedata.normalize("NFC", last)))
     name = "".join("_" if c in '<>:"|?*↵\ufffd' or "\u2400" <= c <= "\u2421" else c for c in name)
     name = _EDGES.sub("", _shorten(_EDGES.sub("", name)))
     if name.partition(".")[0].rstrip().upper() in _WINDOWS_DEVICES:
