@@ -93,6 +93,7 @@ class Code(StrEnum):
     BUSY = "busy", "too many handshakes at the same time; retry with backoff"
     REPLACED = "replaced", "the same client has connected again; this older connection is closed"
     IDLE = "idle", "nothing was received for too long"
+    TOO_SLOW = "too_slow", "a transfer was below the minimum rate; it can be resumed"
     # The server's state.
     STORAGE_FULL = "storage_full", "the server's disk is full; nothing was changed"
     SHUTTING_DOWN = "shutting_down", "the server is stopping; clients reconnect automatically"

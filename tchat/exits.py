@@ -56,6 +56,7 @@ STATUSES: dict[int, tuple[Code, ...]] = {
         Code.BUSY,
         Code.TOO_MANY,
         Code.IDLE,
+        Code.TOO_SLOW,
         Code.STORAGE_FULL,
         Code.QUOTA_EXCEEDED,
         Code.GROUP_FULL,

@@ -81,7 +81,11 @@ LAYERS: dict[str, list[set[str]]] = {
         {"tls"},
         {"link"},
     ],
-    "transfer": [{"durable", "pieces", "threads", "time_slice"}, {"partial_file"}, {"endpoints"}],
+    "transfer": [
+        {"durable", "patience", "pieces", "threads", "time_slice"},
+        {"partial_file"},
+        {"endpoints"},
+    ],
     "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
     "store.sqlite": [
         {"database", "log", "schema", "wal"},

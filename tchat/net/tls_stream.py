@@ -19,6 +19,7 @@ Here all records that have arrived are returned together, which makes file trans
 from __future__ import annotations
 
 import ssl
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
@@ -84,6 +85,7 @@ _SEND_SIZE = 256 * 1024
 _NOW_SIZE = 64 * 1024  # limits the data that is encrypted and kept when the transport is full
 _FETCH_SIZE = 128 * 1024  # large, for worker threads that read without waiting
 _EMPTY = memoryview(b"")
+_thread = threading.local()
 
 S = TypeVar("S", bound=trio.abc.Stream)
 
@@ -106,7 +108,6 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         "_handshaken",
         "_incoming",
         "_outgoing",
-        "_read_buffer",
         "_receive_encrypted",
         "_receiving",
         "_sending",
@@ -136,7 +137,6 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, name)
         self._undecrypted = _EMPTY  # received, but not passed to the library yet
         self._block_size = _RECORD  # the plaintext that is encrypted in one call
-        self._read_buffer = _EMPTY  # for `_fetch_nowait`, allocated on first use
         self._unsent = b""  # encrypted; has to be sent before all other data
         self._receiving, self._sending = (
             SingleTaskGuard("receiving from"),
@@ -292,10 +292,8 @@ class TlsStream(trio.abc.Stream, Generic[S]):
     def _fetch_nowait(self) -> bool:
         """Pass encrypted bytes that have arrived to the library; return whether there were any."""
         if not self._undecrypted:
-            self._read_buffer = self._read_buffer or memoryview(bytearray(_FETCH_SIZE))
-            self._undecrypted = self._read_buffer[
-                : read_nowait(self.transport_stream, self._read_buffer)
-            ]
+            buffer = _thread_buffer()
+            self._undecrypted = buffer[: read_nowait(self.transport_stream, buffer)]
         size = self._incoming.write(self._undecrypted)
         self._undecrypted = _EMPTY
         return size > 0
@@ -398,6 +396,14 @@ class TlsStream(trio.abc.Stream, Generic[S]):
             # A cancellation here is harmless; while sending, it would break the stream.
             await trio.lowlevel.checkpoint_if_cancelled()
             await self._transmit(self._outgoing.read())
+
+
+def _thread_buffer() -> memoryview:
+    """Return this thread's buffer for encrypted bytes; it is free after each use."""
+    if not hasattr(_thread, "buffer"):
+        _thread.buffer = memoryview(bytearray(_FETCH_SIZE))
+    buffer: memoryview = _thread.buffer
+    return buffer
 
 
 def _wants_more(step: Callable[[], object]) -> bool:

@@ -201,6 +201,15 @@ class Limits:
         default=10 << 30,
         metadata=_option("--max-files", _SIZE, "size of all files of one person together"),
     )
+    transfer_rate: int = field(
+        default=1024,
+        metadata=_option(
+            "--min-transfer-rate",
+            _SIZE,
+            "slowest rate of file transfers, in bytes per second over a minute; a slower one ends,"
+            " and can be resumed",
+        ),
+    )
     keep_files: int | None = field(
         default=None,
         metadata=_option(

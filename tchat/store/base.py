@@ -403,8 +403,8 @@ class StoredFile(Protocol):
     def start(self, have: Have, check: Callable[[], None]) -> int:
         """Seek to the offset at which the receiver resumes; see `Source.start`."""
 
-    def read(self) -> tuple[memoryview, bytes]:
-        """Return the rest of the next piece and its running digest; see `Source.read`."""
+    def read(self) -> tuple[memoryview, bytes | None]:
+        """Return the next bytes of a piece, first with its digest; see `Source.read`."""
 
     def is_current(self) -> bool:
         """Return whether this is still the stored copy; False if a new copy has replaced it."""

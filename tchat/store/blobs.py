@@ -37,6 +37,7 @@ from tchat.transfer.partial_file import (
     write_digests,
 )
 from tchat.transfer.pieces import (
+    CHUNK_SIZE,
     count_pieces,
     digest_before,
     piece_end,
@@ -233,7 +234,8 @@ class BlobFile(StoredFile):
         self._sums = path.with_name(path.name + DIGESTS_SUFFIX)
         self._digests: list[bytes] = []
         self._at = 0
-        self._buffer = memoryview(bytearray(min(PIECE_SIZE, size)))
+        self._in_piece = False  # a part of the current piece has been read
+        self._buffer = memoryview(bytearray(min(CHUNK_SIZE, size)))
 
     def start(self, have: Have, check: Callable[[], None]) -> int:
         """Seek to the offset at which the receiver resumes; see `Source.start`.
@@ -249,6 +251,7 @@ class BlobFile(StoredFile):
                 complete, self._digests
             )
             self._at = have.offset if is_same else 0
+            self._in_piece = False
             self._file.seek(self._at)
         return self._at
 
@@ -259,16 +262,17 @@ class BlobFile(StoredFile):
         except OSError:
             return True
 
-    def read(self) -> tuple[memoryview, bytes]:
-        """Return the rest of the next piece and its stored running digest."""
-        end = piece_end(self._at, self.size)
-        data = self._buffer[: end - self._at]
+    def read(self) -> tuple[memoryview, bytes | None]:
+        """Return the next bytes of a piece, first with its stored digest; see `Source.read`."""
+        begin, end = self._at, piece_end(self._at, self.size)
+        data = self._buffer[: end - begin]
         with storage_errors():
             size = fill_buffer(self._file.readinto, data)
         if size < len(data):
             raise FileDamaged
-        digest = self._digests[piece_start(self._at) // PIECE_SIZE]
-        self._at = end
+        self._at += size
+        digest = None if self._in_piece else self._digests[piece_start(begin) // PIECE_SIZE]
+        self._in_piece = self._at < end
         return data, digest
 
     def _load_digests(self, check: Callable[[], None], *, doubt: bool) -> None:
@@ -293,9 +297,15 @@ class BlobFile(StoredFile):
     def _compute_digests(self, check: Callable[[], None]) -> list[bytes]:
         digests, running = [], hashlib.sha256()
         self._file.seek(0)
-        while size := fill_buffer(self._file.readinto, self._buffer):
+        offset = 0
+        while offset < self.size:
             check()
-            running.update(self._buffer[:size])
+            end = piece_end(offset, self.size)
+            while offset < end and (size := self._file.readinto(self._buffer[: end - offset])):
+                running.update(self._buffer[:size])
+                offset += size
+            if offset < end:
+                raise FileDamaged
             digests.append(running.digest())
         return digests
 

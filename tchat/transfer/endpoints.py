@@ -11,9 +11,11 @@ A transfer has a separate connection. Uploads and downloads use the same code: e
 the server. At each end, a worker thread moves pieces between disk and socket in time slices
 (`time_slice.py`), as long as it hardly has to wait. If it would have to wait longer, the thread
 ends; a task waits for the connection, and the next time slice continues with the rest of the piece.
-So a fast connection needs almost no scheduling, a slow one occupies no thread, and only one piece
-is in memory; TCP provides the backpressure. During long work, such as hashing an existing file, a
-side sends `ping`, so that the other side does not time out.
+So a fast connection needs almost no scheduling, and a slow one occupies no thread; TCP provides the
+backpressure. A receiver hashes and writes a piece as it arrives, and a sender reads it as it is
+accepted: in memory is at most `CHUNK_SIZE` of it, and nothing of what has not arrived. During long
+work, such as hashing an existing file, a side sends `ping`, so that the other side does not time
+out; but pings are no progress, see `patience.py`.
 
 However a transfer ends, the receiver keeps the data that arrived, so that the transfer can be
 resumed. It discards the data only if the sender reports a problem with the file itself.
@@ -39,11 +41,11 @@ from tchat.core.protocol.frames import (
     encode,
     failed,
 )
-from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import clean_line
 from tchat.errors import Code, ProtocolError, Refused, TchatError
 from tchat.transfer.partial_file import BrokenPiece
-from tchat.transfer.pieces import piece_end
+from tchat.transfer.patience import Patience, TooSlow
+from tchat.transfer.pieces import CHUNK_SIZE, piece_end
 from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
 from tchat.transfer.time_slice import LinkSpeed, TimeSlice
 
@@ -60,7 +62,7 @@ F = TypeVar("F", bound="Frame")
 STALL_SECONDS = 60.0
 """Seconds without progress after which a transfer counts as broken, and is retried."""
 
-_SLICE = 256 * 1024
+_SEND_SIZE = 32 * 1024  # well below what the minimum rate needs in a window
 PING_SECONDS = 10.0
 _MOST_PINGS = 10_000  # consecutive: more than a day of disk work
 _GOODBYE_SECONDS = 1.0
@@ -82,10 +84,10 @@ class Source(Protocol):
         OSError or `Refused`.
         """
 
-    def read(self) -> tuple[memoryview, bytes]:
-        """Return the rest of the next piece, and its running digest.
+    def read(self) -> tuple[memoryview, bytes | None]:
+        """Return the next bytes of a piece, and its running digest if none were returned before.
 
-        The memory is reused for the following piece. Raises OSError or `Refused`.
+        The memory is reused for the following bytes. Raises OSError or `Refused`.
         """
 
 
@@ -105,13 +107,14 @@ async def with_pings(link: Link, work: Callable[[], T]) -> T:
     return result[0]
 
 
-async def expect(link: Link, kind: type[F], stall_seconds: float) -> F:
+async def expect(link: Link, kind: type[F], patience: Patience) -> F:
     """Return the next frame, which has to be of that type; skip pings.
 
-    Raises `FileWithdrawn`, ProtocolError, `trio.BrokenResourceError` or `trio.TooSlowError`.
+    Raises `FileWithdrawn`, `TooSlow`, ProtocolError, `trio.BrokenResourceError` or
+    `trio.TooSlowError`.
     """
     for _ in range(_MOST_PINGS):
-        with trio.fail_after(stall_seconds):
+        with patience.wait():
             body = await link.receive()
         if body is None:
             raise trio.BrokenResourceError("the connection ended")
@@ -139,13 +142,17 @@ async def receive_file(
     part: PartialFile,
     on_progress: Callable[[int], None],
     stall_seconds: float = STALL_SECONDS,
+    min_rate: float = 0,
 ) -> None:
     """Receive the missing part of an open partial file; `on_progress` gets each new offset.
 
-    Raises `BrokenPiece`, OSError, and the exceptions of `expect`.
+    `min_rate` is in bytes per second. Raises `BrokenPiece`, OSError, and the exceptions of
+    `expect`.
     """
+    patience = Patience(stall_seconds, min_rate)
+    patience.restart(part.offset, part.size if part.doubt else part.offset)
     await link.send(encode(Have(part.offset, part.digest, part.doubt)))
-    begin = await expect(link, StartAt, stall_seconds)
+    begin = await expect(link, StartAt, patience)
     if begin.offset != part.offset:
         if begin.offset:
             raise ProtocolError(
@@ -153,26 +160,26 @@ async def receive_file(
             )
         await in_thread(lambda: part.rewind(to_start=True))
     on_progress(part.offset)
-    await _Receiver(link, part, on_progress, stall_seconds).run()
+    patience.restart(part.offset)
+    await _Receiver(link, part, on_progress, patience).run()
 
 
 class _Receiver:
-    """Receives pieces; verifies and stores each once it is complete."""
+    """Receives pieces: stores their data as it arrives, and verifies each once it is complete."""
 
     def __init__(
         self,
         link: Link,
         part: PartialFile,
         on_progress: Callable[[int], None],
-        stall_seconds: float,
+        patience: Patience,
     ) -> None:
         self._link = link
         self._part = part
         self._on_progress = on_progress
-        self._stall_seconds = stall_seconds
+        self._patience = patience
         self._piece: Piece | None = None
-        self._buffer = memoryview(bytearray(min(PIECE_SIZE, part.size)))
-        self._received = 0  # of the current piece
+        self._waiting = bytearray()  # of the current piece: arrived, but not stored yet
         self._offset = part.offset  # as last reported
         self._speed = LinkSpeed(self._offset)
 
@@ -183,53 +190,68 @@ class _Receiver:
                 must_wait = await in_thread(self._run_slice)
                 self._report()
                 if must_wait:
-                    await self._wait_for_piece()
+                    await self._wait_for_data()
         except (OSError, BrokenPiece):
-            self._received = 0  # the data is damaged, or the disk is full
+            self._waiting.clear()  # the data is damaged, or the disk is full
             raise
         finally:
-            if self._received:
+            if self._waiting:
                 await in_thread_shielded(self._store_rest)
 
     def _run_slice(self) -> bool:
         """Receive for a time slice; return whether a task has to wait for more."""
         time_slice = TimeSlice(self._link, may_wait=self._speed.is_fast(self._offset))
+        # Only for the time slice: a transfer that waits has no buffer.
+        buffer = memoryview(bytearray(min(CHUNK_SIZE, self._part.size - self._part.offset)))
         while self._part.offset < self._part.size and not time_slice.is_over:
-            if not self._receive_piece(time_slice):
+            if not (self._piece or self._receive_header(time_slice)):
                 return True
-            self._store_piece()
+            chunk = buffer[: self._missing]
+            size = self._fill(time_slice, chunk)
+            self._store(chunk[:size])
+            if size < len(chunk):
+                return True
         return False
 
-    def _receive_piece(self, time_slice: TimeSlice) -> bool:
-        """Receive the data of a piece that has arrived; return whether the piece is complete."""
+    def _receive_header(self, time_slice: TimeSlice) -> bool:
+        """Receive the header of the next piece; return whether it has arrived."""
         while self._piece is None:
             if time_slice.is_over or (body := time_slice.frame()) is None:
                 return False
             self._begin(_decode(body, Piece))
-        while missing := self._missing:
-            size = time_slice.receive(self._buffer[self._received : self._received + missing])
-            if not size:
-                return False
-            self._received += size
         return True
 
-    async def _wait_for_piece(self) -> None:
-        """Wait for the rest of the current piece, or for a whole one."""
+    def _fill(self, time_slice: TimeSlice, chunk: memoryview) -> int:
+        """Fill a buffer with data that has arrived; return how much there was."""
+        size = len(self._waiting)
+        chunk[:size] = self._waiting
+        self._waiting = bytearray()
+        while size < len(chunk) and (more := time_slice.receive(chunk[size:])):
+            size += more
+        return size
+
+    async def _wait_for_data(self) -> None:
+        """Wait for the header of the next piece, or until a chunk of the current one is complete.
+
+        It is collected here, because on a slow connection a thread for each packet would cost more
+        than the packet.
+        """
         if self._piece is None:
-            self._begin(await expect(self._link, Piece, self._stall_seconds))
-        while missing := self._missing:
-            with trio.fail_after(self._stall_seconds):
-                data = await self._link.receive_raw(min(missing, _SLICE))
+            self._begin(await expect(self._link, Piece, self._patience))
+        chunk = min(CHUNK_SIZE, self._missing)
+        while (missing := chunk - len(self._waiting)) > 0:
+            with self._patience.wait():
+                data = await self._link.receive_raw(missing)
             if not data:
                 raise trio.BrokenResourceError("the connection ended")
-            self._buffer[self._received : self._received + len(data)] = data
-            self._received += len(data)
+            self._waiting += data
             self._report()
 
     @property
     def _missing(self) -> int:
+        """The size of the current piece, without what is stored of it."""
         start = self._part.offset
-        return piece_end(start, self._part.size) - start - self._received
+        return piece_end(start, self._part.size) - start
 
     def _begin(self, piece: Piece | None) -> None:
         if piece and (piece.size != self._missing or len(piece.sha256) != SHA256_SIZE):
@@ -237,24 +259,26 @@ class _Receiver:
         self._piece = piece
 
     def _report(self) -> None:
-        offset = self._part.offset + self._received
+        offset = self._part.offset + len(self._waiting)
         if offset > self._offset:
             # Data that a thread receives does not update `last_received`.
             self._offset, self._link.last_received = offset, trio.current_time()
+            self._patience.on_progress(offset)
             self._on_progress(offset)
 
-    def _store_piece(self) -> None:
-        if self._piece is not None:
-            self._part.add(self._buffer[: self._received], self._piece.sha256)
-            self._piece, self._received = None, 0
+    def _store(self, data: bytearray | memoryview) -> None:
+        """Store data of the current piece, and verify the piece if it is complete."""
+        if self._piece is None or not data:
+            return
+        if len(data) < self._missing:
+            self._part.add_incomplete(data)
+        else:
+            self._part.add(data, self._piece.sha256)
+            self._piece = None
 
     def _store_rest(self) -> None:
-        """Store the received part of the current piece, or the whole piece if it is complete."""
         with suppress(OSError, BrokenPiece):
-            if self._missing:
-                self._part.add_incomplete(self._buffer[: self._received])
-            else:
-                self._store_piece()
+            self._store(self._waiting)
 
 
 async def send_file(
@@ -262,13 +286,16 @@ async def send_file(
     source: Source,
     on_progress: Callable[[int], None],
     stall_seconds: float = STALL_SECONDS,
+    min_rate: float = 0,
 ) -> bytes:
     """Send the part that the receiver lacks; return the digest of the file that it has stored.
 
-    `on_progress` gets each new offset. Raises the exceptions of the source and of `expect`.
+    `on_progress` gets each new offset; `min_rate` is in bytes per second. Raises the exceptions of
+    the source and of `expect`.
     """
     link.optimize_for_throughput()
-    have = await expect(link, Have, stall_seconds)
+    patience = Patience(stall_seconds, min_rate)
+    have = await expect(link, Have, patience)
     try:
         offset = await with_pings(link, lambda: source.start(have, check_cancelled))
     except (OSError, Refused) as error:
@@ -276,7 +303,8 @@ async def send_file(
         raise
     await link.send(encode(StartAt(offset)))
     on_progress(offset)
-    return await _Sender(link, source, offset, on_progress, stall_seconds).run()
+    patience.restart(offset)
+    return await _Sender(link, source, offset, on_progress, patience).run()
 
 
 class _Sender:
@@ -288,14 +316,15 @@ class _Sender:
         source: Source,
         offset: int,
         on_progress: Callable[[int], None],
-        stall_seconds: float,
+        patience: Patience,
     ) -> None:
         self._link = link
         self._source = source
         self._offset = offset  # the source is read up to here
+        self._in_piece = False  # a piece has been begun, and is not complete
         self._speed = LinkSpeed(offset)
         self._on_progress = on_progress
-        self._stall_seconds = stall_seconds
+        self._patience = patience
         self._unsent: list[memoryview] = []  # read, and waiting for the connection
         self._unreadable: OSError | Refused | None = None
 
@@ -305,15 +334,20 @@ class _Sender:
             while self._offset < self._source.size and self._unreadable is None:
                 await in_thread(self._run_slice)
                 await self._send_rest()
-        except (trio.BrokenResourceError, trio.TooSlowError):
+        except (trio.BrokenResourceError, trio.TooSlowError, TooSlow):
             with suppress(trio.BrokenResourceError), trio.move_on_after(_GOODBYE_SECONDS):
                 # The receiver may have sent a reason, which `expect` raises.
-                await expect(self._link, Stored, self._stall_seconds)
+                await expect(self._link, Stored, Patience(_GOODBYE_SECONDS))
+            await self._link.abort()  # a frame would be taken for the rest of the piece
             raise
         if self._unreadable is not None:
-            await _withdraw(self._link, self._unreadable)
+            if self._in_piece:
+                await self._link.abort()
+            else:
+                await _withdraw(self._link, self._unreadable)
             raise self._unreadable
-        return (await expect(self._link, Stored, self._stall_seconds)).sha256
+        self._patience.restart(self._offset)
+        return (await expect(self._link, Stored, self._patience)).sha256
 
     def _run_slice(self) -> None:
         """Read and send for a time slice, as long as the connection accepts it."""
@@ -325,8 +359,13 @@ class _Sender:
             except (OSError, Refused) as error:
                 self._unreadable = error
                 return
+            end = piece_end(self._offset, self._source.size)
+            blocks = [data]
+            if digest is not None:
+                blocks.insert(0, memoryview(encode(Piece(end - self._offset, digest))))
             self._offset += len(data)
-            for block in (memoryview(encode(Piece(len(data), digest))), data):
+            self._in_piece = self._offset < end
+            for block in blocks:
                 rest = block if self._unsent else time_slice.send(block)
                 if rest is not None:
                     self._unsent.append(rest)
@@ -336,13 +375,17 @@ class _Sender:
         waiting = sum(map(len, blocks))
         for block in blocks:
             # Send empty blocks, too: the link may still have unsent encrypted records.
-            for start in range(0, len(block) or 1, _SLICE):
-                chunk = block[start : start + _SLICE]
-                with trio.fail_after(self._stall_seconds):
+            for start in range(0, len(block) or 1, _SEND_SIZE):
+                chunk = block[start : start + _SEND_SIZE]
+                with self._patience.wait():
                     await self._link.send(chunk)
                 waiting -= len(chunk)
-                self._on_progress(self._offset - waiting)
-        self._on_progress(self._offset)
+                self._report(self._offset - waiting)
+        self._report(self._offset)
+
+    def _report(self, offset: int) -> None:
+        self._patience.on_progress(offset)
+        self._on_progress(offset)
 
     def _check_receiver(self) -> None:
         """Raise the error that the receiver has reported, if any. Reads one frame at most."""

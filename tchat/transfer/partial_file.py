@@ -18,10 +18,10 @@ from io import FileIO
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
-from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused
 from tchat.file_lock import lock_opened
 from tchat.transfer.pieces import (
+    CHUNK_SIZE,
     EMPTY_DIGEST,
     count_pieces,
     join_digests,
@@ -33,6 +33,8 @@ from tchat.transfer.pieces import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    Data = bytes | bytearray | memoryview
 
 # Never follow a symbolic link, and never block while opening a pipe.
 _SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK
@@ -87,29 +89,28 @@ class PartialFile:
         self._file = _lock(self.path, self._mode)
         _remove_foreign(self._sums)
         known = read_digests(self._sums)
-        room = memoryview(bytearray(min(PIECE_SIZE, self.size)))
+        room = memoryview(bytearray(min(CHUNK_SIZE, self.size)))
         for digest in known[: count_pieces(self.size)]:
             check()
-            piece = room[: fill_buffer(self._file.readinto, room[: self.size - self.offset])]
-            self._hash.update(piece)
+            size = self._hash_next(piece_end(self.offset, self.size) - self.offset, room)
             if self._hash.digest() != digest:
                 break
-            self._advance(len(piece), digest)
+            self._advance(size, digest)
         self._hash = self._whole.copy()
         self._file.seek(self.offset)
         # The file may end with the start of the next piece. A complete piece without a recorded
         # digest cannot be verified, and has to be received again. So read at most one byte less
         # than a piece; the check below detects further bytes.
-        missing = max(0, piece_end(self.offset, self.size) - self.offset - 1)
-        rest = room[: fill_buffer(self._file.readinto, room[:missing])]
+        rest = self._hash_next(max(0, piece_end(self.offset, self.size) - self.offset - 1), room)
         # Keep these bytes only if all recorded digests have matched, and no further bytes follow.
         if len(self.digests) == len(known) and not self._file.read(1):
-            self._hash.update(rest)
-            self.offset += len(rest)
+            self.offset += rest
+        else:
+            self._hash = self._whole.copy()
         self._truncate()
         self._ready = True
 
-    def add(self, rest: bytes | memoryview, digest: bytes) -> None:
+    def add(self, rest: Data, digest: bytes) -> None:
         """Add the rest of a piece. Raises `BrokenPiece`; then the piece has to be sent again."""
         self._hash.update(rest)
         if self._hash.digest() != digest:
@@ -117,12 +118,13 @@ class PartialFile:
             self.doubt = True
             raise BrokenPiece
         self._write(rest)
+        begin = piece_start(self.offset)
         self._advance(len(rest), digest)
-        self._start_writeback(len(rest))
+        self._start_writeback(begin)
         self.doubt = False
         write_digests(self._sums, [digest], self._mode, os.O_APPEND)
 
-    def add_incomplete(self, data: bytes | memoryview) -> None:
+    def add_incomplete(self, data: Data) -> None:
         """Add data of a piece, but not its end."""
         self._hash.update(data)
         self._write(data)
@@ -170,6 +172,14 @@ class PartialFile:
             raise ValueError("a partial file is used before it was opened")
         return self._file
 
+    def _hash_next(self, size: int, room: memoryview) -> int:
+        """Hash the next `size` bytes of the file; return how many there were."""
+        done = 0
+        while done < size and (more := self._opened.readinto(room[: size - done])):
+            self._hash.update(room[:more])
+            done += more
+        return done
+
     def _advance(self, size: int, digest: bytes) -> None:
         self.offset += size
         self.digests.append(digest)
@@ -182,17 +192,17 @@ class PartialFile:
         if self.digests or self._sums.exists():
             write_digests(self._sums, self.digests, self._mode)
 
-    def _start_writeback(self, size: int) -> None:
-        """Make the kernel start to write the added bytes to the disk, without waiting for it.
+    def _start_writeback(self, begin: int) -> None:
+        """Make the kernel start to write the bytes from `begin` to the disk, without waiting.
 
         Otherwise the kernel collects much data and writes it all at once, and an fsync at that
         moment, even for a single message, has to wait for all of it.
         """
         if sys.platform == "linux":
-            begin = self.offset - size
+            size = self.offset - begin
             os.posix_fadvise(self._opened.fileno(), begin, size, os.POSIX_FADV_DONTNEED)
 
-    def _write(self, data: bytes | memoryview) -> None:
+    def _write(self, data: Data) -> None:
         rest = memoryview(data)
         while rest:
             rest = rest[self._opened.write(rest) :]

@@ -26,6 +26,9 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CHUNK_SIZE = 128 * 1024
+"""The most bytes of a piece that a transfer keeps in memory, and reads or writes at once."""
+
 EMPTY_DIGEST = hashlib.sha256().digest()
 """The digest of no bytes: of an empty file, and of every file before its first piece."""
 

@@ -30,18 +30,21 @@ class LinkSpeed:
     def __init__(self, offset: int) -> None:
         self._offset = offset
         self._since = -math.inf
+        self._is_fast = True
 
     def is_fast(self, offset: int) -> bool:
         """Return whether a thread should wait for the link; `offset` is the transfer's progress.
 
-        It should if a piece took at most `_WAIT_SECONDS` on average since the last call. In the
-        first call, the speed is unknown, and the link counts as fast.
+        It should if a piece took at most `_WAIT_SECONDS` on average since the last measurement. In
+        the first call, the speed is unknown, and the link counts as fast.
         """
         now = time.monotonic()
         moved, took = offset - self._offset, now - self._since
-        is_first = math.isinf(took)
+        if moved < PIECE_SIZE and took < _WAIT_SECONDS:
+            return self._is_fast  # too little to tell: a slow link delivers bursts, too
+        self._is_fast = math.isinf(took) or took / _WAIT_SECONDS <= moved / PIECE_SIZE
         self._offset, self._since = offset, now
-        return is_first or took / _WAIT_SECONDS <= moved / PIECE_SIZE
+        return self._is_fast
 
 
 class TimeSlice:

@@ -128,7 +128,8 @@ def test_a_flipped_byte_costs_its_piece_onwards(place: Path, flipped: int) -> No
 def test_a_flipped_byte_in_an_incomplete_piece(
     place: Path,
 ) -> None:
-    begun(place, 1, b"\0" + DATA[PIECE_SIZE + 1 : PIECE_SIZE + 500])
+    flipped = bytes([DATA[PIECE_SIZE] ^ 1])
+    begun(place, 1, flipped + DATA[PIECE_SIZE + 1 : PIECE_SIZE + 500])
     part = opened(place)
     rest = DATA[part.offset : 2 * PIECE_SIZE]
     with pytest.raises(BrokenPiece):

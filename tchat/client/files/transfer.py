@@ -48,6 +48,7 @@ from tchat.transfer.endpoints import (
 )
 from tchat.transfer.endpoints import send_file as transfer_file
 from tchat.transfer.partial_file import BrokenPiece, PartialFile
+from tchat.transfer.patience import Patience
 from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ _TEMPORARY = (
     Code.BUSY,
     Code.SHUTTING_DOWN,
     Code.IDLE,
+    Code.TOO_SLOW,
     Code.REPLACED,
 )
 
@@ -275,7 +277,7 @@ async def _transfer_link(session: Session, answer: Answer, size: int) -> AsyncIt
         try:
             with trio.fail_after(STALL_SECONDS):
                 await link.send(encode(TransferHello(VERSION, answer.ticket)))
-            ready = await expect(link, Ready, STALL_SECONDS)
+            ready = await expect(link, Ready, Patience(STALL_SECONDS))
             if ready.size != size:
                 raise Refused(Code.BAD_FILE, "The server has another size for this file.")
             yield link

@@ -61,7 +61,7 @@ def ignore_progress(_: int) -> None:
 
 async def _receive(context: ServerContext, link: Link, permission: Permission) -> None:
     person = fold(permission.user)
-    blobs, timeout = context.store.blobs, context.limits.stall_seconds
+    blobs, limits = context.store.blobs, context.limits
     listening = False
 
     def is_alive() -> bool:
@@ -73,7 +73,9 @@ async def _receive(context: ServerContext, link: Link, permission: Permission) -
         listening = True
         try:
             with storage_errors():
-                await receive_file(link, part, ignore_progress, timeout)
+                await receive_file(
+                    link, part, ignore_progress, limits.stall_seconds, limits.transfer_rate
+                )
         except FileWithdrawn:
             await in_thread_shielded(part.discard)
             raise
@@ -106,11 +108,17 @@ async def _store(context: ServerContext, person: str, part: PartialFile) -> None
 
 
 async def _send(context: ServerContext, link: Link, permission: Permission) -> None:
-    store, timeout = context.store, context.limits.stall_seconds
+    store, limits = context.store, context.limits
     try:
         async with store.blobs.download(permission.sha256, permission.size) as file:
             forget = partial(_forget_damaged, context, permission, file)
-            digest = await send_file(link, _CheckedFile(file, forget), ignore_progress, timeout)
+            digest = await send_file(
+                link,
+                _CheckedFile(file, forget),
+                ignore_progress,
+                limits.stall_seconds,
+                limits.transfer_rate,
+            )
     except FileDamaged:
         await _forget_damaged(context, permission)
         raise
@@ -138,8 +146,8 @@ class _CheckedFile:
         with self._forgotten_if_damaged():
             return self._file.start(have, check)
 
-    def read(self) -> tuple[memoryview, bytes]:
-        """Return the rest of the next piece; see `Source.read`."""
+    def read(self) -> tuple[memoryview, bytes | None]:
+        """Return the next bytes; see `Source.read`."""
         with self._forgotten_if_damaged():
             return self._file.read()
 

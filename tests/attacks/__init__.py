@@ -1,0 +1,1 @@
+"""Attacks on a real server; each prints what it cost the server."""
