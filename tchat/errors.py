@@ -70,7 +70,7 @@ class Code(StrEnum):
     BAD_TICKET = "bad_ticket", "the transfer ticket is unknown, used or expired"
     QUOTA_EXCEEDED = (
         "quota_exceeded",
-        "the person's files are together larger than the server allows",
+        "the files of the person, the group or the server are together larger than it allows",
     )
     # Identity.
     NAME_TAKEN = "name_taken", "the name belongs to another key"

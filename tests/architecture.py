@@ -86,7 +86,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"partial_file"},
         {"endpoints"},
     ],
-    "store": [{"words"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
+    "store": [{"words", "disk_space", "begun_uploads"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
     "store.sqlite": [
         {"database", "log", "schema", "wal"},
         {"accounts", "files", "maintenance", "reports", "search", "view"},
@@ -106,6 +106,7 @@ LAYERS: dict[str, list[set[str]]] = {
             "send_queue",
             "presence",
             "sanitize",
+            "stored_bytes",
         },
         {"tickets", "accounts", "group_quota", "keepalive", "retention", "settings"},
         {"groups"},

@@ -11,7 +11,7 @@ import io
 import os
 from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -93,8 +93,8 @@ def kill_points() -> Iterator[int]:
 GROUP = "ops"
 """The group that tests use unless they need another."""
 
-NO_RATE_LIMITS = Limits().without_rates()
-"""Limits without rate limits, for tests that are not about rates."""
+NO_RATE_LIMITS = replace(Limits().without_rates(), disk_reserve=0)
+"""Limits without rate limits, and on a disk that may be nearly full."""
 
 F = TypeVar("F", bound="Frame")
 

@@ -205,6 +205,22 @@ class MemoryFileIndex(FileIndex):
         held = {sha256 for holder, sha256 in self._leases if holder == person}
         return sum(self._blobs[f][0] for f in (shared | held) - {excluding} if f in self._blobs)
 
+    async def group_usage(self, group: str, excluding: bytes | None = None) -> int:
+        """Return the size of a group's files; see `FileIndex.group_usage`."""
+        await trio.lowlevel.checkpoint()
+        files = self._group_files.get(group, {}).values()
+        return sum({f.sha256: f.size for f in files if f.sha256 != excluding}.values())
+
+    async def total(self) -> int:
+        """Return the size of all files; see `FileIndex.total`."""
+        await trio.lowlevel.checkpoint()
+        return sum(size for size, _ in self._blobs.values())
+
+    async def lease_count(self, person: str) -> int:
+        """Return the number of a person's leases; see `FileIndex.lease_count`."""
+        await trio.lowlevel.checkpoint()
+        return sum(holder == person for holder, _ in self._leases)
+
     async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
         """Record a download; see `FileIndex.record_fetch`."""
         await trio.lowlevel.checkpoint()

@@ -20,6 +20,7 @@ from tchat.server.groups.registry import Registry
 from tchat.server.limits import Limits
 from tchat.server.presence import Presence
 from tchat.server.rate_limiter import RateLimiter
+from tchat.server.stored_bytes import StoredBytes
 from tchat.server.tickets import Tickets
 from tchat.server.unauthenticated import BUSY_RETRY_MS, UnauthenticatedLimiter
 
@@ -67,12 +68,15 @@ class ServerContext:
     stopping: bool = False
     proxies: Networks = ()
     started: int = field(init=False)
+    stored_bytes: StoredBytes = field(init=False)
     rate_limiter: RateLimiter = field(init=False)
     unauthenticated: UnauthenticatedLimiter = field(init=False)
     _busy_log: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:
         self.started = self.clock()
+        self.stored_bytes = StoredBytes(self.store.files)
+        self.store.blobs.set_reserve(self.limits.disk_reserve)
         self.rate_limiter = RateLimiter(self.limits, self.rate_clock)
         self.unauthenticated = UnauthenticatedLimiter(self.limits)
         self._busy_log = TokenBucket(_BUSY_LOG_RATE, trio.current_time())
@@ -115,6 +119,8 @@ class ServerContext:
     def apply(self, limits: Limits, credentials: Credentials | None) -> None:
         """Use other limits and other credentials from now on."""
         self.limits = self.rate_limiter.limits = self.unauthenticated.limits = limits
+        self.tickets.limits = limits
+        self.store.blobs.set_reserve(limits.disk_reserve)
         self.group_quota.limit = limits.groups_per_user
         self.registry.set_limits(limits.group)
         self.credentials = credentials
@@ -141,7 +147,7 @@ def make_context(
     limits = limits or Limits()
     quota = GroupQuota(store, limits.groups_per_user)
     presence = Presence()
-    tickets = Tickets()
+    tickets = Tickets(limits)
 
     def on_standing_changed(group: str, standings: Mapping[str, Standing]) -> None:
         quota.on_standing_changed(group, standings)

@@ -93,6 +93,14 @@ def size_limit_text(size: int) -> str:
     return size_text(size) if typed.isdigit() else f"{typed} ({size_text(size)})"
 
 
+def _parse_size_or(word: str) -> Callable[[str], int | None]:
+    return lambda text: None if text == word else parse_size(text)
+
+
+def _show_size_or(word: str) -> Callable[[int | None], str]:
+    return lambda size: word if size is None else _show_size(size)
+
+
 def _parse_age(text: str) -> int | None:
     """Return an age in ms; None for "forever"."""
     if text == "forever":
@@ -127,6 +135,8 @@ _RATE_PER_MINUTE = _Kind(
 _COUNT = _Kind("N", _parse_count)
 _SECONDS = _Kind("SECONDS", _parse_seconds, lambda seconds: f"{seconds:g}")
 _SIZE = _Kind("SIZE", parse_size, _show_size)
+_TOTAL_SIZE = _Kind("SIZE", _parse_size_or("unlimited"), _show_size_or("unlimited"))
+_RESERVE = _Kind("SIZE", _parse_size_or("auto"), _show_size_or("auto"))
 _AGE = _Kind("TIME", _parse_age, _show_age)
 _DAYS = _Kind("TIME", _parse_days, _show_days)
 
@@ -200,6 +210,34 @@ class Limits:
     files_per_user: int = field(
         default=10 << 30,
         metadata=_option("--max-files", _SIZE, "size of all files of one person together"),
+    )
+    files_per_group: int = field(
+        default=100 << 30,
+        metadata=_option("--max-group-files", _SIZE, "size of all files of one group together"),
+    )
+    files_total: int | None = field(
+        default=None,
+        metadata=_option(
+            "--max-files-total", _TOTAL_SIZE, "size of all files of the whole server together"
+        ),
+    )
+    disk_reserve: int | None = field(
+        default=None,
+        metadata=_option(
+            "--disk-reserve",
+            _RESERVE,
+            "space on the disk that files leave free for messages; 'auto' is 5 %% of the disk, but"
+            " 256M to 8G, and a fifth at most",
+        ),
+    )
+    transfers: int = field(
+        default=1000,
+        metadata=_option(
+            "--max-transfers",
+            _COUNT,
+            "simultaneous file transfers of the whole server; at the limit, a person or network"
+            " with few ends one of those with most",
+        ),
     )
     transfer_rate: int = field(
         default=1024,

@@ -62,6 +62,17 @@ class StorageFull(Refused):
         super().__init__(Code.STORAGE_FULL, "The server's disk is full; nothing was stored.")
 
 
+class DiskReserved(Refused):
+    """Files may take no more of the disk: the rest is for the log."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Code.STORAGE_FULL,
+            "The server's disk has no room for this file; what is left is kept for messages. Its"
+            " operator can make room.",
+        )
+
+
 class FileDamaged(Refused):
     """A stored file is missing, or its contents have changed since it was stored."""
 
@@ -320,6 +331,15 @@ class FileIndex(Protocol):
     async def usage(self, person: str, excluding: bytes | None = None) -> int:
         """Return the total size of the files that count towards a person's quota."""
 
+    async def group_usage(self, group: str, excluding: bytes | None = None) -> int:
+        """Return the total size of a group's files; each counts once."""
+
+    async def total(self) -> int:
+        """Return the total size of all files."""
+
+    async def lease_count(self, person: str) -> int:
+        """Return the number of a person's leases."""
+
     async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
         """Record that somebody has downloaded a group's file, if the group still has it."""
 
@@ -420,6 +440,9 @@ class Blobs(Protocol):
         for this lock, to remove damaged files.
         """
 
+    def set_reserve(self, reserve: int | None) -> None:
+        """Set how many bytes of the disk files have to leave free; None: 5 %, within bounds."""
+
     def upload(
         self, person: str, size: int, head: bytes, is_alive: Callable[[], bool] = lambda: True
     ) -> AbstractAsyncContextManager[PartialFile]:
@@ -434,7 +457,7 @@ class Blobs(Protocol):
     def open_partial(self, part: PartialFile) -> None:
         """Open a partial file and read its contents; call this in a worker thread.
 
-        Raises `StorageFull` if the disk has no room for the rest.
+        Raises `DiskReserved` if the disk has no room for the rest.
         """
 
     async def commit(self, part: PartialFile) -> None:
@@ -445,8 +468,14 @@ class Blobs(Protocol):
     ) -> None:
         """Remove a person's oldest unfinished uploads until the rest fits into `limit` bytes.
 
-        Uploads in progress are not removed, nor are the uploads in `active` (size and head), for
-        which a ticket was issued.
+        Their number is limited, too. Uploads in progress are not removed, nor are the uploads in
+        `active` (size and head), for which a ticket was issued.
+        """
+
+    async def check_space(self, person: str, size: int, head: bytes, promised: int) -> None:
+        """Raise `DiskReserved` if the disk has no room for what is missing of an upload.
+
+        `promised` is the total size of all other uploads that have tickets or are running.
         """
 
     def download(self, sha256: bytes, size: int) -> AbstractAsyncContextManager[StoredFile]:
@@ -456,7 +485,7 @@ class Blobs(Protocol):
         """Remove files. Requires the lock."""
 
     async def remove_unknown(self, known: set[bytes]) -> None:
-        """Remove files that are not `known`, and stale uploads. Requires the lock."""
+        """Remove files that are not `known`. Requires the lock."""
 
     async def remove_stale_uploads(self) -> None:
         """Remove uploads that were not continued in time."""

@@ -5,8 +5,11 @@
                               size and head, so that a resumed upload finds it again
 
 A file is renamed to its digest once it is complete and on the disk. So a crash leaves at most files
-that are not in the index, and the next start removes them. An upload that was not continued for a
-day is removed, too.
+that are not in the index, and the next start removes them. Begun uploads are bounded, see
+`begun_uploads`; one that was not continued for a day is removed.
+
+Files leave a reserve of the disk to the log (`disk_space`). An upload needs space for all that it
+and the other running ones have not sent yet.
 
 Hashing, reading and writing happen in worker threads: neither a slow disk nor a large file blocks
 the chat.
@@ -17,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,7 +29,16 @@ import trio
 
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
-from tchat.store.base import Blobs, FileDamaged, StorageFull, StoredFile, storage_errors
+from tchat.store.base import (
+    Blobs,
+    DiskReserved,
+    FileDamaged,
+    StorageFull,
+    StoredFile,
+    storage_errors,
+)
+from tchat.store.begun_uploads import BegunUploads, digests_file
+from tchat.store.disk_space import DiskSpace
 from tchat.transfer.durable import sync_directory
 from tchat.transfer.partial_file import (
     DIGESTS_SUFFIX,
@@ -51,6 +62,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.core.protocol.frames import Have
+    from tchat.transfer.partial_file import Data
 
 UPLOAD_RETENTION_SECONDS = 24 * 3600.0
 """How long an unfinished upload is kept, to be resumed."""
@@ -76,6 +88,12 @@ class BlobDirectory(Blobs):
         self._changes = trio.CapacityLimiter(1)
         self._uploads: dict[Path, _Reservation] = {}
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.space = DiskSpace(path)
+        self.begun = BegunUploads(path / _INCOMING)
+
+    def set_reserve(self, reserve: int | None) -> None:
+        """Set the disk's reserve; see `Blobs.set_reserve`."""
+        self.space.reserve = reserve
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
@@ -99,8 +117,10 @@ class BlobDirectory(Blobs):
             else:
                 older.scope.cancel()
                 await older.ended.wait()
-        part, reservation = PartialFile(path, size), _Reservation(is_alive)
+        part = _IncomingFile(path, size, self.space)
+        reservation = _Reservation(part, is_alive)
         self._uploads[path] = reservation
+        self.begun.discard(path)
         try:
             with reservation.scope:
                 yield part
@@ -108,8 +128,10 @@ class BlobDirectory(Blobs):
             await in_thread_shielded(part.discard)
             raise
         finally:
-            await in_thread_shielded(part.close)
+            left = await in_thread_shielded(lambda: _close(part))
             del self._uploads[path]
+            if left is not None:
+                self.begun.add(path, left, time.time())
             reservation.ended.set()
         if reservation.scope.cancelled_caught:
             raise Refused(Code.REPLACED, "The same file is being sent on a newer connection.")
@@ -117,11 +139,14 @@ class BlobDirectory(Blobs):
     def open_partial(self, part: PartialFile) -> None:
         """Open a partial file, in a worker thread; see `Blobs.open_partial`."""
         with storage_errors():
-            for directory in (part.path.parent.parent, part.path.parent):
-                directory.mkdir(mode=0o700, exist_ok=True)
-            part.open(check_cancelled)
-            if shutil.disk_usage(self.path).free < part.size - part.offset:
-                raise StorageFull
+            try:
+                _open(part)
+            except FileNotFoundError:  # the directory was empty, and was removed just now
+                _open(part)
+            running = [reservation.part for reservation in list(self._uploads.values())]
+            missing = sum(one.size - one.offset for one in running if one is not part)
+            if self.space.available() < missing + part.size - part.offset:
+                raise DiskReserved
 
     async def commit(self, part: PartialFile) -> None:
         """Store a complete file durably under its digest; see `Blobs.commit`."""
@@ -133,13 +158,16 @@ class BlobDirectory(Blobs):
         """Remove a person's oldest unfinished uploads; see `Blobs.trim_uploads`."""
         directory = self._uploads_of(person)
         promised = {directory / _key(size, head) for size, head in active}
+        excess = self.begun.excess_of(directory, limit, promised.__contains__)
+        await self._remove_begun(excess or self.begun.excess(promised.__contains__))
 
-        def is_exempt(path: Path) -> bool:
-            # Looked up at the last moment: an upload may begin while this waits for a thread.
-            return path in self._uploads or path in promised
-
+    async def check_space(self, person: str, size: int, head: bytes, promised: int) -> None:
+        """Refuse an upload for which the disk has no room; see `Blobs.check_space`."""
+        there = self.begun.size_of(self._uploads_of(person) / _key(size, head))
+        sent = sum(reservation.part.offset for reservation in self._uploads.values())
         with storage_errors():
-            await in_thread(lambda: _remove_oldest(directory, is_exempt, limit))
+            if await in_thread(self.space.available) < size - there + promised - sent:
+                raise DiskReserved
 
     @asynccontextmanager
     async def download(self, sha256: bytes, size: int) -> AsyncIterator[StoredFile]:
@@ -165,8 +193,23 @@ class BlobDirectory(Blobs):
 
     async def remove_stale_uploads(self) -> None:
         """Remove uploads that were not continued; see `Blobs.remove_stale_uploads`."""
+        await self._remove_begun(self.begun.stale(time.time() - UPLOAD_RETENTION_SECONDS))
+
+    async def _remove_begun(self, paths: list[Path]) -> None:
+        if not paths:
+            return
+
+        def remove() -> None:
+            for path in paths:
+                # Looked up at the last moment: it may have been continued meanwhile.
+                if path not in self._uploads:
+                    _remove_upload(path)
+
         with storage_errors():
-            await in_thread(self._remove_stale_uploads, long=True)
+            await in_thread(remove, long=True)
+        for path in paths:
+            if path not in self._uploads:
+                self.begun.discard(path)
 
     async def _change(self, work: Callable[[], None]) -> None:
         with storage_errors():
@@ -198,14 +241,6 @@ class BlobDirectory(Blobs):
                 path.unlink(missing_ok=True)
         for left_over in self.path.glob("incoming-*"):  # from versions without resumable uploads
             left_over.unlink(missing_ok=True)
-        self._remove_stale_uploads()
-
-    def _remove_stale_uploads(self) -> None:
-        limit = time.time() - UPLOAD_RETENTION_SECONDS
-        for path in self.path.glob(f"{_INCOMING}/*/*"):
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < limit and _main_file(path) not in self._uploads:
-                    path.unlink()
 
     def _uploads_of(self, person: str) -> Path:
         return self.path / _INCOMING / hashlib.sha256(person.encode()).hexdigest()[:32]
@@ -218,6 +253,7 @@ class BlobDirectory(Blobs):
 class _Reservation:
     """An upload in progress; `is_alive` says whether data still arrives."""
 
+    part: PartialFile
     is_alive: Callable[[], bool]
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
@@ -314,19 +350,42 @@ def _key(size: int, head: bytes) -> str:
     return hashlib.sha256(size.to_bytes(8, "big") + head).hexdigest()[:32]
 
 
-def _main_file(path: Path) -> Path:
-    """Return the file that a digests file belongs to, or the file itself."""
-    return path.with_name(path.name.removesuffix(DIGESTS_SUFFIX))
+class _IncomingFile(PartialFile):
+    """The partial file of an upload. It leaves the reserve alone, whoever fills the disk."""
+
+    def __init__(self, path: Path, size: int, space: DiskSpace) -> None:
+        super().__init__(path, size)
+        self._space = space
+
+    def add(self, rest: Data, digest: bytes) -> None:
+        """Add the rest of a piece, unless the disk is full."""
+        if self._space.available() < 0:
+            raise StorageFull
+        super().add(rest, digest)
 
 
-def _remove_oldest(directory: Path, is_exempt: Callable[[Path], bool], limit: int) -> None:
-    parts = []
-    for path in directory.glob("*"):
-        with suppress(FileNotFoundError):  # another task may be cleaning up at the same time
-            found = path.stat()
-            parts.append((found.st_mtime, found.st_size, path))
-    for _, size, path in sorted(parts, reverse=True):
-        if not is_exempt(_main_file(path)):
-            limit -= size
-            if limit < 0:
-                path.unlink(missing_ok=True)
+def _open(part: PartialFile) -> None:
+    for directory in (part.path.parent.parent, part.path.parent):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    part.open(check_cancelled)
+
+
+def _close(part: PartialFile) -> int | None:
+    """Close a partial file; return its size, or None if nothing is left of it."""
+    part.close()
+    try:
+        return part.path.stat().st_size
+    except FileNotFoundError:
+        _remove_if_empty(part.path.parent)
+        return None
+
+
+def _remove_upload(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    digests_file(path).unlink(missing_ok=True)
+    _remove_if_empty(path.parent)
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()

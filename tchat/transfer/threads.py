@@ -29,10 +29,11 @@ async def in_thread(work: Callable[[], T], *, long: bool = False) -> T:
     return await trio.to_thread.run_sync(work, limiter=_FILE_THREADS if long else _PIECE_THREADS)
 
 
-async def in_thread_shielded(work: Callable[[], object]) -> None:
+async def in_thread_shielded(work: Callable[[], T]) -> T:
     """Run clean-up in a thread, even if the task has been cancelled.
 
     It needs a thread because removing a large file, or closing a removed one, can take a while.
     """
     with trio.CancelScope(shield=True):
-        await in_thread(work)
+        result = await in_thread(work)
+    return result  # noqa: RET504  # for mypy, a cancel scope may swallow an exception

@@ -228,8 +228,7 @@ async def test_upload_larger_than_the_free_space_is_refused(
     async with running_server() as server, members(server, "alice") as (alice,):
         with monkeypatch.context() as patch:
             patch.setattr("shutil.disk_usage", lambda _: usage._replace(free=len(DATA) - 1))
-            assert await upload_refusal(server, alice) == Code.STORAGE_FULL
-            assert stored_names(server) == set()
+            assert refusal_code(await offer(alice, DATA)) == Code.STORAGE_FULL
             patch.setattr("shutil.disk_usage", lambda _: usage._replace(free=len(DATA)))
             await upload(server, alice, DATA)
 
@@ -241,8 +240,10 @@ async def test_offer_is_refused_if_making_room_fails(
         raise OSError(errno.EIO, "Input/output error")
 
     async with running_server() as server, members(server, "alice") as (alice,):
+        await interrupt_upload(server, alice, b"begun", 3)
         with monkeypatch.context() as patch:
-            patch.setattr("tchat.store.blobs._remove_oldest", broken)
+            patch.setattr("tchat.store.begun_uploads.MAX_EACH", 0)
+            patch.setattr("tchat.store.blobs._remove_upload", broken)
             assert refusal_code(await offer(alice, DATA)) == Code.FILE_UNREADABLE
         await alice.post("the chat goes on")
         await upload(server, alice, DATA)

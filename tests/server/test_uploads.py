@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.transfer.partial_file import PartialFile
+    from tests.helpers import RunningServer
 
 
 __all__ = ["clock"]
@@ -245,11 +246,13 @@ async def test_upload_waiting_for_the_server_is_not_displaced(
 # ------------------------------------------------------------------ partial uploads
 
 
-def make_older(part: Path, seconds: float) -> None:
+def make_older(server: RunningServer, part: Path, seconds: float) -> None:
     at = time.time() - seconds
     for path in (part, part.with_name(part.name + ".sums")):
         if path.exists():
             os.utime(path, (at, at))
+    assert isinstance(server.store.blobs, BlobDirectory)
+    server.store.blobs.begun.load()
 
 
 async def test_partial_upload_is_kept_for_a_day(clock: ShiftedClock) -> None:
@@ -261,10 +264,10 @@ async def test_partial_upload_is_kept_for_a_day(clock: ShiftedClock) -> None:
         await interrupt_upload(server, alice, DATA, IN_A_PIECE)
         await interrupt_upload(server, bob, DATA, IN_A_PIECE)
         (hers,) = partial_files(server)[:1]
-        make_older(hers, 23 * hour)
+        make_older(server, hers, 23 * hour)
         await sweep(server)
         assert len(partial_files(server)) == 2
-        make_older(hers, 25 * hour)
+        make_older(server, hers, 25 * hour)
         await sweep(server)
         assert (hers.exists(), len(partial_files(server))) == (False, 1)
 
@@ -274,7 +277,7 @@ async def test_running_upload_never_expires(clock: ShiftedClock) -> None:
         await interrupt_upload(server, alice, DATA, IN_A_PIECE)
         async with sending(server, alice, DATA) as (connection, have):
             (part,) = partial_files(server)
-            make_older(part, 1e6)
+            make_older(server, part, 1e6)
             await sweep(server)
             await connection.send_pieces(DATA, have.offset)
             assert await connection.until_end() == [Stored(SHA)]
@@ -299,7 +302,7 @@ async def test_oldest_partial_uploads_make_room_for_new_ones() -> None:
         for age, data in ((300, a), (100, b), (200, c)):
             await interrupt_upload(server, alice, data, 300)
             (part,) = (p for p in partial_files(server) if p.read_bytes()[:1] == data[:1])
-            make_older(part, age)
+            make_older(server, part, age)
         await interrupt_upload(server, bob, a, 300)
 
         def left() -> list[bytes]:

@@ -17,7 +17,7 @@ import trio.testing
 from tchat.core.protocol.frames import Have
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
-from tchat.store.base import FileDamaged, StorageFull, StoredFile, storage_errors
+from tchat.store.base import DiskReserved, FileDamaged, StorageFull, StoredFile, storage_errors
 from tchat.store.blobs import UPLOAD_RETENTION_SECONDS, BlobDirectory
 from tchat.transfer.pieces import CHUNK_SIZE, EMPTY_DIGEST, piece_end, piece_start
 
@@ -36,7 +36,9 @@ SMALL = b"a small file"
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> BlobDirectory:
-    return BlobDirectory(tmp_path / "files")
+    blobs = BlobDirectory(tmp_path / "files")
+    blobs.set_reserve(0)
+    return blobs
 
 
 def sha(data: bytes) -> bytes:
@@ -246,23 +248,24 @@ async def test_only_the_missing_rest_needs_disk_space(
             if free == lacks:
                 blobs.open_partial(part)
                 continue
-            with pytest.raises(StorageFull):
+            with pytest.raises(DiskReserved):
                 blobs.open_partial(part)
 
 
-def make_older(part: Path, seconds: float) -> None:
+def make_older(blobs: BlobDirectory, part: Path, seconds: float) -> None:
     for path in (part, part.with_name(part.name + ".sums")):
         if path.exists():
             os.utime(path, (time.time() - seconds,) * 2)
+    blobs.begun.load()
 
 
 async def test_stale_uploads_are_removed(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, PIECE_SIZE + 5)
     await send(blobs, DATA, PIECE_SIZE + 5, person="bob")
     old, _ = begun(blobs)
-    make_older(old, UPLOAD_RETENTION_SECONDS + 60)
+    make_older(blobs, old, UPLOAD_RETENTION_SECONDS + 60)
     for part in begun(blobs)[1:]:
-        make_older(part, UPLOAD_RETENTION_SECONDS - 60)
+        make_older(blobs, part, UPLOAD_RETENTION_SECONDS - 60)
     await blobs.remove_stale_uploads()
     assert (old.exists(), len(begun(blobs)), len(names(blobs))) == (False, 1, 2)
 
@@ -271,7 +274,7 @@ async def test_uploads_in_progress_are_not_stale(blobs: BlobDirectory) -> None:
     async with blobs.upload("alice", len(DATA), HEAD) as part:
         blobs.open_partial(part)
         add(part, DATA, PIECE_SIZE + 5)
-        make_older(part.path, UPLOAD_RETENTION_SECONDS + 60)
+        make_older(blobs, part.path, UPLOAD_RETENTION_SECONDS + 60)
         await blobs.remove_stale_uploads()
         await blobs.remove_unknown(set())
         await blobs.trim_uploads("alice", 0, [(5, EMPTY_DIGEST)])
@@ -291,7 +294,7 @@ async def four(blobs: BlobDirectory) -> list[Path]:
         await send(blobs, bytes([number]) * 200, 100)
     parts = sorted(begun(blobs), key=lambda part: part.read_bytes())
     for age, part in zip((400, 300, 200, 100), parts, strict=True):
-        make_older(part, age)
+        make_older(blobs, part, age)
     return parts
 
 

@@ -44,6 +44,7 @@ from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.server.accounts import LINK_CODE_SECONDS
 from tchat.server.connections.file_requests import (
+    check_group_quota,
     check_quota,
     check_uploaded,
     prepare_download,
@@ -202,10 +203,12 @@ class RequestDispatcher:
         context, person = self._context, self._person
         size = await context.store.files.lease(person, command.sha256, context.clock())
         used = await context.store.files.usage(person)
+        in_group = await context.store.files.group_usage(fold(command.group), command.sha256)
         return (
             *self._message_checks,
             partial(check_uploaded, size, command.size),
             partial(check_quota, context, used),
+            partial(check_group_quota, context, in_group, command.size),
         )
 
     # -------------------------------------------------------------- subscriptions

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 _FILES_PER_PAGE = 40
 _NAMES_PER_FILE = 8
 
+MAX_UNSHARED = 1000
+"""The largest number of files that a person has uploaded and not shared."""
+
 
 async def prepare_upload(
     context: ServerContext, author: Author, request: Upload
@@ -54,6 +57,7 @@ async def prepare_upload(
     if {len(digest) for digest in (head, sha256) if digest is not None} != {SHA256_SIZE}:
         raise Refused(Code.BAD_FILE, "An offered file needs SHA-256 digests of 32 bytes.")
     files = context.store.files
+    await _check_unshared(context, person)
     used = await _used(context, author.name, sha256)
     stored = similar = False
     if sha256 is None:
@@ -65,15 +69,7 @@ async def prepare_upload(
         if not stored:  # the file is new to this person, so nothing is excluded from the usage
             used = await _used(context, author.name)
     if not (similar or stored):
-        space = (
-            context.limits.files_per_user
-            - used
-            - context.tickets.promised_bytes(author.name)
-            - size
-        )
-        with refusing_file_errors():
-            uploads = [(size, head), *context.tickets.uploads(author.name)]
-            await context.store.blobs.trim_uploads(person, space, uploads)
+        await _make_room(context, author.name, request, used)
 
     def decide(group: Group) -> Frame:
         group.require_member(author.name)
@@ -83,7 +79,10 @@ async def prepare_upload(
             return AlreadyStored(request.id)
         # Check again: other uploads may have got tickets while this one waited for the disk.
         _check_space(context, author.name, size, used)
-        permission = Permission("upload", author.name, size, head=head, key=author.key)
+        _check_total(context, size)
+        permission = Permission(
+            "upload", author.name, size, head=head, group=group.name, key=author.key
+        )
         return Ticket(request.id, context.tickets.issue(permission))
 
     return decide
@@ -168,6 +167,36 @@ def _check_space(context: ServerContext, user: str, size: int, used: int) -> Non
     check_quota(context, used, context.tickets.promised_bytes(user) + size)
 
 
+async def _check_unshared(context: ServerContext, person: str) -> None:
+    """Raise `Refused` (too_many) if a person has too many files that they did not share.
+
+    A client shares each file at once; without a bound, somebody could make the quota hard to count.
+    """
+    if await context.store.files.lease_count(person) >= MAX_UNSHARED:
+        raise Refused(
+            Code.TOO_MANY,
+            f"You have uploaded {MAX_UNSHARED} files without sharing them; share some, or wait:"
+            " they are removed after a day.",
+        )
+
+
+async def _make_room(context: ServerContext, user: str, request: Upload, used: int) -> None:
+    """Check that the group, the server and the disk have room for a file that has to be uploaded.
+
+    The person's begun uploads make room if the quota needs it. Raises `Refused`.
+    """
+    store, tickets, size, head = context.store, context.tickets, request.size, request.head
+    check_group_quota(context, await store.files.group_usage(fold(request.group)), size)
+    if context.limits.files_total is not None:
+        await context.stored_bytes.refresh()
+        _check_total(context, size)
+    space = context.limits.files_per_user - used - tickets.promised_bytes(user) - size
+    with refusing_file_errors():
+        uploads = [(size, head), *tickets.uploads(user)]
+        await store.blobs.trim_uploads(fold(user), space, uploads)
+        await store.blobs.check_space(fold(user), size, head, tickets.promised_total)
+
+
 def check_uploaded(size: int | None, claimed: int) -> None:
     """Raise `Refused` (not_uploaded) unless the person has uploaded a file of `claimed` bytes.
 
@@ -185,6 +214,29 @@ def check_quota(context: ServerContext, used: int, more: int = 0) -> None:
             Code.QUOTA_EXCEEDED,
             f"Your files take {size_text(used)} of the {size_limit_text(quota)} that this server"
             " allows each person; /remove a file to make room.",
+        )
+
+
+def check_group_quota(context: ServerContext, used: int, more: int) -> None:
+    """Raise `Refused` (quota_exceeded) if a group's files would exceed the quota."""
+    quota = context.limits.files_per_group
+    if used + more > quota:
+        raise Refused(
+            Code.QUOTA_EXCEEDED,
+            f"The files of this group take {size_text(used)} of the {size_limit_text(quota)} that"
+            " this server allows each group; /remove a file to make room.",
+        )
+
+
+def _check_total(context: ServerContext, more: int) -> None:
+    """Raise `Refused` (quota_exceeded) if all files together would exceed the server's limit."""
+    limit = context.limits.files_total
+    used = context.stored_bytes.size + context.tickets.promised_total
+    if limit is not None and used + more > limit:
+        raise Refused(
+            Code.QUOTA_EXCEEDED,
+            f"All files take {size_text(used)} of the {size_limit_text(limit)} that this server"
+            " has for them; its operator can make room.",
         )
 
 

@@ -97,6 +97,7 @@ async def _store(context: ServerContext, person: str, part: PartialFile) -> None
             await blobs.commit(part)
             try:
                 await files.add(person, part.digest, part.size, head, context.clock())
+                context.stored_bytes.add(part.size)
             except StorageFull:
                 # Somebody else may have stored the same file before.
                 if await files.size_of(part.digest) is None:

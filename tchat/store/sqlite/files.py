@@ -89,6 +89,26 @@ class SqliteFileIndex(FileIndex):
         names = {"person": person, "excluding": excluding}
         return await self._database.read(lambda c: int(c.execute(sql, names).fetchone()[0]))
 
+    async def group_usage(self, group: str, excluding: bytes | None = None) -> int:
+        """Return the size of a group's files; see `FileIndex.group_usage`."""
+        sql = (
+            "SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT sha256, shelf.size"
+            " FROM groups JOIN shelf ON group_id = id WHERE name = ? AND sha256 IS NOT ?)"
+        )
+        return await self._database.read(
+            lambda c: int(c.execute(sql, (group, excluding)).fetchone()[0])
+        )
+
+    async def total(self) -> int:
+        """Return the size of all files; see `FileIndex.total`."""
+        sql = "SELECT coalesce(sum(size), 0) FROM blobs"
+        return await self._database.read(lambda c: int(c.execute(sql).fetchone()[0]))
+
+    async def lease_count(self, person: str) -> int:
+        """Return the number of a person's leases; see `FileIndex.lease_count`."""
+        sql = "SELECT count(*) FROM held WHERE person = ?"
+        return await self._database.read(lambda c: int(c.execute(sql, (person,)).fetchone()[0]))
+
     async def record_fetch(self, group: str, number: int, person: str, at: int) -> None:
         """Record a download; see `FileIndex.record_fetch`."""
         sql = (
