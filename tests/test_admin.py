@@ -88,6 +88,13 @@ async def test_reports_say_what_is_there(tmp_path: Path) -> None:
         stats = json.loads(line)
         assert (stats["groups"], stats["direct"], stats["people"]) == (1, 1, 2)
         assert (stats["running"]["connections"], stats["running"]["people_online"]) == (2, 2)
+        assert (stats["begun_uploads"], stats["running"]["max_transfers"]) == (0, 1000)
+        lines = await admin(launch, "stats")
+        assert (
+            lines[-1]
+            == "files may take: 10.7 GB each person, 107.4 GB each group, unlimited in total"
+        )
+        assert any(line.startswith("disk: ") and "of which files leave" in line for line in lines)
         head, direct, ops = await admin(launch, "groups")
         assert head.startswith("NAME        MEMBERS  WAITING  EVENTS")
         assert direct.split()[:3] == ["@alice,bob", "2", "0"]

@@ -131,22 +131,46 @@ def _stats(given: argparse.Namespace) -> int:
 
     found = {"version": __version__, **stats(given.data)}
     running = trio.run(status_of, given.data)
+    reserve = (running or {}).get("disk_reserve")
+    if reserve is None:
+        reserve = found["disk_reserve"]
     lines = [
         f"groups: {found['groups']}, and {found['closed_groups']} closed",
         f"direct conversations: {found['direct']}",
         f"people: {found['people']}",
         f"events: {found['events']} in {size_text(found['database_bytes'])}",
         f"files: {found['files']} in {size_text(found['file_bytes'])}",
+        f"unfinished uploads: {found['begun_uploads']} in {size_text(found['begun_bytes'])}",
+        f"disk: {size_text(found['disk_free'])} free, of which files leave {size_text(reserve)}",
     ]
     if running is None:
         lines.append("no server is running")
     else:
-        lines.append(
+        lines += _running(running)
+    _print(given, {**found, "running": running}, *lines)
+    return 0
+
+
+def _running(running: dict[str, Any]) -> list[str]:
+    """Return the lines about a running server; one of an older version has no limits of files."""
+    from tchat.core.text import size_text
+
+    lines = [
+        (
             f"running since {running['since']}: {running['connections']} connections,"
             f" {running['people_online']} people online"
         )
-    _print(given, {**found, "running": running}, *lines)
-    return 0
+    ]
+    if "max_files" in running:
+        each, group, total = (
+            "unlimited" if size is None else size_text(size)
+            for size in map(running.get, ("max_files", "max_group_files", "max_files_total"))
+        )
+        lines += [
+            f"file transfers: {running['transfers']} of at most {running['max_transfers']}",
+            f"files may take: {each} each person, {group} each group, {total} in total",
+        ]
+    return lines
 
 
 def _groups(given: argparse.Namespace) -> int:

@@ -26,6 +26,10 @@ _tchat() {
         " serve --max-invites") :; return ;;
         " serve --max-file") :; return ;;
         " serve --max-files") :; return ;;
+        " serve --max-group-files") :; return ;;
+        " serve --max-files-total") :; return ;;
+        " serve --disk-reserve") :; return ;;
+        " serve --max-transfers") :; return ;;
         " serve --min-transfer-rate") :; return ;;
         " serve --keep-files") :; return ;;
         " serve --keep-messages") :; return ;;
@@ -124,7 +128,7 @@ _tchat() {
         " demo")
             COMPREPLY+=($(compgen -W "-h --help --user --plain" -- "$word")) ;;
         " serve")
-            COMPREPLY+=($(compgen -W "-h --help --config --data --log-format --log-level --cert --key --no-tls --tls --insecure --no-insecure --proxy-protocol --metrics --rate-limit --join-limit --max-groups --max-members --max-requests --max-invites --max-file --max-files --min-transfer-rate --keep-files --keep-messages --handshake-time --max-connections --max-devices --max-strangers --max-strangers-each" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --config --data --log-format --log-level --cert --key --no-tls --tls --insecure --no-insecure --proxy-protocol --metrics --rate-limit --join-limit --max-groups --max-members --max-requests --max-invites --max-file --max-files --max-group-files --max-files-total --disk-reserve --max-transfers --min-transfer-rate --keep-files --keep-messages --handshake-time --max-connections --max-devices --max-strangers --max-strangers-each" -- "$word")) ;;
         " join")
             COMPREPLY+=($(compgen -W "-h --help --pin --no-tls --invite --link --insecure --user --group --plain --downloads --json --history --commands --create --yes" -- "$word")) ;;
         " say")

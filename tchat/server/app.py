@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
-_OTHER_FILES = 100  # open files besides connections: the store, transfers, the log
+_OTHER_FILES = 100  # open files besides connections and the files of transfers
+_TRANSFER_PART = 4  # of the open files, a quarter is for transfers at most
 _ALL_INTERFACES = ("0.0.0.0", "::", "*", "")  # noqa: S104  # compared with, not bound to
 _NAME_SECONDS = 2.0  # to look up this machine's own name
 
@@ -150,14 +151,19 @@ def _tune_garbage_collector() -> None:
 
 
 def _fit_to_open_files(limits: Limits) -> Limits:
-    """Raise the system's limit of open files if needed, and lower `connections` to fit it."""
+    """Raise the system's limit of open files if needed, and lower our limits to fit it.
+
+    A transfer is a connection with a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.connections + _OTHER_FILES
+    wanted = limits.connections + limits.transfers + _OTHER_FILES
     most = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return replace(limits, connections=max(1, min(limits.connections, most - _OTHER_FILES)))
+    transfers = max(1, min(limits.transfers, most // _TRANSFER_PART))
+    connections = max(1, min(limits.connections, most - transfers - _OTHER_FILES))
+    return replace(limits, connections=connections, transfers=transfers)
 
 
 @asynccontextmanager

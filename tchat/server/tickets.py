@@ -98,6 +98,15 @@ class _Transfer:
             self.reason = reason
             self.scope.cancel()
 
+    def make_room(self) -> None:
+        """End the transfer for the sake of another one; it can be resumed."""
+        if self.permission.direction == "download":
+            # To the receiver, an error would mean that the file is wrong.
+            self.cancel(trio.BrokenResourceError("the transfer made room for another one"))
+            return
+        sentence = "This transfer made room for somebody who has fewer; it can be resumed."
+        self.cancel(Refused(Code.BUSY, sentence, _BUSY_RETRY_MS))
+
 
 class Tickets:
     """Tickets that were issued, valid for `TICKET_SECONDS`, and transfers that are running."""
@@ -178,13 +187,7 @@ class Tickets:
                 "This server has too many file transfers just now; try again later.",
                 _BUSY_RETRY_MS,
             )
-        victim.cancel(
-            Refused(
-                Code.BUSY,
-                "This transfer made room for somebody who has fewer; it can be resumed.",
-                _BUSY_RETRY_MS,
-            )
-        )
+        victim.make_room()
 
     def on_standing_changed(self, group: str, standings: Mapping[str, Standing]) -> None:
         """Revoke the transfers for a group (folded) of people who are no longer members."""

@@ -41,6 +41,11 @@ class BegunUploads:
         self.count = 0
         self.load()
 
+    @property
+    def size(self) -> int:
+        """The size of all uploads together."""
+        return sum(begun.size for one in self._people.values() for begun in one.values())
+
     def load(self) -> None:
         """Read the directory."""
         found: dict[Path, _Begun] = {}

@@ -77,6 +77,11 @@ def blob_path(files: Path, sha256: bytes) -> Path:
     return files / digest[:2] / digest
 
 
+def uploads_path(files: Path) -> Path:
+    """Return the directory of begun uploads below the directory of all files."""
+    return files / _INCOMING
+
+
 class BlobDirectory(Blobs):
     """The files of one server, under `path`."""
 
@@ -89,7 +94,7 @@ class BlobDirectory(Blobs):
         self._uploads: dict[Path, _Reservation] = {}
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.space = DiskSpace(path)
-        self.begun = BegunUploads(path / _INCOMING)
+        self.begun = BegunUploads(uploads_path(path))
 
     def set_reserve(self, reserve: int | None) -> None:
         """Set the disk's reserve; see `Blobs.set_reserve`."""
@@ -243,7 +248,7 @@ class BlobDirectory(Blobs):
             left_over.unlink(missing_ok=True)
 
     def _uploads_of(self, person: str) -> Path:
-        return self.path / _INCOMING / hashlib.sha256(person.encode()).hexdigest()[:32]
+        return uploads_path(self.path) / hashlib.sha256(person.encode()).hexdigest()[:32]
 
     def _path_of(self, sha256: bytes) -> Path:
         return blob_path(self.path, sha256)

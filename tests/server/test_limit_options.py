@@ -35,6 +35,14 @@ def test_default_options_give_default_limits() -> None:
         (["--max-file", "3K"], {"file": 3 << 10}),
         (["--max-files", "2g"], {"files_per_user": 2 << 30}),
         (["--max-files", "2T"], {"files_per_user": 2 << 40}),
+        (["--max-group-files", "2G"], {"files_per_group": 2 << 30}),
+        (["--max-files-total", "2T"], {"files_total": 2 << 40}),
+        (["--max-files-total", "unlimited"], {"files_total": None}),
+        (["--disk-reserve", "500M"], {"disk_reserve": 500 << 20}),
+        (["--disk-reserve", "0"], {"disk_reserve": 0}),
+        (["--disk-reserve", "auto"], {"disk_reserve": None}),
+        (["--max-transfers", "9"], {"transfers": 9}),
+        (["--min-transfer-rate", "2K"], {"transfer_rate": 2048}),
         (["--keep-files", "90d"], {"keep_files": 90 * 24 * 3_600_000}),
         (["--keep-files", "12h"], {"keep_files": 12 * 3_600_000}),
         (["--keep-files", "forever"], {"keep_files": None}),
@@ -85,7 +93,7 @@ def test_rate_limit_off_lifts_all_rates() -> None:
         ),
         *(
             (option, text)
-            for option in ("--max-file", "--max-files")
+            for option in ("--max-file", "--max-files", "--disk-reserve", "--max-files-total")
             for text in ("", "G", "-1", "1.5G", "1X", "1GB", "²", "5²")
         ),
         *(

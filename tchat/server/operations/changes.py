@@ -109,11 +109,18 @@ def _kind(kind: BanKind) -> BanKind:
 
 
 async def status(context: ServerContext) -> Report:
-    """Return since when the server runs, and who is connected."""
+    """Return since when the server runs, who is connected, and what limits its files."""
+    limits = context.limits
     return {
         "since": time_text(context.started),
         "connections": context.open_connections,
         "people_online": context.presence.people_online,
+        "transfers": context.tickets.running_count,
+        "max_transfers": limits.transfers,
+        "max_files": limits.files_per_user,
+        "max_group_files": limits.files_per_group,
+        "max_files_total": limits.files_total,
+        "disk_reserve": limits.disk_reserve,
     }
 
 

@@ -6,6 +6,7 @@ keys are fingerprints, digests hexadecimal.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from tchat.core.fingerprints import fingerprint
 from tchat.core.group.direct import check_group, is_direct
 from tchat.core.text import check_name, fold
+from tchat.store.begun_uploads import BegunUploads
+from tchat.store.blobs import uploads_path
+from tchat.store.disk_space import automatic_reserve
 from tchat.store.sqlite import reports
 from tchat.store.sqlite.view import open_view
 
@@ -33,9 +37,21 @@ def time_text(at: int) -> str:
 
 
 def stats(data: Path) -> Report:
-    """Return the totals of a data directory."""
+    """Return the totals of a data directory, and of its disk.
+
+    `disk_reserve` is the automatic one; a running server may have another.
+    """
     with open_view(data) as connection:
-        return asdict(reports.totals(connection))
+        totals = asdict(reports.totals(connection))
+    disk = shutil.disk_usage(data)
+    begun = BegunUploads(uploads_path(data / "files"))
+    return {
+        **totals,
+        "begun_uploads": begun.count,
+        "begun_bytes": begun.size,
+        "disk_free": disk.free,
+        "disk_reserve": automatic_reserve(disk.total),
+    }
 
 
 def groups(data: Path) -> list[Report]:
