@@ -26,7 +26,7 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CHUNK_SIZE = 128 * 1024
+CHUNK_SIZE = 256 * 1024
 """The most bytes of a piece that a transfer keeps in memory, and reads or writes at once."""
 
 EMPTY_DIGEST = hashlib.sha256().digest()

@@ -105,7 +105,7 @@ async def test_unread_download_ends() -> None:
 
 STALLED = 10
 SIZE = 8 * PIECE_SIZE
-MOST_MEMORY = 256 * 1024  # of both ends together
+MOST_MEMORY = 512 * 1024  # of both ends together
 
 
 @contextmanager
