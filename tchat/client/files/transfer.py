@@ -224,7 +224,7 @@ async def _upload(
                     )
                 return stored
         except _Retry as retry:
-            await retries.after(retry.reason, progress.furthest)
+            await retries.after(retry.reason, progress.confirmed)
 
 
 async def _download(
@@ -248,14 +248,19 @@ async def _download(
 
 
 class _Progress:
-    """Passes progress on, and remembers the furthest point."""
+    """Passes the progress of an upload on, and remembers how much the server had at its start.
+
+    That is what earlier attempts have achieved. More may have been sent, but perhaps only as far as
+    a buffer of this system.
+    """
 
     def __init__(self, listener: ProgressListener) -> None:
-        self.furthest = -1
+        self.confirmed = -1
         self._listener = listener
 
     def update(self, done: int) -> None:
-        self.furthest = max(self.furthest, done)
+        if self.confirmed < 0:
+            self.confirmed = done
         self._listener.on_progress(done)
 
 
