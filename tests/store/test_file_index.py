@@ -375,3 +375,23 @@ async def test_the_file_index_survives_a_restart(tmp_path: Path) -> None:
         assert await store.files.page("ops", NUMBERS_END, 10, 10) == [shown]
         assert await store.files.lease("bob", SONG, NOON) == 30
         assert await store.files.usage("carol") == 7000
+
+
+async def test_a_file_counts_once_per_group(store: Store, shelves: FileIndex) -> None:
+    for sha256 in (SONG, FILM):
+        await send(store, "alice", sha256)
+    await share(store, "ops", file(1, SONG), file(2, SONG), file(3, FILM))
+    await share(store, "dev", file(1, BOOK))
+    assert await shelves.group_usage("ops") == 7030
+    assert await shelves.group_usage("ops", SONG) == 7000
+    assert await shelves.group_usage("dev") == 500
+    assert await shelves.group_usage("nowhere") == 0
+    assert await shelves.total() == 7030, "the book was never stored"
+
+
+async def test_unshared_files_are_counted(store: Store, shelves: FileIndex) -> None:
+    for sha256 in (SONG, FILM, SONG):
+        await send(store, "alice", sha256)
+    assert (await shelves.lease_count("alice"), await shelves.lease_count("bob")) == (2, 0)
+    await share(store, "ops", file(1, SONG))
+    assert await shelves.lease_count("alice") == 1
