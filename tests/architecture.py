@@ -151,7 +151,12 @@ LAYERS: dict[str, list[set[str]]] = {
         {"adoption", "files"},
         {"config"},
     ],
-    "client.files": [{"content", "downloads"}, {"hashed_source"}, {"transfer"}, {"queue"}],
+    "client.files": [
+        {"automatic", "content", "downloads"},
+        {"hashed_source"},
+        {"transfer"},
+        {"queue"},
+    ],
     "client.config": [{"paths", "secret_arguments"}, {"settings"}, {"opening"}, {"options"}],
     "irc": [
         {"formatting", "messages", "names", "password"},
@@ -167,7 +172,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "ui": [{"text"}, {"chat"}, {"commands"}, {"plain", "tui"}],
     "ui.text": [{"widths", "paths"}, {"cells"}, {"fallback"}],
     "ui.chat": [
-        {"hints"},
+        {"gathering", "hints"},
         {"lines", "unread"},
         {"elsewhere", "files", "notices", "transcript"},
         {"window"},

@@ -10,8 +10,8 @@ import pytest
 
 from tchat.cli import parser
 from tchat.client.authenticate import closing_error
+from tchat.client.files.automatic import FILE_LIMIT
 from tchat.client.files.queue import AT_ONCE
-from tchat.client.files.transfer import AUTOMATIC_LIMIT
 from tchat.core import text as core_text
 from tchat.core.group import feature, membership, settings, snapshots, state
 from tchat.core.protocol import framing, handshake
@@ -146,7 +146,7 @@ def test_numbers_in_readme_match_the_code() -> None:
     assert f"at most {feature.DEFAULT_LIMITS.files:,} files" in text
     assert AT_ONCE == 4
     assert "four at a time" in text
-    assert f"up to {AUTOMATIC_LIMIT >> 20} MiB" in text
+    assert f"up to {FILE_LIMIT >> 20} MiB" in text
 
 
 def test_numbers_in_protocol_match_the_code() -> None:

@@ -130,9 +130,11 @@ async def _chat(
         known_keys_file,
         last_names_file,
         preferences_file,
+        saved_files_file,
         searched_file,
         state_directory,
     )
+    from tchat.client.files.automatic import AutomaticSaving
     from tchat.client.known_keys import KnownKeys
     from tchat.client.last_names import save_last_names
     from tchat.client.preferences import Preferences
@@ -155,6 +157,7 @@ async def _chat(
             preferences,
             Searched(searched_file(), names, user, preferences.ignored),
             KnownKeys(known_keys_file(), names, user),
+            AutomaticSaving(saved_files_file(), names, user, settings.automatic),
             founds=typing or given.create,
             assume_yes=given.yes,
             linked=given.link is not None,

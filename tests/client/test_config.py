@@ -22,6 +22,7 @@ from tchat.client.config.settings import (
     load_config,
     read_settings,
 )
+from tchat.client.files.automatic import Budget
 from tchat.errors import Code, StartupError
 from tchat.settings_file import InvalidSettingError
 
@@ -71,6 +72,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         keys={"C-n": "next-window", "F7": ""},
         mute=("noise",),
         ignore=("mallory",),
+        automatic=Budget(files=100, megabytes=200, free=512),
         servers={"work": work},
     )
 
@@ -78,7 +80,15 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
 def test_example_has_every_key() -> None:
     example = tomllib.loads(EXAMPLE)
     assert example.keys() == {field.name for field in fields(Settings)}
+    assert example["automatic"].keys() == {field.name for field in fields(Budget)}
     assert example["servers"]["work"].keys() == {field.name for field in fields(Server)}
+
+
+def test_the_budget_has_defaults_and_bounds(tmp_path: Path) -> None:
+    assert read(tmp_path, "[automatic]\nfiles = 0\n").automatic == Budget(files=0)
+    number = "expected a whole number"
+    assert number in complaint(tmp_path, "[automatic]\nfree = -1\n")
+    assert number in complaint(tmp_path, '[automatic]\nmegabytes = "many"\n')
 
 
 def test_a_server_needs_a_host_and_a_port(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import trio.lowlevel
 import trio.testing
 
 from tchat.client.files import queue as transfers
-from tchat.client.files.transfer import AUTOMATIC_LIMIT
+from tchat.client.files.automatic import FILE_LIMIT, AutomaticSaving, Budget
 from tchat.core.group.feature import Event
 from tchat.core.group.files import FileShared
 from tchat.core.group.membership import Kick
@@ -57,6 +57,10 @@ async def alice_and_bob(downloads: Path) -> AsyncIterator[tuple[Typist, Typist, 
         typing(server, "bob", downloads=downloads) as bob,
     ):
         yield alice, bob, raw
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
 class StalledTransfers:
@@ -269,7 +273,7 @@ async def test_an_unsaved_file_is_not_seen(downloads: Path, stalled: StalledTran
     async with alice_and_bob(downloads) as (alice, bob, _):
         replica = bob.window.replica
         before = replica.state.seq
-        for window, size in ((bob.window, 10), (alice.window, AUTOMATIC_LIMIT + 1)):
+        for window, size in ((bob.window, 10), (alice.window, FILE_LIMIT + 1)):
             shared = FileShared(7, "x.bin", size, bytes(32))
             event = Event(GROUP, before + 1, 0, "carol", bytes(8), 1, shared)
             apply(window.replica.state, event)
@@ -282,6 +286,46 @@ async def test_an_unsaved_file_is_not_seen(downloads: Path, stalled: StalledTran
         assert await alice.shows("file 7 is large (8.4 MB): /get 7 saves it")
         await bob.types("/cancel 1")
         assert bob.window.files.seen(before + 5) == before + 5
+
+
+async def test_one_file_under_many_names_is_written_once(tmp_path: Path, downloads: Path) -> None:
+    """A share costs its author nothing: the disk of the others pays once."""
+    report = tmp_path / "report.pdf"
+    report.write_text("data")
+    async with alice_and_bob(downloads) as (alice, bob, _):
+        await alice.types("/send report.pdf")
+        await bob.shows("file 1 saved as")
+        for number in range(2, 6):
+            copy = tmp_path / f"copy {number}.pdf"
+            copy.write_text("data")
+            await alice.types(f"/send {copy.name}")
+            await bob.shows(f"alice shared {copy.name}")
+        same = f"since you have it as {downloads / 'report.pdf'}: /get"
+        await bob.shows(f"file 2 is not saved, {same} 2 saves it")
+        await bob.until(lambda: bob.window.files.seen(99) == 99)
+        assert await bob.chat.finish(GUARD)
+        assert f"files 3, 4, 5 are not saved, {same} N saves one" in [one.text for one in bob.lines]
+        await bob.types("/get 3")
+    assert names_in(downloads) == ["copy 3.pdf", "report.pdf"]
+
+
+async def test_a_budget_bounds_what_is_saved(tmp_path: Path, downloads: Path) -> None:
+    saving = AutomaticSaving(tmp_path / "saved_files.json", user="bob", budget=Budget(files=2))
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server, downloads=downloads.parent / "hers") as alice,
+        typing(server, "bob", downloads=downloads, automatic=saving) as bob,
+    ):
+        for number in range(1, 4):
+            (tmp_path / f"f{number}").write_text(str(number))
+            await alice.types(f"/send f{number}")
+            await bob.shows(f"file {number} ")
+        why = "today's 2 automatic files of this group are saved"
+        await bob.shows(f"file 3 is not saved, since {why}: /get 3 saves it")
+        await bob.until(lambda: bob.window.replica.seen == bob.window.replica.state.seq)
+        await bob.types("/get 3")
+    assert names_in(downloads) == ["f1", "f2", "f3"]
 
 
 async def test_a_file_removed_meanwhile_is_not_saved(

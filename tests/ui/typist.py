@@ -13,6 +13,7 @@ import trio.testing
 from tchat.client.authenticate import Account
 from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector
+from tchat.client.files.automatic import AutomaticSaving
 from tchat.client.known_keys import KnownKeys
 from tchat.client.known_servers import KnownServers
 from tchat.client.preferences import Preferences
@@ -200,6 +201,7 @@ async def typing(
     preferences: Path | None = None,
     searched: Path | None = None,
     known_keys: Path | None = None,
+    automatic: AutomaticSaving | None = None,
     yes: bool = True,
 ) -> AsyncIterator[Typist]:
     """Run a chat of `user`, who founds the group or is a member, for the length of the block.
@@ -219,6 +221,7 @@ async def typing(
             preferences=kept,
             searched=Searched(searched, connector.names(), user, kept.ignored),
             known_keys=KnownKeys(known_keys, connector.names(), user),
+            automatic=automatic or AutomaticSaving(),
             assume_yes=yes,
         )
         chat = Chat(start, COMMANDS, nursery, frontend)

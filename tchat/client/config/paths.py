@@ -55,6 +55,11 @@ def known_keys_file() -> Path:
     return state_directory() / "known_keys.json"
 
 
+def saved_files_file() -> Path:
+    """Return the path of the record of saved files, and of what was saved automatically today."""
+    return state_directory() / "saved_files.json"
+
+
 def last_names_file() -> Path:
     """Return the path of the names that were last used with each server."""
     return state_directory() / "last_names.json"

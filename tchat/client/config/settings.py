@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tchat.client.config.paths import config_directory
+from tchat.client.files.automatic import Budget
 from tchat.client.native_paths import native
 from tchat.core.fingerprints import read_pin
 from tchat.core.text import check_name
@@ -45,6 +46,11 @@ downloads = "~/Downloads/tchat"
 notifications = "auto"    # of mentions and direct messages: "auto", "bell" or "off"
 mute = ["noise"]          # groups without notifications
 ignore = ["mallory"]      # people whose messages are hidden
+
+[automatic]               # files saved without /get, for each group
+files = 100               # in a day; 0: none
+megabytes = 200           # in a day
+free = 512                # megabytes of the disk that stay free
 
 [servers.work]            # python -m tchat join work
 host = "chat.example.org"
@@ -91,6 +97,7 @@ class Settings:
     keys: Mapping[str, str] = field(default_factory=dict)
     mute: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    automatic: Budget = field(default_factory=Budget)
     servers: Mapping[str, Server] = field(default_factory=dict)
 
     def complete(self, server: Server) -> Server:
@@ -179,6 +186,18 @@ def _servers(where: str, value: object) -> dict[str, Server]:
     return {nick: _server(f"{where}.{nick}", server) for nick, server in servers.items()}
 
 
+def _count(where: str, value: object) -> int:
+    expected = "a whole number from 0 to 1000000000"
+    count = of_type(int, expected, where, value)
+    if not 0 <= count <= 1_000_000_000:
+        raise InvalidSettingError(f"{where} is {count}; expected {expected}")
+    return count
+
+
+def _automatic(where: str, value: object) -> Budget:
+    return Budget(**read_table(_AUTOMATIC, where, value))
+
+
 _user = partial(_name, "username")
 _group = partial(_name, "group name")
 
@@ -190,6 +209,7 @@ _SERVER: Mapping[str, Reader] = {
     "pin": _pin,
     "no_tls": flag_of,
 }
+_AUTOMATIC: Mapping[str, Reader] = {"files": _count, "megabytes": _count, "free": _count}
 _CONFIG: Mapping[str, Reader] = {
     "user": _user,
     "group": _group,
@@ -200,5 +220,6 @@ _CONFIG: Mapping[str, Reader] = {
     "keys": _actions,
     "mute": partial(_names, "group name"),
     "ignore": partial(_names, "username"),
+    "automatic": _automatic,
     "servers": _servers,
 }

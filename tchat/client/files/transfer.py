@@ -62,9 +62,6 @@ if TYPE_CHECKING:
     from tchat.core.group.state import File
     from tchat.net.link import Link
 
-AUTOMATIC_LIMIT = 8 * 1024 * 1024
-"""Files up to this size, in bytes, are downloaded automatically."""
-
 _MAX_FAILURES = 7
 # Codes of failures that may be temporary, so that a retry may succeed.
 _TEMPORARY = (

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from tchat.client.connector import first_visit_notice
+from tchat.client.files.automatic import AutomaticSaving
 from tchat.client.files.queue import Transfers
 from tchat.client.known_keys import KnownKeys
 from tchat.client.preferences import Preferences
@@ -59,6 +60,7 @@ from tchat.ui.chat.commands import (
     without_reference,
 )
 from tchat.ui.chat.elsewhere import Elsewhere
+from tchat.ui.chat.gathering import Gatherings
 from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.lines import count_text, minute_text
 from tchat.ui.chat.window import Window, command_that_opens
@@ -100,7 +102,8 @@ class Start:
 
     `invite` is a token to join the first of `groups`. `preferences` has the ignored people and the
     muted groups, `searched` the events that need not be searched again, and `known_keys` the keys
-    of the person's name that need not be reported again. With `founds`, joining a group that does
+    of the person's name that need not be reported again. `automatic` decides which files are saved
+    without being asked for. With `founds`, joining a group that does
     not exist creates it; scripts do not set it, so that a mistyped name creates nothing. With
     `assume_yes`, nothing has to be confirmed. `linked` says that this start links the device to the
     person's name. Drafts are saved in the directory `drafts`, if there
@@ -115,6 +118,7 @@ class Start:
     preferences: Preferences = field(default_factory=Preferences)
     searched: Searched = field(default_factory=Searched)
     known_keys: KnownKeys = field(default_factory=KnownKeys)
+    automatic: AutomaticSaving = field(default_factory=AutomaticSaving)
     founds: bool = True
     assume_yes: bool = False
     linked: bool = False
@@ -149,6 +153,8 @@ class Chat:
         self.commands = commands
         self.frontend = frontend
         self.transfers = Transfers(start.session, frontend.changed)
+        self.automatic = start.automatic
+        self.gatherings = Gatherings(self.start_unwatched)
         self.windows: list[Window] = []
         self.question: Question | None = None
         self.unanswered = ""
@@ -810,6 +816,7 @@ class Chat:
         with trio.move_on_after(seconds):
             while self._is_busy() or (everything and self._is_behind()):
                 await self._wait_for_progress()
+        self.gatherings.flush()
         if self._working:
             undone = f"Not finished in time: {self._working} of your messages, commands or files."
             if any(window.pending() for window in self.windows):

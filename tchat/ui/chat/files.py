@@ -2,7 +2,8 @@
 
 A file that somebody shares while this person is a member is saved at once if it is small enough.
 The event counts as unseen until the file is on disk. If the program ends before that, the file is
-saved at the next start, on any device.
+saved at the next start, on any device. What `tchat.client.files.automatic` refuses to save counts
+as seen, and is told with the command that saves it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from tchat.client.files.transfer import AUTOMATIC_LIMIT
+from tchat.client.files.automatic import FILE_LIMIT
 from tchat.client.native_paths import readable
 from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Approved, Banned, Created, Joined, Kicked, Left
@@ -22,6 +23,7 @@ from tchat.core.group.state import File
 from tchat.core.protocol.frames import FileList, FileListRequest
 from tchat.core.text import clean_line, fold, size_text
 from tchat.errors import Code, Refused
+from tchat.ui.chat.gathering import some_of
 from tchat.ui.chat.lines import latest
 from tchat.ui.text.cells import cells, pad_right
 from tchat.ui.text.paths import parse_destination
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from tchat.client.files.automatic import AutomaticSaving
     from tchat.client.files.queue import Transfers
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.core.group.feature import Event
+    from tchat.ui.chat.gathering import Gatherings
 
 _NAME_WIDTH = 24
 _NAMED_FETCHERS = 3
@@ -156,6 +160,8 @@ class FilesContext(Protocol):
     session: Session
     replica: Replica
     transfers: Transfers
+    automatic: AutomaticSaving
+    gatherings: Gatherings
 
     def notice(self, text: str) -> None:
         """Show a notice."""
@@ -178,6 +184,7 @@ class GroupFiles:
         self._downloads = downloads
         self._names: dict[int, str] = {}
         self._unsaved: set[int] = set()
+        self._refusals = context.gatherings.new(self._tell_refused)
         self._is_member: bool | None = None
 
     async def save(self, file: File, typed: str = "") -> None:
@@ -189,6 +196,7 @@ class GroupFiles:
             directory, name = await trio.to_thread.run_sync(parse_destination, typed)
         context = self._context
         saved = await context.transfers.fetch(context.replica, file, directory, name)
+        await context.automatic.on_saved(file, saved)
         context.notice(f"file {file.number} saved as {readable(saved)}")
 
     def name_of_removed(self, event: Event) -> str:
@@ -222,7 +230,7 @@ class GroupFiles:
 
     def _save_or_offer(self, event: Event, shared: FileShared) -> None:
         number, size = shared.number, shared.size
-        if size > AUTOMATIC_LIMIT:
+        if size > FILE_LIMIT:
             self._context.notice(
                 f"file {number} is large ({size_text(size)}): /get {number} saves it"
             )
@@ -232,10 +240,24 @@ class GroupFiles:
         self._context.start(self._save_automatically, file, event.seq)
 
     async def _save_automatically(self, file: File, seq: int) -> None:
-        """Save a shared file; until then its event does not count as seen."""
+        """Save a shared file, if it may be saved; until then its event does not count as seen."""
+        context = self._context
         try:
-            await self.save(file)
+            reason = await context.automatic.refusal(context.replica.name, file, self._downloads)
+            if reason:
+                self._refusals.add((file.number, reason))
+            else:
+                await self.save(file)
         except Refused as refusal:
             self._context.fail(refusal)
         self._unsaved.discard(seq)
         self._context.mark_seen()
+
+    def _tell_refused(self, refused: list[tuple[int, str]]) -> None:
+        """Show which files are not saved, a line for each reason, and what saves them."""
+        for reason in dict.fromkeys(reason for _, reason in refused):
+            numbers = [str(number) for number, why in refused if why == reason]
+            one = len(numbers) == 1
+            files = f"file {numbers[0]} is" if one else f"files {some_of(numbers)} are"
+            saves = f"/get {numbers[0]} saves it" if one else "/get N saves one"
+            self._context.notice(f"{files} not saved, since {reason}: {saves}")

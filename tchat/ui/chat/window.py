@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
+    from tchat.client.files.automatic import AutomaticSaving
     from tchat.client.files.queue import Transfers
     from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
     from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import MembershipChange, Standing
+    from tchat.ui.chat.gathering import Gatherings
 
 _MOST_PAGES = 2000
 """How many pages of history are loaded back to an event: a malicious server has no end of them."""
@@ -120,6 +122,8 @@ class WindowContext(Protocol):
     session: Session
     frontend: Frontend
     transfers: Transfers
+    automatic: AutomaticSaving
+    gatherings: Gatherings
     ignored: set[str]
     muted: set[str]
     windows: list[Window]
@@ -305,6 +309,7 @@ class Window:
         self.context = context
         self.session = context.session
         self.transfers = context.transfers
+        self.automatic, self.gatherings = context.automatic, context.gatherings
         self.replica = replica
         self.reading = ReadState(context.session.user, context.ignored, direct=replica.state.direct)
         self.reading.restart(replica.position)

@@ -1,0 +1,184 @@
+"""Automatic saving of shared files: a daily budget for each group, a reserve of the disk, one copy.
+
+    {"sha256:Y2hhdC5l…": {"alice": {
+        "day": "2026-11-30",
+        "groups": {"ops": {"bytes": 8388608, "numbers": [57]}},
+        "copies": {"9f86d081884c7d65…": ["/home/alice/report.pdf", 1796054400000000000]}}}}
+
+A share costs its author a hundred bytes, and each reader up to `FILE_LIMIT` of their disk. So what
+is saved without being asked for is counted before it is downloaded, for each group and day, by all
+programs of the person together: the record is changed under a lock. A file counts once, by its
+number, however often its download is begun anew. `/get` is not counted, and not limited.
+
+`copies` are the files that were saved, by digest, with their modification times. What the person
+has, unchanged, is not downloaded again under another name.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from tchat.client.native_paths import native, readable
+from tchat.client.shared_records import PersonRecords, table_of
+from tchat.core.text import fold, safe_filename, size_text
+from tchat.transfer.threads import in_thread, in_thread_shielded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tchat.core.group.state import File
+
+FILE_LIMIT = 8 * 1024 * 1024
+"""The size in bytes of the largest file that is saved automatically."""
+
+_MEGABYTE = 1_000_000
+_MOST_COPIES = 1000
+"""How many saved files are remembered, the latest ones."""
+
+_OFF = "automatic saving is off"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What is saved automatically in a day, for each group: `files`, of `megabytes` in all.
+
+    So many megabytes of the disk stay `free`.
+    """
+
+    files: int = 100
+    megabytes: int = 200
+    free: int = 512
+
+
+class AutomaticSaving:
+    """Decides which files a person's programs save by themselves.
+
+    `servers` are the names that identify the server, the most reliable first. Without a path, or
+    if the record cannot be written, what this program has saved is counted.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        servers: Sequence[str] = ("",),
+        user: str = "",
+        budget: Budget | None = None,
+    ) -> None:
+        self._records = PersonRecords(path, servers, user)
+        self._budget = budget or Budget()
+        self._alone = path is None
+        self._own: dict[str, Any] = {}
+        """The record as this program wrote it last."""
+        self._lock = trio.Lock()
+
+    async def refusal(self, group: str, file: File, into: Path) -> str:
+        """Count a file that is to be saved into a directory; return why it must not be, or ""."""
+        async with self._lock:
+            return await in_thread(partial(self._refusal, fold(group), file, into))
+
+    async def on_saved(self, file: File, path: Path) -> None:
+        """Remember where a file is saved."""
+        async with self._lock:
+            await in_thread_shielded(partial(self._remember, file.sha256.hex(), path))
+
+    # ------------------------------------------------------------------ in worker threads
+
+    def _refusal(self, group: str, file: File, into: Path) -> str:
+        reason = ""
+
+        def decide(record: dict[str, Any]) -> None:
+            nonlocal reason
+            reason = self._copy(record, file) or self._lack_of_space(file, into)
+            reason = reason or self._count(record, group, file)
+
+        self._change(decide)
+        return reason
+
+    def _remember(self, digest: str, path: Path) -> None:
+        def add(record: dict[str, Any]) -> None:
+            copies = table_of(record.get("copies"))
+            copies.pop(digest, None)
+            copies[digest] = [str(path), path.stat().st_mtime_ns]
+            record["copies"] = dict(list(copies.items())[-_MOST_COPIES:])
+
+        self._change(add)
+
+    def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the record of this day, in the file if that is possible."""
+
+        def update(record: object) -> dict[str, Any]:
+            today = time.strftime("%Y-%m-%d")
+            known = table_of(record)
+            fresh = {"day": today, "groups": {}, "copies": table_of(known.get("copies"))}
+            self._own = known if known.get("day") == today else fresh
+            change(self._own)
+            return self._own
+
+        if not self._alone:
+            try:
+                self._records.update(update)
+            except OSError:  # the disk is full, for example: this program counts alone from now on
+                self._alone = True
+        if self._alone:
+            update(self._own)
+
+    def _copy(self, record: dict[str, Any], file: File) -> str:
+        """Return where the person has a file under another name, unchanged."""
+        match table_of(record.get("copies")).get(file.sha256.hex()):
+            case [str(place), int(changed)]:
+                return _same_as(place, changed, file)
+        return ""
+
+    def _lack_of_space(self, file: File, into: Path) -> str:
+        """Return that saving a file would leave too little of the disk free."""
+        reserve = self._budget.free * _MEGABYTE
+        try:
+            existing = next((one for one in (into, *into.parents) if one.exists()), into)
+            free = shutil.disk_usage(existing).free
+        except OSError:
+            return ""  # saving it fails, and says why
+        if free - file.size >= reserve:
+            return ""
+        return f"less than {size_text(reserve)} of the disk would stay free"
+
+    def _count(self, record: dict[str, Any], group: str, file: File) -> str:
+        """Count a file, unless that is more than the budget allows: then return which part of it.
+
+        The number of a group that was founded anew may be counted already; that is no harm.
+        """
+        groups = table_of(record.get("groups"))
+        mine = table_of(groups.get(group))
+        numbers, spent = mine.get("numbers"), mine.get("bytes")
+        numbers = numbers if isinstance(numbers, list) else []
+        spent = spent if isinstance(spent, int) else 0
+        if file.number in numbers:
+            return ""
+        most, largest = self._budget.files, self._budget.megabytes * _MEGABYTE
+        if len(numbers) >= most:
+            return f"today's {most} automatic files of this group are saved" if most else _OFF
+        if spent + file.size > largest:
+            limit = size_text(largest)
+            return f"more than {limit} of this group would be saved automatically today"
+        groups[group] = {"bytes": spent + file.size, "numbers": [*numbers, file.number]}
+        record["groups"] = groups
+        return ""
+
+
+def _same_as(place: str, changed: int, file: File) -> str:
+    """Return that a place has a file, under another name; "" if not, or not unchanged."""
+    path = Path(place)
+    if path.name == native(safe_filename(file.name)):
+        return ""  # then downloading finds it, and says where it is
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return ""
+    is_same = (found.st_mtime_ns, found.st_size) == (changed, file.size)
+    return f"you have it as {readable(path)}" if is_same else ""

@@ -1,0 +1,157 @@
+"""Automatic saving: what a day's budget lets through, across programs and restarts, and copies."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tchat.client.files import automatic
+from tchat.client.files.automatic import FILE_LIMIT, AutomaticSaving, Budget
+from tchat.core.group.state import File
+from tchat.transfer.durable import replace_file
+from tests.full_disk import small_disk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SERVER = ("sha256:abc", "localhost:7777")
+MEGABYTE = 1_000_000
+
+
+class _Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def file(number: int, size: int = 10, name: str = "", data: bytes = b"") -> File:
+    name = name or f"f{number}"
+    digest = hashlib.sha256(data or name.encode()).digest()
+    return File(number, name, size, digest, "alice", 0)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    (tmp_path / "state").mkdir()
+    return tmp_path / "state" / "saved_files.json"
+
+
+def program(record: Path | None, **budget: int) -> AutomaticSaving:
+    return AutomaticSaving(record, SERVER, "bob", Budget(**budget))
+
+
+async def admitted(saving: AutomaticSaving, into: Path, *files: File, group: str = "ops") -> int:
+    """Return how many of the files may be saved."""
+    return sum([not await saving.refusal(group, one, into) for one in files])
+
+
+async def test_files_of_a_day_are_counted(record: Path, tmp_path: Path) -> None:
+    saving = program(record, files=3)
+    assert await admitted(saving, tmp_path, *map(file, range(1, 6))) == 3
+    reason = await saving.refusal("ops", file(9), tmp_path)
+    assert reason == "today's 3 automatic files of this group are saved"
+    assert await admitted(saving, tmp_path, file(1), group="Lab") == 1
+
+
+async def test_bytes_of_a_day_are_counted(record: Path, tmp_path: Path) -> None:
+    saving = program(record, megabytes=20)
+    files = [file(number, 8 * MEGABYTE) for number in range(1, 5)]
+    assert await admitted(saving, tmp_path, *files) == 2
+    reason = await saving.refusal("ops", files[3], tmp_path)
+    assert reason == "more than 20.0 MB of this group would be saved automatically today"
+    assert await admitted(saving, tmp_path, file(9, 4 * MEGABYTE)) == 1
+
+
+async def test_budget_is_one_for_all_programs(record: Path, tmp_path: Path) -> None:
+    """And restarts; the same file counts once."""
+    first, second = program(record, files=3), program(record, files=3)
+    assert await admitted(first, tmp_path, file(1), file(2)) == 2
+    assert await admitted(second, tmp_path, file(1), file(2), file(3), file(4)) == 3
+    assert await admitted(program(record, files=3), tmp_path, file(3), file(5)) == 1
+
+
+async def test_next_day_has_a_budget_of_its_own(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving = program(record, files=1)
+    assert await admitted(saving, tmp_path, file(1), file(2)) == 1
+    monkeypatch.setattr(time, "strftime", lambda _: "2100-01-01")
+    assert await admitted(saving, tmp_path, file(2), file(3)) == 1
+
+
+async def test_a_budget_of_no_files_switches_it_off(record: Path, tmp_path: Path) -> None:
+    saving = program(record, files=0)
+    assert await saving.refusal("ops", file(1), tmp_path) == "automatic saving is off"
+
+
+async def test_a_reserve_of_the_disk_stays_free(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saving, size = program(record, free=500), 8 * MEGABYTE
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(0, 0, 500 * MEGABYTE + size))
+    into = tmp_path / "not" / "there yet"
+    assert await admitted(saving, into, file(1, size), file(2, size + 1)) == 1
+    reason = await saving.refusal("ops", file(2, size + 1), into)
+    assert reason == "less than 500.0 MB of the disk would stay free"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"sha256:abc": {"bob": {"groups": 1, "day": []}}}'])
+async def test_a_damaged_record_is_begun_anew(record: Path, tmp_path: Path, text: str) -> None:
+    replace_file(record, text.encode())
+    assert await admitted(program(record, files=2), tmp_path, *map(file, range(4))) == 2
+
+
+async def test_a_full_disk_does_not_lift_the_budget(tmp_path: Path) -> None:
+    with small_disk("limit", tmp_path / "state") as disk:
+        saving = program(tmp_path / "state" / "saved_files.json", files=3, free=0)
+        assert await admitted(saving, tmp_path, file(1)) == 1
+        disk.fill()
+        assert await admitted(saving, tmp_path, *map(file, range(2, 9))) == 2
+
+
+# ------------------------------------------------------------------ copies
+
+
+async def test_what_is_saved_is_not_saved_again(record: Path, tmp_path: Path) -> None:
+    """A share of the same bytes under another name costs neither disk nor budget."""
+    saving, place = program(record, files=1), tmp_path / "report.pdf"
+    report = file(1, 4, "report.pdf", b"data")
+    assert await admitted(saving, tmp_path, report) == 1
+    place.write_bytes(b"data")
+    await saving.on_saved(report, place)
+    for one in (saving, program(record, files=1)):
+        reason = await one.refusal("ops", file(2, 4, "copy.pdf", b"data"), tmp_path)
+        assert reason == f"you have it as {place}"
+        assert await one.refusal("ops", report, tmp_path) == ""
+
+
+@pytest.mark.parametrize("change", ["removed", "edited"])
+async def test_a_lost_copy_is_saved_again(record: Path, tmp_path: Path, change: str) -> None:
+    saving, place = program(record), tmp_path / "report.pdf"
+    place.write_bytes(b"data")
+    await saving.on_saved(file(1, 4, "report.pdf", b"data"), place)
+    if change == "removed":
+        place.unlink()
+    else:
+        place.write_bytes(b"mine, not data")
+    assert await admitted(saving, tmp_path, file(2, 4, "copy.pdf", b"data")) == 1
+
+
+async def test_the_latest_copies_are_remembered(
+    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(automatic, "_MOST_COPIES", 2)
+    saving, place = program(record), tmp_path / "report.pdf"
+    place.write_bytes(b"data")
+    for data in (b"a", b"b", b"c"):
+        await saving.on_saved(file(1, 4, data=data), place)
+    shared = [file(2, 4, f"copy {data!r}", data) for data in (b"a", b"b", b"c")]
+    assert await admitted(saving, tmp_path, *shared) == 1
+
+
+def test_the_largest_file_fits_into_the_budget() -> None:
+    assert Budget().megabytes * MEGABYTE > FILE_LIMIT
