@@ -40,6 +40,7 @@ class Code(StrEnum):
     NO_SUCH_MESSAGE = "no_such_message", "the message does not exist, or was deleted"
     NOT_AUTHOR = "not_author", "only the author of the message may do this"
     EDITED_OFTEN = "edited_often", "the message has reached the limit of edits"
+    BLOCKED = "blocked", "you have blocked the person, so you cannot write to them"
     DIRECT = "direct", "a direct conversation has no admin, requests, files or invites"
     NO_COMMON_GROUP = (
         "no_common_group",

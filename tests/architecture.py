@@ -181,7 +181,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"completion"},
     ],
     "ui.commands": [
-        {"access", "files", "general", "messages", "people", "windows"},
+        {"access", "blocking", "files", "general", "messages", "people", "windows"},
         {"table"},
     ],
     "ui.plain": [

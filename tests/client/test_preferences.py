@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.client.preferences import Preferences
+from tchat.core.fingerprints import fingerprint
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def test_a_damaged_file_is_set_aside(file: Path, content: str) -> None:
     file.write_bytes(content.encode(errors="surrogatepass"))
     preferences = at(file)
     assert preferences.damage == (
-        f"{file} is damaged: the lists of ignored people and muted groups are lost."
+        f"{file} is damaged: the lists of people and muted groups are lost."
         " It is kept as preferences.json.damaged."
     )
     preferences.change("ignore", "mallory", on=True)
@@ -92,7 +93,7 @@ def test_lists_of_newer_versions_are_kept(file: Path) -> None:
     file.write_text(json.dumps({SERVER[0]: {"alice": {"star": {"bob": True}}}}))
     at(file).change("ignore", "mallory", on=True)
     kept = json.loads(file.read_text())[SERVER[0]]["alice"]
-    assert kept == {"star": {"bob": True}, "ignore": {"mallory": True}, "mute": {}}
+    assert kept == {"star": {"bob": True}, "ignore": {"mallory": True}, "mute": {}, "block": {}}
 
 
 def test_an_unsaved_change_holds_until_the_end(tmp_path: Path) -> None:
@@ -110,3 +111,28 @@ def test_without_a_file_changes_hold_until_the_end() -> None:
     preferences.change("ignore", "eve", on=False)
     assert not preferences.refresh()
     assert preferences.ignored == {"mallory"}
+
+
+def test_blocked_people_are_ignored_everywhere(file: Path) -> None:
+    first = at(file)
+    first.block({"Mallory": [b"key"]})
+    again = at(file)
+    assert (again.blocked, again.ignored) == ({"mallory"}, {"mallory"})
+    assert not again.has("ignore", "mallory")
+    assert again.blocked_keys == {fingerprint(b"key"): "mallory"}
+
+
+def test_a_block_and_ignoring_are_independent(file: Path) -> None:
+    people = at(file)
+    people.block({"mallory": []})
+    people.change("ignore", "mallory", on=True)
+    assert people.unblock("Mallory") == ["mallory"]
+    assert (people.blocked, people.ignored) == (set(), {"mallory"})
+
+
+def test_names_with_one_key_are_unblocked_together(file: Path) -> None:
+    people = at(file)
+    people.block({"mallory": [b"one", b"two"], "mal": [b"two"], "eve": [b"three"]})
+    assert people.unblock("mal") == ["mal", "mallory"]
+    assert at(file).blocked == {"eve"}
+    assert list(at(file).blocked_keys.values()) == ["eve"]

@@ -44,7 +44,7 @@ async def desk() -> AsyncIterator[Typist]:
         # Commands, at the start only.
         ("/app", 0, ["/approve "]),
         ("/APP", 0, ["/approve "]),
-        ("/un", 0, ["/unban ", "/unignore ", "/unpin ", "/unmute ", "/unlink "]),
+        ("/un", 0, ["/unban ", "/unblock ", "/unignore ", "/unpin ", "/unmute ", "/unlink "]),
         ("/nope", 0, []),
         ("say /app", 4, []),
         ("/nope b", 6, []),

@@ -35,17 +35,19 @@ ASKED: list[tuple[str, Body]] = [*TWO, ("carol", Requested())]
 
 
 @pytest.mark.parametrize(
-    ("story", "me", "others"),
+    ("story", "asking", "others"),
     [
-        (ALONE, "alice", "; nobody else is here yet."),
-        (TWO, "alice", " with 1 other member."),
-        (ASKED, "ALICE", " with 1 other member. 1 person asks to join: /requests lists them."),
-        (ASKED, "bob", " with 1 other member."),
+        (ALONE, 0, "; nobody else is here yet."),
+        (TWO, 0, " with 1 other member."),
+        (ASKED, 1, " with 1 other member. 1 person asks to join: /requests lists them."),
+        (ASKED, 12, " with 1 other member. 12 people ask to join: /requests lists them."),
     ],
 )
-def test_a_welcome_says_who_is_there(story: list[tuple[str, Body]], me: str, others: str) -> None:
+def test_a_welcome_says_who_is_there(
+    story: list[tuple[str, Body]], asking: int, others: str
+) -> None:
     greeting = f"You are in #ops{others} /help lists the commands."
-    assert welcome(replica_of(*story), me) == greeting
+    assert welcome(replica_of(*story), asking) == greeting
 
 
 @pytest.mark.parametrize(

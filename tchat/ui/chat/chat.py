@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 import trio
 
@@ -44,7 +45,7 @@ from tchat.client.updates import (
 )
 from tchat.core.fingerprints import fingerprint
 from tchat.core.group.direct import check_group, is_direct, other_of
-from tchat.core.group.membership import Requested
+from tchat.core.group.membership import Joined, Requested
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import (
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
     from tchat.client.session import Session
+    from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import GroupSummary, NameKey
     from tchat.ui.chat.elsewhere import Search
     from tchat.ui.chat.window import Frontend, TypedEdit
@@ -164,6 +166,9 @@ class Chat:
         self.founds = start.founds
         self.preferences = start.preferences
         self.ignored, self.muted = start.preferences.ignored, start.preferences.muted
+        self.blocked = start.preferences.blocked
+        self._recognised: WeakSet[Replica] = WeakSet()
+        """The groups whose members' keys were compared with the blocked ones."""
         self.elsewhere = Elsewhere(start.session, self.ignored, start.searched)
         self.unanswered_edits: list[tuple[str, TypedEdit]] = []
         self.found: list[tuple[str, int]] = []
@@ -319,7 +324,8 @@ class Chat:
             ):
                 await self._wait_for_progress()
             me = fold(self.session.user)
-            is_asked = replica.state.is_admin(me) and bool(replica.state.requests)
+            asking = replica.state.requests.keys() - self.blocked
+            is_asked = replica.state.is_admin(me) and bool(asking)
             return is_asked or any(
                 event.seq > group.last
                 and fold(event.actor) not in (me, *self.ignored)
@@ -466,6 +472,70 @@ class Chat:
             self.preferences.change("ignore", name, on=on)
         finally:
             self._show_and_hide(before)
+
+    def block(self, name: str) -> list[str]:
+        """Block somebody, by name and by key; return the names that were blocked.
+
+        Raises `Refused` if the change cannot be saved.
+        """
+        before, person = set(self.ignored), fold(name)
+        owners = [one for window in self.windows for one in self._owners(window.replica)]
+        keys = {key for key, owner in owners if fold(owner) == person}
+        names: dict[str, set[bytes]] = {name: keys}
+        for key, owner in owners:
+            if key in keys:
+                names.setdefault(owner, set()).add(key)
+        try:
+            self.preferences.block(names)
+        finally:
+            self._show_and_hide(before)
+        return list(dict.fromkeys(map(fold, names)))
+
+    def unblock(self, name: str) -> list[str]:
+        """Lift a block, also of other names with the same key; return the names, folded.
+
+        Raises `Refused` if the change cannot be saved.
+        """
+        before = set(self.ignored)
+        try:
+            return self.preferences.unblock(name)
+        finally:
+            self._show_and_hide(before)
+
+    def _recognise(self, replica: Replica, event: Event | None = None) -> None:
+        """Block whoever uses a blocked key in a group; only the author of an event if it is given.
+
+        The keys of a group's members are compared once, before its first line.
+        """
+        if not (blocked := self.preferences.blocked_keys):
+            return
+        if replica not in self._recognised:
+            self._recognised.add(replica)
+            owners = self._owners(replica)
+        elif event is not None and isinstance(event.body, Requested | Joined) and event.body.key:
+            owners = [(event.body.key, event.actor)]
+        else:
+            return
+        aliases = {
+            owner: {key}
+            for key, owner in owners
+            if fold(owner) not in self.blocked and fingerprint(key) in blocked
+        }
+        if aliases:
+            before = set(self.ignored)
+            with suppress(Refused):  # what cannot be saved holds until the program ends
+                self.preferences.block(aliases)
+            self._show_and_hide(before)
+
+    def _owners(self, replica: Replica) -> list[tuple[bytes, str]]:
+        """Return who else has used which key in a group, or asks to join with it."""
+        state, me = replica.state, fold(self.session.user)
+        asking = [(asked.key, asked.name) for asked in state.requests.values() if asked.key]
+        return [
+            (key, name)
+            for key, name in [*state.keys.items(), *asking]
+            if key != self.session.key and fold(name) != me
+        ]
 
     def _refresh_preferences(self) -> None:
         """Apply changes of the preferences by another client of the same person."""
@@ -912,6 +982,7 @@ class Chat:
             case (
                 EventReceived() | PositionMoved() | CaughtUp() | StandingChanged() | HistoryLoaded()
             ):
+                self._recognise(update.replica, getattr(update, "event", None))
                 if (window := self._window_of(update.replica)) is not None:
                     self._handle_in(window, update)
         self._progress.set()

@@ -96,7 +96,7 @@ def begins_title(title: str, typed: str) -> bool:
 
 def requests(chat: Chat) -> list[str]:
     """Return the names of those who ask to join the current group."""
-    return [clean_line(asked.name) for asked in chat.current.replica.state.requests.values()]
+    return [clean_line(name) for name in chat.current.requests]
 
 
 def other_members(chat: Chat) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.state import OPERATOR, banned_refusal
 from tchat.core.text import clean_line, fold
+from tchat.errors import Code, Refused
 from tchat.ui.chat.lines import count_text, latest
 
 if TYPE_CHECKING:
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
     from tchat.ui.chat.unread import Counts
 
 
-def welcome(replica: Replica, me: str) -> str:
-    """Return the greeting of a member whose replica has caught up."""
+def welcome(replica: Replica, requests: int) -> str:
+    """Return the greeting of a member whose replica has caught up.
+
+    `requests` is how many people wait for this person's approval.
+    """
     others = len(replica.state.members) - 1
     if others:
         text = f"You are in #{replica.name} with {count_text(others, 'other member')}."
     else:
         text = f"You are in #{replica.name}; nobody else is here yet."
-    requests = len(replica.state.requests)
-    if requests and replica.state.is_admin(me):
+    if requests:
         people = "1 person asks" if requests == 1 else f"{requests} people ask"
         text += f" {people} to join: /requests lists them."
     return f"{text} /help lists the commands."
@@ -78,6 +81,13 @@ def standing_changed(news: MembershipChange, me: str, *, on_purpose: bool) -> st
     }
     text = sentence.get(news.reason, f"You are no longer a member ({news.reason}).")
     return f"{text} /join asks to join again, /part closes this window."
+
+
+def blocked_refusal(name: str) -> Refused:
+    """Return the refusal for what would be written to a blocked person."""
+    shown = clean_line(name)
+    sentence = f"You have blocked {shown}. /unblock {shown} lets you write to them."
+    return Refused(Code.BLOCKED, sentence)
 
 
 def exception_note(preferences: Preferences, which: List, name: str) -> str:

@@ -19,6 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from tchat.core.group.files import FileRemoved, FileShared
+from tchat.core.group.membership import Requested, Withdrawn
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.text import fold
 from tchat.ui.chat.lines import QUOTE_LIMIT, SPOKEN, changed_line, line_of, message_line, quotation
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from tchat.core.group.feature import Event
     from tchat.ui.chat.lines import Line
 
+_HIDDEN = Posted | Erased | FileShared | FileRemoved | Requested
+"""The events with lines of their own that are hidden of ignored or blocked people."""
+
 UNKNOWN_QUOTE = "an earlier message"
 """The placeholder for a quotation whose message is not known (yet)."""
 
@@ -38,8 +42,9 @@ UNKNOWN_QUOTE = "an earlier message"
 class Transcript:
     """The lines of one window, without those of `ignored` people (folded names).
 
-    `name_of_removed` gives the name of the file that an event removes. `on_missing` is called once
-    for each quoted message that is not loaded.
+    Requests to join of `blocked` people have no lines either. `name_of_removed` gives the name of
+    the file that an event removes. `on_missing` is called once for each quoted message that is not
+    loaded.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Transcript:
         session: Session,
         replica: Replica,
         ignored: Collection[str],
+        blocked: Collection[str],
         name_of_removed: Callable[[Event], str],
         on_missing: Callable[[int], None],
     ) -> None:
@@ -55,6 +61,7 @@ class Transcript:
         self._session = session
         self._replica = replica
         self._ignored = ignored
+        self._blocked = blocked
         self._name_of_removed = name_of_removed
         self._on_missing = on_missing
         self._cleared_to = 0
@@ -86,11 +93,14 @@ class Transcript:
     def hides(self, event: Event) -> bool:
         """Return whether an ignored person wrote, edited, shared or removed this.
 
-        Their other events are shown, such as joining, or acting as the admin.
+        Their other events are shown, such as joining, or acting as the admin; of blocked people,
+        their requests are hidden as well.
         """
         match event.body:
             case Posted() | Edited() | Erased() | FileShared() | FileRemoved():
                 return fold(event.actor) in self._ignored
+            case Requested() | Withdrawn():
+                return fold(event.actor) in self._blocked
             case Deleted(target):
                 message = self._event(target)
                 return fold((message or event).actor) in self._ignored
@@ -174,7 +184,7 @@ class Transcript:
             if self._cleared_to < event.seq <= upto
             and event.seq not in here
             and fold(event.actor) == person
-            and isinstance(event.body, Posted | Erased | FileShared | FileRemoved)
+            and isinstance(event.body, _HIDDEN)
             and (line := self.line(event, now=True)) is not None
         ]
         indices = [self._insert(line) for line in missing]

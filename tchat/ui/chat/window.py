@@ -28,7 +28,7 @@ from tchat.errors import Code, Refused
 from tchat.ui.chat.files import GroupFiles
 from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.lines import QUOTE_LIMIT, Line, Sort, count_text, named_change, sort_and_text
-from tchat.ui.chat.notices import digest, standing_changed, standing_found, welcome
+from tchat.ui.chat.notices import blocked_refusal, digest, standing_changed, standing_found, welcome
 from tchat.ui.chat.transcript import Transcript
 from tchat.ui.chat.unread import ReadState
 
@@ -125,6 +125,7 @@ class WindowContext(Protocol):
     automatic: AutomaticSaving
     gatherings: Gatherings
     ignored: set[str]
+    blocked: set[str]
     muted: set[str]
     windows: list[Window]
     current: Window
@@ -324,7 +325,12 @@ class Window:
         self.files = GroupFiles(self, downloads)
         self._outgoing = Outgoing(self)
         self._transcript = Transcript(
-            self.session, replica, context.ignored, self.files.name_of_removed, self._request_quote
+            self.session,
+            replica,
+            context.ignored,
+            context.blocked,
+            self.files.name_of_removed,
+            self._request_quote,
         )
         self._standing: Standing | None = None
         self._unquoted: set[int] = set()
@@ -486,10 +492,14 @@ class Window:
 
     @property
     def requests(self) -> list[str]:
-        """The names of those whose requests to join wait for this person, in their order."""
-        state = self.replica.state
-        is_admin = state.is_admin(self.session.user)
-        return [asked.name for asked in state.requests.values()] if is_admin else []
+        """The names of those whose requests to join wait for this person, in their order.
+
+        Blocked people are not among them.
+        """
+        state, blocked = self.replica.state, self.context.blocked
+        if not state.is_admin(self.session.user):
+            return []
+        return [asked.name for person, asked in state.requests.items() if person not in blocked]
 
     def require_member(self) -> None:
         """Raise `Refused` unless the person is a member."""
@@ -527,6 +537,8 @@ class Window:
         """
         if self.unreachable is not None:
             raise self.unreachable
+        if self.direct and fold(self.partner) in self.context.blocked:
+            raise blocked_refusal(self.partner)
         self._outgoing.say(text, reply, origin or self)
         if self.caught_up and origin in (None, self):
             self.reading.see(self.shown)
@@ -843,7 +855,7 @@ class Window:
         if self.attended:
             self.attend()
         if greet and not self.direct:
-            self.notice(welcome(self.replica, self.session.user))
+            self.notice(welcome(self.replica, self.waiting_for_approval))
         self._report_unsent()
 
     def tell_missed(self) -> None:

@@ -12,6 +12,7 @@ from tchat.core.text import check_name, clean_line, fold, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, WrongUsage
 from tchat.ui.chat.completion import other_members, other_people, requests, text
+from tchat.ui.chat.lines import count_text
 from tchat.ui.chat.notices import exception_note
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ approve = _handler_of(Approve)
 def show_requests(chat: Chat, window: Window, _: str) -> None:
     """Show who asks to join."""
     window.notice(_listed("asking to join", list(_requests(window))))
+    if hidden := len(window.replica.state.requests) - window.waiting_for_approval:
+        window.notice(f"Not listed: {count_text(hidden, 'request')} of people whom you /block.")
 
 
 def banned(chat: Chat) -> list[str]:
@@ -240,15 +243,15 @@ def ignore(chat: Chat, window: Window, typed: str) -> None:
     """Hide somebody's messages permanently on this device, or show who is ignored."""
     if not typed:
         window.notice(
-            _listed("ignored", sorted(chat.ignored))
-            if chat.ignored
+            _listed("ignored", ignored(chat))
+            if ignored(chat)
             else "Nobody is ignored. /ignore NAME hides somebody's messages."
         )
         return
     name = check_name(_name(typed), "username")
     if fold(name) == fold(chat.session.user):
         raise Refused(Code.YOURSELF, "You cannot ignore yourself.")
-    if fold(name) in chat.ignored:
+    if chat.preferences.has("ignore", name):
         window.notice(f"{name} is ignored already. /unignore {name} shows their messages again.")
         return
     chat.set_ignored(name, on=True)
@@ -258,18 +261,21 @@ def ignore(chat: Chat, window: Window, typed: str) -> None:
 def unignore(chat: Chat, window: Window, typed: str) -> None:
     """Stop ignoring somebody."""
     person = fold(_name(typed))
-    if person not in chat.ignored:
+    if not chat.preferences.has("ignore", person):
         raise Refused(
             Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not ignored; /ignore lists who is."
         )
     chat.set_ignored(person, on=False)
+    if person in chat.blocked:
+        window.notice(f"{quote_name(typed)} is not ignored any more, but blocked: see /unblock.")
+        return
     kept = exception_note(chat.preferences, "ignore", person)
     window.notice(f"Messages from {quote_name(typed)} are shown again.{kept}")
 
 
 def ignored(chat: Chat) -> list[str]:
     """Return the folded names of the people who are ignored."""
-    return sorted(map(clean_line, chat.ignored))
+    return sorted(map(clean_line, chat.preferences.listed("ignore")))
 
 
 # ---------------------------------------------------------------------- names and texts
@@ -281,8 +287,9 @@ def _name(typed: str) -> str:
 
 
 def _requests(window: Window) -> Iterator[str]:
-    state = window.replica.state
-    for name, key in ((asked.name, asked.key) for asked in state.requests.values()):
+    state, blocked = window.replica.state, window.context.blocked
+    asking = (asked for person, asked in state.requests.items() if person not in blocked)
+    for name, key in ((asked.name, asked.key) for asked in asking):
         yield f"{name} ({key_note(key, state.keys)})" if key else name
 
 

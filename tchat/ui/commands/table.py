@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from tchat.ui.chat.commands import CommandTable
-from tchat.ui.commands import access, files, general, messages, people, windows
+from tchat.ui.commands import access, blocking, files, general, messages, people, windows
 
 if TYPE_CHECKING:
     from tchat.ui.chat.chat import Chat
@@ -19,6 +19,7 @@ COMMANDS: CommandTable[Chat] = CommandTable(
     chain(
         general.COMMANDS,
         people.COMMANDS,
+        blocking.COMMANDS,
         access.COMMANDS,
         messages.COMMANDS,
         windows.COMMANDS,

@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tchat.core.group.direct import direct_name, is_direct
+from tchat.core.group.direct import direct_name, is_direct, other_of
 from tchat.core.group.membership import Leave
 from tchat.core.text import check_name, check_text, clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
@@ -18,7 +18,7 @@ from tchat.ui.chat.completion import (
     window_by_title,
     window_titles,
 )
-from tchat.ui.chat.notices import exception_note, standing_found, unread_facts
+from tchat.ui.chat.notices import blocked_refusal, exception_note, standing_found, unread_facts
 
 if TYPE_CHECKING:
     from tchat.core.protocol.frames import GroupSummary
@@ -123,6 +123,8 @@ async def list_groups(chat: Chat, window: Window, _: str) -> None:
         return _number_of(chat, group) or math.inf, chat.elsewhere.place_of(group.name)
 
     for group in sorted(groups, key=order):
+        if is_direct(group.name) and fold(other_of(group.name, chat.session.user)) in chat.blocked:
+            continue
         facts = await _facts_about(chat, group)
         title = chat.title_of(group.name)
         window.notice(f"{title} ({', '.join(facts)})" if facts else title)
@@ -173,8 +175,10 @@ def query(chat: Chat, window: Window, typed: str) -> None:
 
 
 def _person(chat: Chat, typed: str) -> str:
-    """Return the typed name, in its owner's spelling if known."""
+    """Return the typed name, in its owner's spelling if known. Raises `Refused` if blocked."""
     name = check_name(typed.removeprefix("@"), "username")
+    if fold(name) in chat.blocked:
+        raise blocked_refusal(name)
     return chat.people().get(fold(name), name)
 
 
