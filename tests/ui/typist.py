@@ -41,6 +41,7 @@ class Listener:
 
     rewrites: bool = True
     looks: bool = True
+    itemizes: bool = False
     shown: list[tuple[Window, Line]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     typing: bool = False

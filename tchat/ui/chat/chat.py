@@ -61,7 +61,7 @@ from tchat.ui.chat.commands import (
     without_reference,
 )
 from tchat.ui.chat.elsewhere import Elsewhere
-from tchat.ui.chat.gathering import Gatherings
+from tchat.ui.chat.gathering import Gatherings, some_of
 from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.lines import count_text, minute_text
 from tchat.ui.chat.window import Window, command_that_opens
@@ -89,6 +89,12 @@ _LISTED_CHOICES = 20
 _OPENED_WINDOWS = 64
 _OPENED_CONVERSATIONS = 16
 """At the start, a full screen opens a window for each group, and for the latest conversations."""
+_UNINVITED_WINDOWS = 8
+_UNINVITED_PRINTED = 32
+"""How many conversations of strangers have a window before the person has looked into them.
+
+A front end that prints has no windows to look into: there, the person looks by answering.
+"""
 _SEARCHED_PAGES = 32
 """So many pages are searched for what is new at a start, in all groups without a window together.
 
@@ -157,6 +163,7 @@ class Chat:
         self.transfers = Transfers(start.session, frontend.changed)
         self.automatic = start.automatic
         self.gatherings = Gatherings(self.start_unwatched)
+        self._news = self.gatherings.new(self._tell_news)
         self.windows: list[Window] = []
         self.question: Question | None = None
         self.unanswered = ""
@@ -224,10 +231,11 @@ class Chat:
         except Refused as refusal:
             self.current.fail(refusal)
             return
-        self.elsewhere.update_places(groups)
+        self.elsewhere.update(groups)
         for group in [*self._wanted(groups), *self._approved(groups)]:
             # The person may have left it a moment ago, on another device.
             self.open(group.name, joins=False)
+        self._admit_strangers(groups)
         if not again:
             self._sort_windows()
         if not self._tells_refused:
@@ -286,7 +294,7 @@ class Chat:
                     continue  # a window was opened meanwhile
                 try:
                     if await self._is_new(search):
-                        self.open(search.group.name, joins=False).opened_by_other = again
+                        self._open_news(search.group.name, by_other=again)
                         continue
                 except Refused as refusal:
                     self.current.fail(refusal)
@@ -298,7 +306,8 @@ class Chat:
 
     def _is_searched(self, group: GroupSummary) -> bool:
         is_open = fold(group.name) in self.session.groups
-        return group.standing == "member" and not (is_open or self._is_ignored(group.name))
+        skipped = self._is_ignored(group.name) or self.elsewhere.is_of_stranger(group.name)
+        return group.standing == "member" and not (is_open or skipped)
 
     async def _is_new(self, search: Search) -> bool:
         """Return whether the next page of a search has something for the person."""
@@ -342,7 +351,10 @@ class Chat:
             return []
         others = [one for one in groups if not self.elsewhere.was_closed(one.name)]
         conversations = [
-            one for one in others if is_direct(one.name) and not self._is_ignored(one.name)
+            one
+            for one in others
+            if is_direct(one.name)
+            and not (self._is_ignored(one.name) or self.elsewhere.is_of_stranger(one.name))
         ]
         wanted = [one for one in others if not is_direct(one.name)]
         wanted += conversations[:_OPENED_CONVERSATIONS]
@@ -373,6 +385,7 @@ class Chat:
                 self.session.unfollow(replica)
                 replica = self.session.follow(group)
             window = self._new_window(replica)
+            self.elsewhere.stop_waiting(group)
             window.begin_entering(asks=asks, joins=joins)
         elif window.unreachable is not None:
             window.begin_entering(joins=joins)
@@ -389,9 +402,15 @@ class Chat:
         self.current.turn_away()
         self._previous = self.current
         self.current = window
+        self.look_into(window)
         if window.attended:
             window.attend()
         self.frontend.changed()
+
+    def look_into(self, window: Window) -> None:
+        """Note that the person has looked into a window, or has written there."""
+        window.uninvited = False
+        self.elsewhere.look_into(window.replica.name)
 
     def switch_back(self) -> None:
         """Switch to the window that was current before this one."""
@@ -545,6 +564,7 @@ class Chat:
 
     def _show_and_hide(self, before: set[str]) -> None:
         """Bring all windows in line with `ignored`, which was `before`."""
+        self.elsewhere.drop_ignored()
         for window in self.windows:
             window.hide_ignored()
             for person in before - self.ignored:
@@ -971,7 +991,7 @@ class Chat:
         match update:
             case Addressed(group, _, by):
                 if fold(by) not in self.ignored and not self._is_ignored(group):
-                    self._open_addressed(group)
+                    self._open_addressed(group, by)
             case GroupJoined(group):
                 if self._opens_joined(group):
                     self.open(group, joins=False)
@@ -1008,13 +1028,69 @@ class Chat:
         refused = self.session.refused()
         return is_wanted or any(fold(group) == fold(messages[0].group) for messages in refused)
 
-    def _open_addressed(self, group: str) -> None:
+    def _open_addressed(self, group: str, by: str) -> None:
         """Open the window of a group with an event for the person, unless there are too many."""
-        if len(self.windows) < _OPENED_WINDOWS or fold(group) in self.session.groups:
-            self.open(group, joins=False).opened_by_other = True
-            return
-        command = command_that_opens(group, self.session.user)
-        self.current.notice(f"new for you in {self.title_of(group)}; {command} opens it")
+        if fold(by) == fold(self.session.user):
+            self.elsewhere.look_into(group)  # on another device
+        if not self._open_news(group, by_other=True) and fold(group) not in self.muted:
+            self.frontend.notify(self.title_of(group), f"{by} wrote to you")
+
+    def _open_news(self, group: str, *, by_other: bool) -> bool:
+        """Open the window of a group with news for the person, if there is room for it.
+
+        `by_other` says that it is not opened as a part of the start. Return False if there is no
+        room: then the group waits, and the person is told.
+        """
+        is_open = fold(group) in self.session.groups
+        is_of_stranger = self.elsewhere.is_of_stranger(group)
+        if not is_open and not self._has_room(is_of_stranger):
+            if self.elsewhere.wait(group):
+                self._news.add(group)
+                self.frontend.changed()
+            return False
+        window = self.open(group, joins=False)
+        window.opened_by_other = by_other
+        window.uninvited = is_of_stranger and not is_open
+        return True
+
+    def _has_room(self, is_of_stranger: bool) -> bool:
+        """Return whether one more window may open by itself."""
+        if not is_of_stranger:
+            return len(self.windows) < _OPENED_WINDOWS
+        most = _UNINVITED_WINDOWS if self.frontend.rewrites else _UNINVITED_PRINTED
+        uninvited = sum(window.uninvited for window in self.windows)
+        return uninvited < most and len(self.windows) < _OPENED_WINDOWS
+
+    def _admit_strangers(self, groups: list[GroupSummary]) -> None:
+        """Open the conversations of strangers with news, or let them wait."""
+        for one in groups:
+            is_new = self.elsewhere.is_of_stranger(one.name) and one.last > one.read
+            if is_new and one.standing == "member" and not self._is_ignored(one.name):
+                self._open_news(one.name, by_other=False)
+
+    def _tell_news(self, groups: list[str]) -> None:
+        """Tell in which groups without a window something is new, in one line."""
+        waiting = self.elsewhere.waiting
+        groups = [group for group in groups if group in waiting]
+        if len(groups) == 1:
+            command = command_that_opens(groups[0], self.session.user)
+            self.current.notice(f"new for you in {self.title_of(groups[0])}; {command} opens it")
+        elif groups and all(map(is_direct, groups)):
+            names = [clean_line(other_of(group, self.session.user)) for group in groups]
+            self.current.notice(
+                f"{len(names)} people wrote to you: {some_of(names)}; /query NAME opens a"
+                " conversation, /list lists all"
+            )
+        elif groups:
+            titles = some_of([self.title_of(group) for group in groups])
+            self.current.notice(f"new for you in {titles}; /list lists all")
+
+    def open_waiting(self) -> bool:
+        """Switch to the first group that waits, and open its window; return False without any."""
+        waiting = self.elsewhere.waiting
+        if waiting:
+            self.switch_to(self.open(waiting[0], joins=False))
+        return bool(waiting)
 
     async def _tell_refused_soon(self) -> None:
         """Tell refused messages without a window once: several are often refused together."""

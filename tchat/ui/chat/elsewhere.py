@@ -7,6 +7,13 @@ by page. It remembers what was searched (`tchat.client.searched`), and loads eac
 
 `/part` closes a window without leaving the group. What came until then does not open the window
 again, even if it is unread.
+
+Names cost nothing, so anybody can write to a person under any number of them, and a window costs a
+place among the windows, a subscription and a catch-up. So conversations are distinguished. *Known*
+are those that the person has looked into or written to, on any device: the server has a read
+position for them. All others are of strangers. What has no window, because there are too many,
+is *waiting*: it is counted and listed, and its window opens when the person looks into it. The
+server keeps what is unread, so that it waits still after a restart.
 """
 
 from __future__ import annotations
@@ -14,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.client.searched import Span
-from tchat.core.group.direct import is_direct
+from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.mentions import is_mention
 from tchat.core.group.messages import Deleted, Edited
 from tchat.core.text import fold
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
     from tchat.ui.chat.unread import Counts
 
 _LAST_PLACE = 1 << 63
+_MOST_WAITING = 1000
+"""How many groups wait at a time; of others, the next list of groups tells."""
 
 
 class Search:
@@ -93,11 +102,59 @@ class Elsewhere:
         self._unlisted: dict[str, int] = {}
         """The order in which groups were opened that the server has not listed."""
         self._first: dict[str, int] = {}
+        self._known: set[str] = set()
+        """The conversations, by folded name, that the person has looked into or written to."""
+        self._waiting: dict[str, str] = {}
+        """The names of the groups that wait, by folded name, in the order of their news."""
 
-    def update_places(self, groups: Iterable[GroupSummary]) -> None:
-        """Set the places of the groups that the server has listed."""
+    def update(self, groups: Collection[GroupSummary]) -> None:
+        """Note what the server has listed: the places of groups, and which were looked into."""
         # A group that is listed no more, after a kick for example, keeps the place of its window.
         self._places |= {fold(group.name): group.place for group in groups}
+        self._known |= {fold(group.name) for group in groups if group.read}
+        for group in groups:
+            if group.read >= group.last:  # read on another device
+                self._waiting.pop(fold(group.name), None)
+
+    # ------------------------------------------------------------------ strangers
+
+    def look_into(self, group: str) -> None:
+        """Note that the person has looked into a group, or written there."""
+        self._known.add(fold(group))
+        self._waiting.pop(fold(group), None)
+
+    def is_of_stranger(self, group: str) -> bool:
+        """Return whether this is a conversation that the person has never looked into."""
+        return is_direct(group) and fold(group) not in self._known
+
+    @property
+    def waiting(self) -> list[str]:
+        """The groups in which something new waits for the person, without a window."""
+        return list(self._waiting.values())
+
+    @property
+    def count_waiting(self) -> tuple[int, int]:
+        """How many conversations wait, and how many groups."""
+        direct = sum(map(is_direct, self._waiting))
+        return direct, len(self._waiting) - direct
+
+    def wait(self, group: str) -> bool:
+        """Let a group wait; return whether it has not waited before."""
+        if fold(group) in self._waiting or len(self._waiting) >= _MOST_WAITING:
+            return False
+        self._waiting[fold(group)] = group
+        return True
+
+    def stop_waiting(self, group: str) -> None:
+        """Note that a group has a window now."""
+        self._waiting.pop(fold(group), None)
+
+    def drop_ignored(self) -> None:
+        """Let the conversations with ignored people wait no more."""
+        me = self.session.user
+        for name in [name for name in self._waiting if is_direct(name)]:
+            if fold(other_of(name, me)) in self._ignored:
+                del self._waiting[name]
 
     def put_first(self, groups: Iterable[str]) -> None:
         """Put groups before all others, in the order in which the person has named them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from itertools import chain, groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -15,9 +16,10 @@ from tchat.core.group.membership import Requested
 from tchat.core.group.mentions import is_mention
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.text import clean_line, clean_text, fold, size_text
+from tchat.ui.chat.gathering import some_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tchat.client.files.queue import Progress
     from tchat.core.group.feature import Event
@@ -53,7 +55,7 @@ class Line:
     The text is sanitized, and may have several lines if it is a message. `seq` is its event's, 0 if
     it has none. `reply` quotes the message that this one replies to. `mention` says that the text
     names the reader, and `history` that the line was seen before. A deleted message has no text.
-    `code` is that of a refusal.
+    `code` is that of a refusal. `asking` names the people whose requests to join this line tells.
     """
 
     at: int
@@ -68,6 +70,7 @@ class Line:
     fate: Fate = ""
     history: bool = False
     code: str = ""
+    asking: tuple[str, ...] = ()
 
     def is_by(self, user: str) -> bool:
         """Return whether this is a message of `user`."""
@@ -93,7 +96,32 @@ def line_of(
     if isinstance(event.body, Erased):
         return Line(at, "message", "", clean_line(event.actor), event.seq, deleted=True)
     text = _sentence(event, Reader(fold(me), admin, keys, file))
-    return Line(at, "notice", clean_line(text), seq=event.seq) if text else None
+    if not text:
+        return None
+    asking = (clean_line(event.actor),) if admin and isinstance(event.body, Requested) else ()
+    return Line(at, "notice", clean_line(text), seq=event.seq, asking=asking)
+
+
+def with_requests(line: Line, asking: Iterable[str]) -> Line:
+    """Return a line that tells the requests to join of several people, in place of another."""
+    names = tuple(dict.fromkeys(asking))
+    who = f"{len(names)} people have asked to join: {some_of(names)}"
+    if len(names) == 1:
+        who = f"{names[0]} has asked to join"
+    return replace(line, asking=names, text=f"{who}; /requests lists who waits")
+
+
+def gathered(lines: Iterable[Line]) -> list[Line]:
+    """Return the lines, with one line for each run of requests to join."""
+    result: list[Line] = []
+    for is_run, run in groupby(lines, lambda line: bool(line.asking)):
+        found = list(run)
+        if is_run and len(found) > 1:
+            names = chain.from_iterable(line.asking for line in found)
+            result.append(with_requests(found[-1], names))
+        else:
+            result += found
+    return result
 
 
 def message_line(event: Event, text: str, me: str, *, edited: bool = False) -> Line:

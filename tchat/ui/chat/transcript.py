@@ -22,7 +22,16 @@ from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Requested, Withdrawn
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.text import fold
-from tchat.ui.chat.lines import QUOTE_LIMIT, SPOKEN, changed_line, line_of, message_line, quotation
+from tchat.ui.chat.lines import (
+    QUOTE_LIMIT,
+    SPOKEN,
+    changed_line,
+    gathered,
+    line_of,
+    message_line,
+    quotation,
+    with_requests,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -159,10 +168,15 @@ class Transcript:
 
     def hide(self) -> list[int]:
         """Remove the lines of ignored people; return their indices, the highest first."""
+        for index, line in enumerate(self.lines):
+            shown = [name for name in line.asking if fold(name) not in self._blocked]
+            if 0 < len(shown) < len(line.asking):
+                self.lines[index] = with_requests(line, shown)
         hidden = [
             index
             for index in range(len(self.lines) - 1, -1, -1)
             if (seq := self.lines[index].seq)
+            and not self._asks(self.lines[index])
             and (event := self._event(seq)) is not None
             and self.hides(event)
         ]
@@ -171,6 +185,10 @@ class Transcript:
         self._quote_again(None, 0)
         return hidden
 
+    def _asks(self, line: Line) -> bool:
+        """Return whether a line tells a request to join of somebody who is not blocked."""
+        return any(fold(name) not in self._blocked for name in line.asking)
+
     def unhide(self, person: str, upto: int) -> list[int]:
         """Insert the lines that were hidden of a person, up to event `upto`; return their indices.
 
@@ -178,6 +196,7 @@ class Transcript:
         Cleared lines are not inserted before `uncover`.
         """
         here = {line.seq for line in self.lines}
+        asking = {fold(name) for line in self.lines for name in line.asking}
         missing = [
             line
             for event in self._replica.log
@@ -185,6 +204,7 @@ class Transcript:
             and event.seq not in here
             and fold(event.actor) == person
             and isinstance(event.body, _HIDDEN)
+            and not (isinstance(event.body, Requested) and person in asking)
             and (line := self.line(event, now=True)) is not None
         ]
         indices = [self._insert(line) for line in missing]
@@ -213,9 +233,17 @@ class Transcript:
         lines = [
             replace(line, history=True) for event in kept if (line := self.line(event, now=True))
         ]
+        lines = gathered(lines)
         self.lines[:0] = lines
         self._quote_again(None, len(lines))
         return len(lines)
+
+    def gather(self, line: Line) -> bool:
+        """Add a request to join to the last line, if that tells requests, too."""
+        is_run = bool(line.asking and self.lines and self.lines[-1].asking)
+        if is_run:
+            self.lines[-1:] = gathered([self.lines[-1], line])
+        return is_run
 
     def clear(self, upto: int) -> None:
         """Remove all lines, of events up to `upto`; `uncover` shows the events again."""

@@ -27,7 +27,15 @@ from tchat.core.text import check_text, clean_line, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.files import GroupFiles
 from tchat.ui.chat.hints import with_hint
-from tchat.ui.chat.lines import QUOTE_LIMIT, Line, Sort, count_text, named_change, sort_and_text
+from tchat.ui.chat.lines import (
+    QUOTE_LIMIT,
+    Line,
+    Sort,
+    count_text,
+    gathered,
+    named_change,
+    sort_and_text,
+)
 from tchat.ui.chat.notices import blocked_refusal, digest, standing_changed, standing_found, welcome
 from tchat.ui.chat.transcript import Transcript
 from tchat.ui.chat.unread import ReadState
@@ -54,11 +62,13 @@ class Frontend(Protocol):
     """The interface that a front end implements for the chat.
 
     With `rewrites`, it can change lines that are already shown; otherwise it prints each line once.
+    With `itemizes`, it shows each event by itself, for programs: nothing is gathered.
     `earlier_hint` says how the person loads earlier messages; it is empty if commands do so by
     themselves. Keys belong to the front end: no sentence of another module mentions one.
     """
 
     rewrites: bool
+    itemizes: bool
     earlier_hint: str
 
     def show(self, window: Window, line: Line) -> None:
@@ -135,6 +145,9 @@ class WindowContext(Protocol):
 
     def close(self, window: Window) -> None:
         """Close a window."""
+
+    def look_into(self, window: Window) -> None:
+        """Note that the person has looked into a window, or has written there."""
 
     def start(
         self, window: Window, work: Callable[..., Awaitable[object]], *arguments: object
@@ -303,7 +316,9 @@ class Window:
     """One group of a chat; `transfers` are those of the whole chat.
 
     `shown` is the seq of the last event that was shown or skipped. `reading` is the read state of
-    the group. `commanding` counts the commands without an answer.
+    the group. `commanding` counts the commands without an answer. `opened_by_other` says that the
+    window opened by itself after the start, and `uninvited` that it is the conversation of a
+    stranger into which the person has not looked yet.
     """
 
     def __init__(self, context: WindowContext, replica: Replica, downloads: Path) -> None:
@@ -320,6 +335,7 @@ class Window:
         self.commanding = 0
         self.caught_up = False
         self.opened_by_other = False
+        self.uninvited = False
         self._loads = 0
         self.shown = 0
         self.files = GroupFiles(self, downloads)
@@ -332,6 +348,7 @@ class Window:
             self.files.name_of_removed,
             self._request_quote,
         )
+        self._requests = context.gatherings.new(self._print_requests)
         self._standing: Standing | None = None
         self._unquoted: set[int] = set()
         self._loading_quotes = False
@@ -539,6 +556,7 @@ class Window:
             raise self.unreachable
         if self.direct and fold(self.partner) in self.context.blocked:
             raise blocked_refusal(self.partner)
+        self.context.look_into(self)
         self._outgoing.say(text, reply, origin or self)
         if self.caught_up and origin in (None, self):
             self.reading.see(self.shown)
@@ -836,6 +854,8 @@ class Window:
         waits for: what is older than that belongs above it.
         """
         lines, at = self.lines, len(self.lines)
+        if self._gathers(line):
+            return
         if not self.caught_up and self.context.frontend.rewrites:
             while at and not lines[at - 1].seq and lines[at - 1].at > line.at:
                 at -= 1
@@ -844,6 +864,27 @@ class Window:
         else:
             lines.insert(at, line)
             self.context.frontend.inserted(self, 1, at)
+
+    def _gathers(self, line: Line) -> bool:
+        """Tell a request to join together with those before it; return False if it stands alone.
+
+        A front end that cannot rewrite lines prints the first at once, and the rest a little later.
+        """
+        frontend = self.context.frontend
+        if frontend.rewrites:
+            is_gathered = self._transcript.gather(line)
+            if is_gathered:
+                frontend.changed()
+            return is_gathered
+        is_gathered = bool(line.asking) and self.caught_up and not frontend.itemizes
+        if is_gathered:
+            self.lines.append(line)
+            self._requests.add(line)
+        return is_gathered
+
+    def _print_requests(self, lines: list[Line]) -> None:
+        for line in gathered(lines):
+            self.context.frontend.show(self, line)
 
     def handle_caught_up(self, *, greet: bool) -> None:
         """Show a summary of the missed events once the log is complete; `greet` adds a welcome."""

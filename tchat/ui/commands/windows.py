@@ -117,19 +117,28 @@ async def _leave(chat: Chat, window: Window) -> None:
 async def list_groups(chat: Chat, window: Window, _: str) -> None:
     """Show the groups that the person is a member of, or asks to join, in the order of windows."""
     groups = await chat.session.my_groups()
-    chat.elsewhere.update_places(groups)
+    chat.elsewhere.update(groups)
+    waiting = {fold(group): group for group in chat.elsewhere.waiting}
 
     def order(group: GroupSummary) -> tuple[float, tuple[int, int]]:
         return _number_of(chat, group) or math.inf, chat.elsewhere.place_of(group.name)
 
     for group in sorted(groups, key=order):
-        if is_direct(group.name) and fold(other_of(group.name, chat.session.user)) in chat.blocked:
+        if fold(group.name) in waiting or _is_with_blocked(chat, group.name):
             continue
         facts = await _facts_about(chat, group)
         title = chat.title_of(group.name)
         window.notice(f"{title} ({', '.join(facts)})" if facts else title)
+    if waiting:
+        titles = ", ".join(map(chat.title_of, waiting.values()))
+        window.notice(f"new for you, without a window ({len(waiting)}): {titles}")
     if not groups:
         window.notice("You are in no group. /join GROUP asks to join a group, or founds it.")
+
+
+def _is_with_blocked(chat: Chat, group: str) -> bool:
+    """Return whether this is a conversation with a blocked person."""
+    return is_direct(group) and fold(other_of(group, chat.session.user)) in chat.blocked
 
 
 def _number_of(chat: Chat, group: GroupSummary) -> int:
@@ -191,6 +200,9 @@ def switch(chat: Chat, window: Window, typed: str) -> None:
     meant = [one for number, one in enumerate(windows, start=1) if typed == str(number)]
     begun = (one for one in windows if begins_title(one.title, typed))
     meant += sorted(begun, key=lambda one: len(one.title))
+    if not meant:
+        waiting = [one for one in chat.elsewhere.waiting if begins_title(chat.title_of(one), typed)]
+        meant = [chat.open(one, joins=False) for one in waiting[:1]]
     if not meant:
         listed = ", ".join(f"{number} {one.title}" for number, one in enumerate(windows, start=1))
         raise Refused(

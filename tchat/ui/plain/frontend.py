@@ -40,7 +40,7 @@ from tchat.core.group.messages import Erased, Posted
 from tchat.core.text import TEXT_LIMIT, clean_line
 from tchat.errors import Refused
 from tchat.ui.chat.chat import QUIT_SECONDS, Chat, Start
-from tchat.ui.chat.lines import literal_text
+from tchat.ui.chat.lines import gathered, literal_text
 from tchat.ui.commands.table import COMMANDS
 from tchat.ui.plain.backlog import Backlog
 from tchat.ui.plain.formats import JsonFormat, TextFormat
@@ -97,7 +97,7 @@ class PlainFrontend:
     def __init__(self, nursery: trio.Nursery, options: PlainOptions) -> None:
         self._nursery = nursery
         self._history = options.history
-        self._json = options.json
+        self._json = self.itemizes = options.json
         self._explains_commands = not (options.commands or options.json)
         self._format = JsonFormat() if options.json else TextFormat()
         self._reporter: ProgressReporter | None = None
@@ -153,6 +153,8 @@ class PlainFrontend:
         backlog = self._backlog_of(window)
         await backlog.load()
         lines = list(backlog.release())
+        if not self.itemizes:
+            lines = _with_gathered_requests(lines)
         window.tell_missed()
         if backlog.is_cut and self._history is None:
             window.notice("Earlier messages are not shown; --history N shows the N latest.")
@@ -231,6 +233,12 @@ class PlainFrontend:
 
     def notify(self, title: str, text: str) -> None:
         """Do nothing: there is no bell."""
+
+
+def _with_gathered_requests(lines: list[tuple[Line, Event]]) -> list[tuple[Line, Event]]:
+    """Return the lines with their events, with one line for each run of requests to join."""
+    events = {line.seq: event for line, event in lines}
+    return [(line, events[line.seq]) for line in gathered(line for line, _ in lines)]
 
 
 def _event_at(replica: Replica, seq: int) -> Event | None:

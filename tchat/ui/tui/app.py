@@ -116,6 +116,7 @@ class App:
     chat: Chat
     screen: Screen
     rewrites = True
+    itemizes = False
     earlier_hint = "PageUp loads earlier messages."
 
     def __init__(

@@ -196,7 +196,7 @@ def _facts_width(facts: list[Span]) -> int:
 
 
 def _attention_facts(model: Model, brevity: int, sight: Sight) -> list[Span]:
-    """Return the facts by importance: input, new messages, requests to join, what is missed, sent.
+    """Return the facts by importance: input, new messages, requests to join, what waits, is missed.
 
     `brevity` is from 0, for whole sentences, to 2, for the fewest words.
     """
@@ -217,6 +217,8 @@ def _attention_facts(model: Model, brevity: int, sight: Sight) -> list[Span]:
         facts.append((below, "highlight"))
     if model.requests:
         facts.append((_request_fact(model.requests, brevity), "highlight"))
+    if any(model.waiting):
+        facts.append((_waiting_fact(*model.waiting, brevity), "highlight"))
     if sight.missed:
         missed = f"{MOST_MISSED}+" if sight.missed > MOST_MISSED else f"{sight.missed}"
         above = f"↑{missed} Alt-U" if brevity == 2 else f"↑ {missed} new: Alt-U"
@@ -224,6 +226,12 @@ def _attention_facts(model: Model, brevity: int, sight: Sight) -> list[Span]:
     if model.unanswered:
         facts.append((f"sending {model.unanswered}", "status"))
     return facts
+
+
+def _waiting_fact(conversations: int, groups: int, brevity: int) -> str:
+    """Return how many conversations and groups with something new have no window."""
+    wait = f"{conversations + groups} unopened" if groups else f"{conversations} direct"
+    return wait + (": Alt-A", ": Alt-A", "")[brevity]
 
 
 def _request_fact(requests: list[str], brevity: int) -> str:

@@ -173,16 +173,21 @@ def _switch_to(number: int, app: KeyContext) -> None:
 
 
 def next_activity(app: KeyContext) -> None:
-    """Switch to a window with unread messages; first to one with mentions or requests to join."""
+    """Switch to a window with unread messages; first to one with mentions or requests to join.
 
-    def urgency(window: Window) -> tuple[bool, int]:
-        personal = window.mentions + window.waiting_for_approval > 0
-        return personal, -app.chat.windows.index(window)
+    After those, it opens what waits without a window.
+    """
+
+    def is_personal(window: Window) -> bool:
+        return window.mentions + window.waiting_for_approval > 0
 
     others = (window for window in app.chat.windows if window is not app.chat.current)
     active = [window for window in others if window.unread or window.waiting_for_approval]
-    if active:
-        app.chat.switch_to(max(active, key=urgency))
+    personal = filter(is_personal, active)
+    if (first := next(personal, None)) is not None:
+        app.chat.switch_to(first)
+    elif not app.chat.open_waiting() and active:
+        app.chat.switch_to(active[0])
 
 
 def members(app: KeyContext) -> None:
@@ -306,7 +311,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(
         ("M-a",),
         "next-activity",
-        "switch to a window with unread messages or requests, mentions first",
+        "switch to a window with unread messages or requests, mentions first; or open what waits",
         next_activity,
     ),
     Binding(

@@ -122,7 +122,8 @@ class Model:
     nothing. `hint` is a sentence that the status bar shows instead of everything else (`Hint`).
     `connection` is empty while connected, and `security` says how the connection is protected.
     `unanswered` counts requests without an answer yet, `requests` names the people who ask to join,
-    first the one whom F9 approves. `pinned` is the first line of the pinned message.
+    first the one whom F9 approves. `pinned` is the first line of the pinned message. `waiting`
+    counts the conversations with something new that have no window, and such groups.
     """
 
     user: str
@@ -151,6 +152,7 @@ class Model:
     unanswered: int = 0
     transfers: list[Progress] = field(default_factory=list)
     tabs: list[Tab] = field(default_factory=list)
+    waiting: tuple[int, int] = (0, 0)
 
     @property
     def admin(self) -> str:
@@ -167,7 +169,8 @@ class Model:
     @property
     def activity(self) -> object:
         """What the status bar shows that may call for attention; comparable with an earlier one."""
-        return tuple((tab.title, tab.unread) for tab in self.tabs), tuple(self.requests), self.below
+        tabs = tuple((tab.title, tab.unread) for tab in self.tabs)
+        return tabs, tuple(self.requests), self.below, self.waiting
 
     def refresh(self, chat: Chat, view: WindowView, *, asked_to_quit: bool) -> None:
         """Fill the model from a chat and the view of its current window."""
@@ -193,6 +196,7 @@ class Model:
         self.transfers = chat.transfers.progress()
         self.requests = _requests(chat)
         self.people = _people(window, chat.ignored)
+        self.waiting = chat.elsewhere.count_waiting
         self.tabs = [_tab(number, one, window) for number, one in enumerate(chat.windows, start=1)]
 
 

@@ -34,7 +34,7 @@ _XTERM_FAMILY = (
 _WINDOW_TITLE_CELLS = 80
 _NOTIFICATION_TITLE_CELLS = 40
 _NOTIFICATION_BODY_CELLS = 200
-_MIN_NOTIFICATION_INTERVAL = 1.0
+_MIN_NOTIFICATION_INTERVAL = 3.0
 # The oldest versions of GNU screen keep at most 256 bytes of a string to pass through.
 _SCREEN_CHUNK = 240
 
@@ -99,7 +99,7 @@ class Terminal:
 
 
 class Notifier:
-    """Rings the bell and shows desktop notifications, at most once a second (rate limit)."""
+    """Rings the bell and shows desktop notifications, at most once in three seconds."""
 
     def __init__(self, terminal: Terminal, setting: Notifications = "auto") -> None:
         self._terminal = terminal

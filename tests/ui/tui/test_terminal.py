@@ -177,15 +177,15 @@ def test_setting_allows_bell_alone_or_nothing() -> None:
     assert Notifier(RXVT, "off").notify("ops", "hi", 0) == b""
 
 
-def test_notifications_are_limited_to_one_a_second() -> None:
+def test_notifications_are_seconds_apart() -> None:
     notifier = Notifier(NEITHER)
-    sent = [now for now in (0.0, 0.5, 0.99, 1.0, 1.5, 2.5) if notifier.notify("a", "b", now)]
-    assert sent == [0.0, 1.0, 2.5]
+    sent = [now for now in (0.0, 0.5, 2.99, 3.0, 4.5, 6.5) if notifier.notify("a", "b", now)]
+    assert sent == [0.0, 3.0, 6.5]
 
 
 @given(st.lists(st.floats(0, 100), max_size=50))
-def test_notifications_are_always_a_second_apart(moments: list[float]) -> None:
+def test_notifications_are_never_closer(moments: list[float]) -> None:
     notifier = Notifier(RXVT)
     sent = [now for now in sorted(moments) if notifier.notify("a", "b", now)]
-    assert all(later - earlier >= 1 for earlier, later in pairwise(sent))
+    assert all(later - earlier >= 3 for earlier, later in pairwise(sent))
     assert bool(sent) == bool(moments)
