@@ -1050,7 +1050,8 @@ class Chat:
             return False
         window = self.open(group, joins=False)
         window.opened_by_other = by_other
-        window.uninvited = is_of_stranger and not is_open
+        if not is_open:
+            window.uninvited = is_of_stranger
         return True
 
     def _has_room(self, is_of_stranger: bool) -> bool:
@@ -1065,7 +1066,8 @@ class Chat:
         """Open the conversations of strangers with news, or let them wait."""
         for one in groups:
             is_new = self.elsewhere.is_of_stranger(one.name) and one.last > one.read
-            if is_new and one.standing == "member" and not self._is_ignored(one.name):
+            skipped = fold(one.name) in self.session.groups or self._is_ignored(one.name)
+            if is_new and not skipped and one.standing == "member":
                 self._open_news(one.name, by_other=False)
 
     def _tell_news(self, groups: list[str]) -> None:

@@ -15,7 +15,7 @@ from tchat.core.group.feature import Reader
 from tchat.core.group.membership import Requested
 from tchat.core.group.mentions import is_mention
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
-from tchat.core.text import clean_line, clean_text, fold, size_text
+from tchat.core.text import NAME_LIMIT, TEXT_LIMIT, clean_line, clean_text, fold, size_text
 from tchat.ui.chat.gathering import some_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ SPOKEN = ("message", "action")
 """The kinds of lines that people write."""
 
 _ACTION = "/me "
+_LONGEST_NAME = 2 * NAME_LIMIT
+"""No valid name is longer. A server may send anything, and what is shown costs time by its length.
+"""
+_SHRINKAGE = 8
+"""How many code points of a text may become one when it is sanitized, where it is cut."""
 _EDITED_LIMIT = 20
 """Longest text of an edited message where its edit is reported, in code points."""
 QUOTE_LIMIT = 60
@@ -94,12 +99,12 @@ def line_of(
     if isinstance(event.body, Posted):
         return message_line(event, event.body.text, me)
     if isinstance(event.body, Erased):
-        return Line(at, "message", "", clean_line(event.actor), event.seq, deleted=True)
+        return Line(at, "message", "", name_text(event.actor), event.seq, deleted=True)
     text = _sentence(event, Reader(fold(me), admin, keys, file))
     if not text:
         return None
-    asking = (clean_line(event.actor),) if admin and isinstance(event.body, Requested) else ()
-    return Line(at, "notice", clean_line(text), seq=event.seq, asking=asking)
+    asking = (name_text(event.actor),) if admin and isinstance(event.body, Requested) else ()
+    return Line(at, "notice", clean_line(text[:TEXT_LIMIT]), seq=event.seq, asking=asking)
 
 
 def with_requests(line: Line, asking: Iterable[str]) -> Line:
@@ -131,7 +136,7 @@ def message_line(event: Event, text: str, me: str, *, edited: bool = False) -> L
         latest(event.at),
         sort,
         shown,
-        clean_line(event.actor),
+        name_text(event.actor),
         event.seq,
         mention=fold(event.actor) != fold(me) and is_mention(text, me),
         edited=edited,
@@ -165,18 +170,25 @@ def named_change(sentence: Line, body: Edited | Deleted, actor: str, before: Lin
 
 def quotation(who: str, text: str, limit: int | None = QUOTE_LIMIT) -> str:
     """Return a message with its author, on one line; a longer text is cut at `limit`."""
-    sort, shown = sort_and_text(text)
+    begun = text if limit is None else text[: _SHRINKAGE * limit]
+    sort, shown = sort_and_text(begun)
     words = clean_line(shown)
     between = " " if sort == "action" else ": "
-    is_cut = limit is not None and len(words) > limit
-    return f"{clean_line(who)}{between}{words[:limit]}{'…' * is_cut}"
+    is_cut = limit is not None and (len(words) > limit or len(begun) < len(text))
+    return f"{name_text(who)}{between}{words[:limit]}{'…' * is_cut}"
 
 
 def sort_and_text(text: str) -> tuple[Sort, str]:
     """Return whether a message is shown as a message or an action, and its sanitized text."""
+    text = text[:TEXT_LIMIT]
     if text.startswith(_ACTION):
         return "action", clean_text(text.removeprefix(_ACTION))
     return "message", clean_text(text)
+
+
+def name_text(name: str) -> str:
+    """Return a name, sanitized, and cut if it is longer than names are."""
+    return clean_line(name[:_LONGEST_NAME])
 
 
 def literal_text(line: str) -> str:

@@ -74,6 +74,8 @@ class Transcript:
         self._name_of_removed = name_of_removed
         self._on_missing = on_missing
         self._cleared_to = 0
+        self._quoted: set[int] = set()
+        """The messages that some line quotes, or has quoted."""
         self._elsewhere: dict[int, Event | None] = {}
         """Events outside the loaded log, by seq; None if requested and not received (yet)."""
 
@@ -140,7 +142,10 @@ class Transcript:
             return line_of(replace(event, body=Erased()), me, admin=False)
         text = self._replica.texts.get(event.seq) if now else None
         line = message_line(event, text or body.text, me, edited=text is not None)
-        return replace(line, reply=self.quote_of(body.reply)) if body.reply else line
+        if not body.reply:
+            return line
+        self._quoted.add(body.reply)
+        return replace(line, reply=self.quote_of(body.reply))
 
     def shown(self, seq: int) -> Line | None:
         """Return the line of a message as it is shown now; None if it is not."""
@@ -319,6 +324,8 @@ class Transcript:
 
     def _quote_again(self, targets: set[int] | None, start: int) -> None:
         """Update the quotations of these messages (None: of all) in the lines from `start`."""
+        if targets is not None and self._quoted.isdisjoint(targets):
+            return
         for index in range(start, len(self.lines)):
             line = self.lines[index]
             target = self._target(line.seq) if line.reply else None

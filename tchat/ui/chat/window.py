@@ -33,6 +33,7 @@ from tchat.ui.chat.lines import (
     Sort,
     count_text,
     gathered,
+    name_text,
     named_change,
     sort_and_text,
 )
@@ -496,7 +497,7 @@ class Window:
         """Return the members' names: the admin first, then those online, then by name."""
         state, online = self.replica.state, self.replica.online
         order = sorted(state.members, key=lambda k: (k != state.admin, k not in online, k))
-        return [clean_line(state.members[key]) for key in order]
+        return [name_text(state.members[key]) for key in order]
 
     def online(self) -> list[str]:
         """Return the names of the members who are online, in the order of `members`."""

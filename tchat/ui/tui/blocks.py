@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
+from itertools import chain, takewhile
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -60,6 +62,8 @@ class Blocks:
         self._width = width
         self._columns = _columns_of(model, width)
         self._heights: dict[int, int] = {}
+        self._wrapped: dict[int, tuple[str, ...]] = {}
+        """The wrapped texts of lines, by `id`: a row of a long message must not wrap all of it."""
 
     def __len__(self) -> int:
         return len(self._model.lines) + len(self._model.pending)
@@ -173,7 +177,11 @@ class Blocks:
         return cells(texts[-1]) + len(_EDITED) <= self._columns.text
 
     def _texts(self, line: Line) -> tuple[str, ...]:
-        return wrap(self._whole_text(line), self._columns.text, self._hang(line))
+        texts = self._wrapped.get(id(line))
+        if texts is None:
+            texts = wrap(self._whole_text(line), self._columns.text, self._hang(line))
+            self._wrapped[id(line)] = texts
+        return texts
 
     def _whole_text(self, line: Line) -> str:
         """Return a line's text with its prefix, not wrapped yet."""
@@ -301,13 +309,17 @@ def _style_links(text: str, style: str, links: Ranges, before: int) -> Row:
     return [span for span in [*row, (text[done:], style)] if span[0]]
 
 
+def _begins_before(end: int, part: tuple[int, int]) -> bool:
+    return part[0] < end
+
+
 @cache_widths(64)
 def _link_ranges(text: str, width: int, hang: Hang) -> dict[int, Ranges]:
     """Return, for each row of a wrapped text, the parts that belong to a URL.
 
     URLs are found in the whole text, because one that wraps cannot be recognised row by row.
     """
-    urls = [match.span() for match in _URL.finditer(text)]
+    urls = deque(match.span() for match in _URL.finditer(text))
     found: dict[int, Ranges] = {}
     at = 0
     for n, row in enumerate(wrap(text, width, hang)):
@@ -315,8 +327,10 @@ def _link_ranges(text: str, width: int, hang: Hang) -> dict[int, Ranges]:
         margin = len(row) - len(shown)
         at = text.index(shown, at)
         end = at + len(shown)
-        parts = [(max(a, at), min(b, end)) for a, b in urls]
-        found[n] = tuple((a - at + margin, b - at + margin) for a, b in parts if a < b)
-        urls = [(a, b) for a, b in urls if b > end]
+        while urls and urls[0][1] <= at:
+            urls.popleft()
+        here = takewhile(partial(_begins_before, end), urls)
+        parts = [(max(a, at), min(b, end)) for a, b in here]
+        found[n] = tuple((a - at + margin, b - at + margin) for a, b in parts)
         at = end
     return found

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tchat.ui.chat.lines import Line
     from tchat.ui.chat.window import Window
 
+_LONGEST_ROW = 512
+"""How many code points of a text are sanitized and measured if only one row of it is shown."""
+
 _QUIT_QUESTION = "Quit? Ctrl-D again, or y Enter"
 _QUITTING = (
     f"Quitting: up to {QUIT_SECONDS:.0f} s for what is not sent yet; Ctrl-D quits now. What you"
@@ -153,6 +156,8 @@ class Model:
     transfers: list[Progress] = field(default_factory=list)
     tabs: list[Tab] = field(default_factory=list)
     waiting: tuple[int, int] = (0, 0)
+    _people_of: object = None
+    """What `people` was made from."""
 
     @property
     def admin(self) -> str:
@@ -179,9 +184,9 @@ class Model:
         self.security = "not encrypted" if session.connector.plain else "TLS"
         self.connection = chat.connection
         self.title, self.direct = window.title, window.direct
-        self.topic = clean_line(window.replica.state.topic)
+        self.topic = clean_line(window.replica.state.topic[:_LONGEST_ROW])
         pinned = window.replica.state.pinned
-        quote = window.quote_of(pinned, limit=None) if pinned else ""
+        quote = window.quote_of(pinned, limit=_LONGEST_ROW) if pinned else ""
         self.pinned = quote.partition("↵")[0]  # its first line; ↵ stands for the end of a line
         self.lines, self.pending = window.lines, window.pending()
         self.new_from, self.past = window.new_from, window.past
@@ -195,9 +200,25 @@ class Model:
         self.unanswered = session.unanswered if session.reached else sum(map(len, lines))
         self.transfers = chat.transfers.progress()
         self.requests = _requests(chat)
-        self.people = _people(window, chat.ignored)
+        self._refresh_people(window, chat.ignored)
         self.waiting = chat.elsewhere.count_waiting
         self.tabs = [_tab(number, one, window) for number, one in enumerate(chat.windows, start=1)]
+
+    def _refresh_people(self, window: Window, hidden: Collection[str]) -> None:
+        """List the members, unless nothing about them has changed: there may be thousands."""
+        replica = window.replica
+        people_of = (
+            replica.standing == "member",
+            replica.presence_known,
+            replica.state.admin,
+            replica.state.members.copy(),
+            replica.online.copy(),
+            replica.away.copy(),
+            set(hidden),
+        )
+        if people_of != self._people_of:
+            self._people_of = people_of
+            self.people = _people(window, hidden)
 
 
 def _question(chat: Chat, *, asked_to_quit: bool) -> str:
