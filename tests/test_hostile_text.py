@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 from tchat.core.group.membership import Join
 from tchat.core.group.messages import Post
@@ -153,6 +154,9 @@ async def refusing_script(peer: ScriptedPeer) -> None:
 
 async def test_plain_mode_sanitizes_all_server_text(tmp_path: Path) -> None:
     scripts = (member_script, waiting_script, removal_script, refusing_script)
+    settings = trio.Path(tmp_path / "alice" / "config.toml")
+    await settings.parent.mkdir()
+    await settings.write_text(f"[automatic]\nfiles = {len(HOSTILE)}\n")
     async with launching(tmp_path) as launch, fake_server(*scripts) as address:
         alice = await launch.join(address, "alice")
         await alice.sees("connection lost (goodbye:", "connected again", "Waiting for ␛[2J")

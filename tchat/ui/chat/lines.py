@@ -36,8 +36,8 @@ SPOKEN = ("message", "action")
 """The kinds of lines that people write."""
 
 _ACTION = "/me "
-_LONGEST_NAME = 2 * NAME_LIMIT
-"""No valid name is longer. A server may send anything, and what is shown costs time by its length.
+_LONGEST_NAME = 128 * NAME_LIMIT
+"""How much of a name is shown: a server may send anything, and measuring takes time by the length.
 """
 _SHRINKAGE = 8
 """How many code points of a text may become one when it is sanitized, where it is cut."""

@@ -665,6 +665,7 @@ class Window:
 
     def show(self, line: Line) -> None:
         """Add a line below all others."""
+        self._requests.flush()  # they came before it
         self.lines.append(line)
         self.context.frontend.show(self, line)
 
@@ -869,7 +870,8 @@ class Window:
     def _gathers(self, line: Line) -> bool:
         """Tell a request to join together with those before it; return False if it stands alone.
 
-        A front end that cannot rewrite lines prints the first at once, and the rest a little later.
+        A front end that cannot rewrite lines prints the first at once, and the rest a little later,
+        or before the next line.
         """
         frontend = self.context.frontend
         if frontend.rewrites:

@@ -149,7 +149,7 @@ def test_what_no_valid_frame_has_is_cut() -> None:
     """A server may send anything; what is measured and wrapped is bounded."""
     event = Event("ops", 1, 0, "x" * 100_000, bytes(8), 1, Posted("y" * 100_000))
     line = message_line(event, "y" * 100_000, "alice")
-    assert (len(line.who), len(line.text)) == (64, TEXT_LIMIT)
+    assert (len(line.who), len(line.text)) == (4096, TEXT_LIMIT)
 
 
 URLS = st.lists(

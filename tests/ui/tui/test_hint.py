@@ -84,7 +84,7 @@ async def test_key_does_not_approve_somebody_else() -> None:
         typing(server, "frank", until="Waiting for alice") as frank,
         typing(server, "gina", until="Waiting for alice"),
     ):
-        await alice.shows("gina asks to join")
+        await alice.until(lambda: alice.window.waiting_for_approval == 2)
         hints: list[str] = []
         request = FirstRequest()
 
