@@ -309,6 +309,24 @@ async def test_one_file_under_many_names_is_written_once(tmp_path: Path, downloa
     assert names_in(downloads) == ["copy 3.pdf", "report.pdf"]
 
 
+async def test_copies_that_arrive_together_are_written_once(
+    tmp_path: Path, downloads: Path
+) -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        typing(server, downloads=downloads.parent / "hers") as alice,
+    ):
+        for number in range(1, 6):
+            (tmp_path / f"f{number}").write_text("data")
+            await alice.types(f"/send f{number}")
+        async with typing(server, "bob", downloads=downloads) as bob:
+            await bob.until(lambda: bob.window.files.seen(99) == 99)
+            assert await bob.chat.finish(GUARD)
+            assert len([line for line in bob.lines if "saved as" in line.text]) == 1
+    assert len(names_in(downloads)) == 1
+
+
 async def test_a_budget_bounds_what_is_saved(tmp_path: Path, downloads: Path) -> None:
     saving = AutomaticSaving(tmp_path / "saved_files.json", user="bob", budget=Budget(files=2))
     async with (

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from tchat.core.text import fold, safe_filename, size_text
 from tchat.transfer.threads import in_thread, in_thread_shielded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tchat.core.group.state import File
 
@@ -77,6 +78,23 @@ class AutomaticSaving:
         self._own: dict[str, Any] = {}
         """The record as this program wrote it last."""
         self._lock = trio.Lock()
+        self._saving: dict[bytes, trio.Event] = {}
+        """The digests of the files that are being saved; the events are set at their ends."""
+
+    @asynccontextmanager
+    async def alone(self, file: File) -> AsyncIterator[None]:
+        """Wait until no other file with the same bytes is being saved, and save one in the block.
+
+        The next one finds the copy.
+        """
+        while (other := self._saving.get(file.sha256)) is not None:
+            await other.wait()
+        self._saving[file.sha256] = ended = trio.Event()
+        try:
+            yield
+        finally:
+            del self._saving[file.sha256]
+            ended.set()
 
     async def refusal(self, group: str, file: File, into: Path) -> str:
         """Count a file that is to be saved into a directory; return why it must not be, or ""."""

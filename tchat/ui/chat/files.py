@@ -241,13 +241,14 @@ class GroupFiles:
 
     async def _save_automatically(self, file: File, seq: int) -> None:
         """Save a shared file, if it may be saved; until then its event does not count as seen."""
-        context = self._context
+        context, group = self._context, self._context.replica.name
         try:
-            reason = await context.automatic.refusal(context.replica.name, file, self._downloads)
-            if reason:
-                self._refusals.add((file.number, reason))
-            else:
-                await self.save(file)
+            async with context.automatic.alone(file):
+                reason = await context.automatic.refusal(group, file, self._downloads)
+                if reason:
+                    self._refusals.add((file.number, reason))
+                else:
+                    await self.save(file)
         except Refused as refusal:
             self._context.fail(refusal)
         self._unsaved.discard(seq)
