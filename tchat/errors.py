@@ -46,6 +46,12 @@ class Code(StrEnum):
         "no_common_group",
         "direct messages need a group that both people are members of",
     )
+    DENIED = "denied", "the admin denied the request to join; ask again after `wait` ms"
+    OUTCOME_UNKNOWN = (
+        "outcome_unknown",
+        "the group no longer knows whether this command, sent long ago, was executed",
+    )
+    GROUP_TOO_LARGE = "group_too_large", "the group's state is larger than a client accepts"
     # Input.
     BAD_NAME = "bad_name", "a name has 1-32 characters: letters, digits, _ - ."
     EMPTY_TEXT = "empty_text", "a message needs at least one visible character"

@@ -68,7 +68,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "core.group": [
         {"direct", "mentions"},
         {"state"},
-        {"feature", "snapshots"},
+        {"compaction", "feature", "snapshots"},
         {"membership", "messages", "files", "rules"},
         {"settings"},
         {"operation"},

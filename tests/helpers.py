@@ -361,10 +361,12 @@ class RawClient:
         assert isinstance(answer, Ok)
         return answer
 
-    async def refusal(self, kind: type[Command], *arguments: object, group: str = GROUP) -> Refused:
+    async def refusal(
+        self, kind: type[Command], *arguments: object, group: str = GROUP, n: int | None = None
+    ) -> Refused:
         """Send a command that the server must refuse; return the refusal."""
         try:
-            answer = await self.command(kind, *arguments, group=group)
+            answer = await self.command(kind, *arguments, group=group, n=n)
         except Refused as refused:
             return refused
         raise AssertionError(f"{kind.type} was not refused; the answer is {answer}")

@@ -414,6 +414,14 @@ class MemoryStore(Store):
         bodies = self._log(group).bodies()
         return {seq: bodies[seq] for seq in seqs if seq in bodies}
 
+    async def edits_of(self, group: str, message: int) -> tuple[int, ...]:
+        """Return the edits of a message; see `Store.edits_of`."""
+        await trio.lowlevel.checkpoint()
+        bodies = {seq: decode_event(b).body for seq, b in self._log(group).bodies().items()}
+        return tuple(
+            seq for seq, b in bodies.items() if isinstance(b, Edited) and b.target == message
+        )
+
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return the groups of a person; see `Store.groups_of`."""
         await trio.lowlevel.checkpoint()

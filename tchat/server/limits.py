@@ -11,7 +11,7 @@ import argparse
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
+from tchat.core.group.feature import DEFAULT_LIMITS, HIGHEST_LIMITS, GroupLimits
 from tchat.core.pace import Rate
 from tchat.core.text import size_text
 
@@ -57,6 +57,18 @@ def _parse_count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
+
+
+def _count_up_to(most: int) -> _Kind:
+    """Return the type of a count whose value is limited, because clients would not take more."""
+
+    def parse(text: str) -> int:
+        count = _parse_count(text)
+        if count > most:
+            raise argparse.ArgumentTypeError(f"{count} is too high; {most} is the highest limit")
+        return count
+
+    return _Kind("N", parse)
 
 
 def _parse_seconds(text: str) -> float:
@@ -193,15 +205,23 @@ class Limits:
     )
     group_members: int = field(
         default=DEFAULT_LIMITS.members,
-        metadata=_option("--max-members", _COUNT, "members of one group"),
+        metadata=_option(
+            "--max-members", _count_up_to(HIGHEST_LIMITS.members), "members of one group"
+        ),
     )
     group_requests: int = field(
         default=DEFAULT_LIMITS.requests,
-        metadata=_option("--max-requests", _COUNT, "people waiting for approval in one group"),
+        metadata=_option(
+            "--max-requests",
+            _count_up_to(HIGHEST_LIMITS.requests),
+            "people waiting for approval in one group",
+        ),
     )
     group_invites: int = field(
         default=DEFAULT_LIMITS.invites,
-        metadata=_option("--max-invites", _COUNT, "open invites of one group"),
+        metadata=_option(
+            "--max-invites", _count_up_to(HIGHEST_LIMITS.invites), "open invites of one group"
+        ),
     )
     file: int = field(
         default=1 << 30,

@@ -16,6 +16,7 @@ from tchat.core.group.membership import (
     Created,
     Denied,
     Deny,
+    DenyAll,
     Invite,
     Invited,
     Join,
@@ -114,13 +115,14 @@ SIGNATURE = bytes(range(64))
 
 REQUESTS: list[Frame] = [
     Hello(VERSION, "alice", CLIENT, KEY, NONCE),
-    Hello(VERSION, "alice", CLIENT, KEY, NONCE, resends=True),
+    Hello(VERSION, "alice", CLIENT, KEY, NONCE, resends=True, upcoming=19),
     Proof(SIGNATURE, "K7QM-2XJ4-9DTR"),
     TransferHello(VERSION, TICKET),
     Join(1, 1, "ops", TOKEN, create=False),
     Leave(2, 2, "ops"),
     Approve(3, 3, "ops", "bob"),
     Deny(4, 4, "ops", "bob"),
+    DenyAll(4, 18, "ops"),
     Kick(5, 5, "ops", "bob"),
     TransferAdmin(6, 6, "ops", "bob"),
     Invite(7, 7, "ops", SHA256, 86_400_000, "bob"),
@@ -255,7 +257,7 @@ EVERY_TYPE = TO_SERVER | TO_CLIENT | IN_TRANSFER
 """All directions in one vocabulary."""
 
 OPTIONAL = {
-    "hello": {"resends"},
+    "hello": {"resends", "upcoming"},
     "proof": {"link"},
     "welcome": {"interval", "burst"},
     "join": {"invite", "create"},

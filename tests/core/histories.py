@@ -17,6 +17,7 @@ from tchat.core.group.membership import (
     Approve,
     Ban,
     Deny,
+    DenyAll,
     Invite,
     Join,
     Kick,
@@ -24,7 +25,7 @@ from tchat.core.group.membership import (
     TransferAdmin,
     Unban,
 )
-from tchat.core.group.messages import Delete, Edit, Post, Posted
+from tchat.core.group.messages import Delete, Edit, Pin, Post, Posted
 from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.protocol.framing import PREFIX
 from tchat.errors import Refused
@@ -104,7 +105,7 @@ def _about_people() -> st.SearchStrategy[Deed]:
             st.just(Invite),
             st.tuples(digests, st.integers(0, 2000), st.none() | st.sampled_from(PEOPLE)),
         ),
-        st.tuples(st.just(Leave), st.tuples()),
+        st.tuples(st.sampled_from([Leave, DenyAll]), st.tuples()),
         st.tuples(st.just(SetPolicy), st.tuples(st.sampled_from(["open", "approval"]))),
     )
 
@@ -113,7 +114,7 @@ def _about_things() -> st.SearchStrategy[Deed]:
     return st.one_of(
         st.tuples(st.just(Post), st.tuples(_texts, st.none() | _messages)),
         st.tuples(st.just(Edit), st.tuples(_messages, _texts)),
-        st.tuples(st.just(Delete), st.tuples(_messages)),
+        st.tuples(st.sampled_from([Delete, Pin]), st.tuples(_messages)),
         st.tuples(st.just(SetTopic), st.tuples(_texts)),
         st.tuples(st.just(Share), st.tuples(_texts, st.integers(0, 9), st.just(bytes(32)))),
         st.tuples(st.just(RemoveFile), st.tuples(st.integers(0, 4))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from tchat.core.group.state import Author, Group
 from tchat.core.protocol.framing import PREFIX
 from tchat.core.text import fold
 from tchat.errors import Refused
+from tests.cddl import keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +40,14 @@ def replay(name: str, log: list[bytes], group: Group | None = None) -> Group:
     for frame in log:
         apply(group, decode_event(frame[PREFIX:]))
     return group
+
+
+def as_members_get_it(group: Group) -> Group:
+    """Return the state without the fields that only the server needs."""
+    shared = keys_of("state") | {"seq"}
+    defaults = Group()
+    local = [field.name for field in fields(Group) if field.name not in shared]
+    return replace(group, **{name: getattr(defaults, name) for name in local})
 
 
 class Script:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from tchat.core.group import compaction
 from tchat.core.group.membership import Approve, Join
 from tchat.core.group.messages import Post
 from tchat.core.group.state import WINDOW
 from tchat.core.protocol.frames import Attach, Failed, Goodbye, Ok
+from tchat.core.protocol.handshake import Welcome
 from tchat.errors import Code, Refused
 from tests.helpers import (
     GROUP,
+    hello_of,
     log_of,
     members,
     raw_client,
@@ -56,6 +61,24 @@ async def test_resent_commands_cause_one_event_each() -> None:
         await again.send(*posts)
         await again.command(Post, "last", n=150)
     assert texts(await log_of(server.store)) == [*(post.text for post in posts), "last"]
+
+
+async def test_forgotten_client_repeats_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "PERIOD", 4)
+    monkeypatch.setattr(compaction, "CLIENTS_EACH", 2)
+    async with running_server() as server, members(server, "alice") as (alice,):
+        await alice.command(Post, "once", n=50)
+        for _ in range(4):
+            async with raw_client(server.address, "alice") as other:
+                await other.command(Post, "from a container")
+        async with raw_client(server.address) as again:
+            hello = replace(hello_of("alice", alice.client), upcoming=51)
+            await again.send(hello)
+            await again.send(await again.proof(hello))
+            await again.expect(Welcome)
+            assert (await again.refusal(Post, "once", n=50)).code == Code.OUTCOME_UNKNOWN
+            assert (await again.command(Post, "new", n=51)).seq is not None
+    assert texts(await log_of(server.store)).count("once") == 1
 
 
 async def test_reconnecting_client_replaces_only_its_own_connection() -> None:

@@ -270,7 +270,7 @@ async def test_denied_kicked_and_leaving_members_regain_quota(
         else:
             await alice.command(end, "bob")
         await bob.command(Join, group="another")
-        assert (await bob.refusal(Join)).code == Code.GROUPS_FULL
+        assert (await bob.refusal(Join, group="one-more")).code == Code.GROUPS_FULL
 
 
 async def test_closed_group_gives_quota_back() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tchat.core.group.feature import Body, Event
 from tchat.core.group.membership import (
+    COOL_DOWN_MS,
     AdminTransferred,
     Approve,
     Approved,
     Ban,
     Denied,
     Deny,
+    DenyAll,
     Join,
     Kick,
     Kicked,
@@ -19,11 +23,15 @@ from tchat.core.group.membership import (
 )
 from tchat.core.group.messages import Post, Posted
 from tchat.core.protocol.frames import Attached, MembershipChange
+from tchat.core.protocol.handshake import Welcome
 from tchat.errors import Code
+from tests.core.script import NOON
 from tests.helpers import (
     GROUP,
     RunningServer,
     created_by,
+    hello_of,
+    identity_of,
     log_of,
     members,
     raw_client,
@@ -180,9 +188,10 @@ async def test_request_and_approval_survive_a_restart() -> None:
         assert (await bob.attach()).standing == "member"
 
 
-async def test_denied_person_is_notified_and_may_ask_again() -> None:
+async def test_denied_person_is_notified_and_may_ask_later() -> None:
+    now = [NOON]
     async with (
-        running_server() as server,
+        running_server(clock=lambda: now[0]) as server,
         members(server, "alice") as (alice,),
         raw_client(server.address, "bob") as bob,
     ):
@@ -190,6 +199,8 @@ async def test_denied_person_is_notified_and_may_ask_again() -> None:
         await bob.attach()
         await alice.command(Deny, "bob")
         assert await bob.receive() == MembershipChange(GROUP, "outsider", "denied", "alice")
+        assert (await bob.refusal(Join)).code == Code.DENIED
+        now[0] += COOL_DOWN_MS
         await bob.command(Join)
         assert (await bob.attach()).standing == "waiting"
         assert (await bodies(server))[1:] == [
@@ -197,6 +208,40 @@ async def test_denied_person_is_notified_and_may_ask_again() -> None:
             Denied("bob"),
             requested_by("bob"),
         ]
+
+
+async def test_denying_all_tells_each_person() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+        raw_client(server.address, "carol") as carol,
+    ):
+        for person in (bob, carol):
+            await person.command(Join)
+            await person.attach()
+        await alice.command(DenyAll)
+        for person in (bob, carol):
+            notice = MembershipChange(GROUP, "outsider", "denied", "alice")
+            assert await person.receive() == notice
+        assert (await bodies(server))[3:] == [Denied("bob"), Denied("carol")]
+        assert (await alice.refusal(DenyAll)).code == Code.NO_SUCH_REQUEST
+
+
+async def test_banned_key_is_told_when_it_attaches() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        raw_client(server.address) as robert,
+    ):
+        hello = replace(hello_of("robert"), key=identity_of("bob").public)
+        await robert.send(hello)
+        await robert.send(await robert.proof(hello, identity_of("bob")))
+        await robert.expect(Welcome)
+        assert not (await robert.attach()).banned
+        await alice.command(Ban, "bob")
+        assert (await robert.attach()).banned
+        assert (await robert.refusal(Join)).code == Code.BANNED
 
 
 async def test_joining_twice_changes_nothing() -> None:

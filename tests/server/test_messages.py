@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
+from tchat.core.group import compaction
 from tchat.core.group.feature import Event
 from tchat.core.group.membership import Join, Kick, Leave
 from tchat.core.group.messages import Delete, Deleted, Edit, Edited, Erased, Post, Posted
@@ -25,6 +27,7 @@ from tests.helpers import (
     running_server,
     texts,
 )
+from tests.memory_store import MemoryStore
 from tests.processes import launching
 from tests.server.requests import history, search
 from tests.store.logs import files_with
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.core.protocol.schema import Frame
+    from tchat.store.base import Store
     from tests.helpers import RawClient
 
 LONG = 16_000 * "x"
@@ -145,6 +149,30 @@ async def test_admin_deletes_any_message_others_their_own() -> None:
         await alice.command(Delete, bobs)
         await carol.command(Delete, carols)
         assert await erased_in(alice) == [bobs, carols]
+
+
+@pytest.mark.parametrize("engine", ["memory", "sqlite"])
+async def test_deletion_erases_edits_that_the_state_forgot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(compaction, "EDITS_SPAN", 4)
+    monkeypatch.setattr(compaction, "PERIOD", 4)
+    async with AsyncExitStack() as stack:
+        store: Store = MemoryStore()
+        if engine == "sqlite":
+            store = await stack.enter_async_context(open_store(tmp_path))
+        server = await stack.enter_async_context(running_server(store))
+        (alice,) = await stack.enter_async_context(members(server, "alice"))
+        target, other = await alice.post("a slip"), await alice.post("stays")
+        edits = [(await alice.command(Edit, target, text)).seq or 0 for text in ("one", "two")]
+        await alice.command(Edit, other, "stays, too")
+        for number in range(8):
+            await alice.post(f"text {number}")
+        assert await store.edits_of(GROUP, target) == tuple(edits)
+        await alice.command(Delete, target)
+        assert await erased_in(alice) == [target, *edits]
+        assert await store.edits_of(GROUP, target) == ()
+        assert "stays" in texts(await history(alice, 99))
 
 
 async def test_deleted_message_cannot_be_changed_again() -> None:

@@ -9,7 +9,10 @@ from tchat.core.group.membership import Approve, Ban, Join, Leave
 from tchat.core.group.rules import apply
 from tchat.core.group.settings import SetTopic
 from tchat.core.group.state import Group
-from tchat.core.protocol.frames import Attach, Attached, PresenceUpdate, Seen, Snapshot
+from tchat.core.protocol.frames import Attach, Attached, Failed, PresenceUpdate, Seen, Snapshot
+from tchat.errors import Code
+from tchat.server.groups import state_cache
+from tests.core.script import as_members_get_it
 from tests.helpers import (
     GROUP,
     RunningServer,
@@ -28,8 +31,7 @@ async def replayed(server: RunningServer, upto: int) -> Group:
     group = Group()
     for event in (await stored_log(server.store))[:upto]:
         apply(group, event)
-    group.counts, group.joined = {}, {}
-    return group
+    return as_members_get_it(group)
 
 
 async def test_snapshot_precedes_recent_events_and_new_ones() -> None:
@@ -148,6 +150,21 @@ async def test_large_snapshot_is_split_into_frames() -> None:
             group = await state(new)
             assert len(group.banned) == 900
             assert group == await replayed(server, group.seq)
+
+
+async def test_too_large_group_is_refused_and_others_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(state_cache, "SNAPSHOT_LIMIT", 1000)
+    async with running_server() as server, members(server, "alice") as (alice,):
+        for number in range(20):
+            await alice.command(Ban, f"{'x' * 25}{number}")
+        await alice.command(Join, group="other")
+        async with raw_client(server.address, "alice") as new:
+            refusal = await answer(new, Failed, lambda i: Attach(i, GROUP, 0, 10))
+            assert refusal.code == Code.GROUP_TOO_LARGE
+            assert (await answer(new, Attached, lambda i: Attach(i, "other", 0, 10))).seq == 1
+            assert (await new.attach(after=1)).standing == "member"
 
 
 async def test_each_newcomer_gets_the_current_snapshot() -> None:

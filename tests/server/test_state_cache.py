@@ -22,6 +22,7 @@ from tchat.server.groups import state_cache
 from tchat.server.groups.state_cache import IDLE_TAIL, StateCache
 from tchat.store.base import PAGE_LIMIT, StateSnapshot, Store
 from tchat.store.open import open_store
+from tests.core.script import as_members_get_it
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
@@ -129,7 +130,7 @@ async def test_restarted_server_has_the_same_state(store: Store) -> None:
     async with running_server(store) as server, raw_client(server.address, "alice") as alice:
         answer = await attach_recent(alice, 0)
         assert (answer.seq, answer.read) == (await last_seq(store, GROUP), MANY)
-        assert await state(alice) == replace(await replayed(store), counts={}, joined={})
+        assert await state(alice) == as_members_get_it(await replayed(store))
 
 
 async def test_restarted_server_starts_from_the_snapshot(store: Store) -> None:
@@ -161,7 +162,7 @@ async def test_messages_can_be_changed_after_a_restart(
         assert (await alice.command(Delete, MANY, n=2**41)).seq
         await alice.command(Edit, MANY - 1, "changed", n=2**41 + 1)
         await attach_recent(alice, 0)
-        assert await state(alice) == replace(await replayed(store), counts={}, joined={})
+        assert await state(alice) == as_members_get_it(await replayed(store))
     assert "edited" not in texts(await log_of(store))
 
 
@@ -192,7 +193,7 @@ async def test_events_after_the_snapshot_are_replayed(store: Store) -> None:
         raw_client(server.address, "alice", alice.client) as alice,
     ):
         await attach_recent(alice, 0)
-        assert await state(alice) == replace(await replayed(store), counts={}, joined={})
+        assert await state(alice) == as_members_get_it(await replayed(store))
         assert (await alice.command(Post, "again", n=2**41)).seq is None
 
 
@@ -218,7 +219,7 @@ async def test_busy_group_saves_snapshots_in_the_background(faulty: FaultyStore)
     assert thaw_whole(snapshot.data, snapshot.seq).seq == log[-1].seq
     async with running_server(faulty) as server, raw_client(server.address, "alice") as alice:
         await attach_recent(alice, 0)
-        assert await state(alice) == replace(await replayed(faulty), counts={}, joined={})
+        assert await state(alice) == as_members_get_it(await replayed(faulty))
 
 
 async def test_full_disk_prevents_only_the_snapshot(faulty: FaultyStore) -> None:

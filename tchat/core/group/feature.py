@@ -43,19 +43,19 @@ Facts = dict[str, str | int]
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """The most members, pending requests, open invites, bans and files of a group.
-
-    The snapshot of a group of that size has to fit into `snapshots.SNAPSHOT_LIMIT`.
-    """
+    """The most members, pending requests, open invites, bans and files of a group."""
 
     members: int = 2000
     requests: int = 100
     invites: int = 100
     bans: int = 2000
-    files: int = 30_000
+    files: int = 22_000
 
 
 DEFAULT_LIMITS = GroupLimits()
+
+HIGHEST_LIMITS = GroupLimits(members=10_000, requests=1000, invites=1000)
+"""The highest limits that an operator can set: see `compaction`."""
 
 
 # ------------------------------------------------------------------ commands

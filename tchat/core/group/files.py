@@ -12,7 +12,7 @@ from tchat.core.fingerprints import SHA256_SIZE
 from tchat.core.group.feature import Body, Command, Event, FileName, LogLine
 from tchat.core.group.state import File
 from tchat.core.protocol.schema import record
-from tchat.core.text import fold, size_text
+from tchat.core.text import FILE_NAME_LIMIT, fold, size_text
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class Share(Command):
         """Append the file under the next number."""
         if not self.name or len(self.sha256) != SHA256_SIZE:
             raise Refused(Code.BAD_FILE, "A file needs a name and a SHA-256 digest.")
+        if len(self.name.encode()) > FILE_NAME_LIMIT:
+            raise Refused(Code.BAD_FILE, f"The name of a file has at most {FILE_NAME_LIMIT} bytes.")
         if len(group.files) >= context.limits.files:
             raise Refused(
                 Code.GROUP_FULL,

@@ -5,8 +5,15 @@ An invite is a random token, and the log contains only its SHA-256. It is single
 adds the member also removes the invite. It is valid only while its creator is a member, and people
 who were kicked or banned cannot use invites created before that.
 
-A banned person cannot join in any way until the admin lifts the ban or the group is founded anew. A
-group has one admin while it has members. When the admin leaves, the role passes to the
+A banned person cannot join in any way until the admin lifts the ban or the group is founded anew.
+The ban also holds for their keys, that is, those that the group knows them by: that of their last
+request, that of their membership, and those of earlier memberships. Nobody else with one of these
+keys can join; who is a member already stays one. The keys of the admin are not banned.
+
+A person whose request was denied may ask again after `COOL_DOWN_MS`, under any name with the same
+key. Until then, an invite lets them in.
+
+A group has one admin while it has members. When the admin leaves, the role passes to the
 longest-standing member, in a separate event.
 """
 
@@ -15,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tchat.core.fingerprints import SHA256_SIZE, fingerprint, token_digest
+from tchat.core.group.compaction import DENIALS, KEYS_OF_A_BAN
 from tchat.core.group.feature import (
     Body,
     Command,
@@ -25,7 +33,7 @@ from tchat.core.group.feature import (
     StandingChange,
     is_me,
 )
-from tchat.core.group.state import Group, Invitation, JoinRequest
+from tchat.core.group.state import Denial, Group, Invitation, JoinRequest
 from tchat.core.lookalikes import check_new_name
 from tchat.core.protocol.schema import record
 from tchat.core.text import fold, quote_name
@@ -37,6 +45,9 @@ if TYPE_CHECKING:
     from tchat.core.group.feature import Reader
 
 LONGEST_INVITE_MS = 30 * 24 * 3600 * 1000
+
+COOL_DOWN_MS = 3600 * 1000
+"""How long a person whose request was denied has to wait before the next one."""
 
 
 # ------------------------------------------------------------------ join
@@ -65,12 +76,13 @@ class Join(Command):
             return [Created(context.author.key)]
         if group.standing(context.name) == "member":
             return []
-        group.require_not_banned(context.name)
+        group.require_not_banned(context.name, context.author.key)
         if group.policy == "open":
             _require_room(group, context)
             return [Joined(key=context.author.key)]
         if group.standing(context.name) == "waiting":
             return []
+        _require_no_denial(group, context)
         if len(group.requests) >= context.limits.requests:
             raise Refused(
                 Code.GROUP_FULL,
@@ -84,7 +96,7 @@ def _join_by_invite(group: Group, context: Context, token: bytes) -> list[Body]:
     person = fold(context.name)
     if person in group.members:
         return []
-    group.require_not_banned(context.name)
+    group.require_not_banned(context.name, context.author.key)
     invitation = group.invites.get(digest)
     if invitation is None:
         raise Refused(Code.BAD_INVITE, "This invite was used already, or is not for this group.")
@@ -212,6 +224,13 @@ class Approve(Command):
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Admit the person, if the group has room."""
         requester = _requester(group, self.name)
+        banned = group.ban_on(requester, group.requests[fold(requester)].key)
+        if banned is not None:
+            raise Refused(
+                Code.BANNED,
+                f"{quote_name(requester)} has the key of {quote_name(banned)}, who is banned; lift"
+                " the ban first.",
+            )
         _require_room(group, context)
         return [Approved(requester)]
 
@@ -254,6 +273,20 @@ class Deny(Command):
 
 
 @record
+class DenyAll(Command):
+    """Turn down all requests to join (admin)."""
+
+    type = "deny_all"
+    allowed = "admin"
+
+    def decide(self, group: Group, context: Context) -> list[Body]:
+        """Turn each request down."""
+        if not group.requests:
+            raise Refused(Code.NO_SUCH_REQUEST, "Nobody is asking to join.")
+        return [Denied(request.name) for request in group.requests.values()]
+
+
+@record
 class Denied(Body):
     """The actor, the admin, turned down the request of `name`."""
 
@@ -263,8 +296,12 @@ class Denied(Body):
     name: str
 
     def apply(self, group: Group, event: Event) -> None:
-        """Remove the request."""
-        group.requests.pop(fold(self.name), None)
+        """Remove the request, and remember when it was denied."""
+        person = fold(self.name)
+        request = group.requests.pop(person, None)
+        group.denied.pop(person, None)
+        group.denied[person] = Denial(event.at, request.key if request else None)
+        _drop_old_denials(group, event.at)
 
     def standing_change(self, event: Event) -> StandingChange:
         """Return that the person is no longer waiting."""
@@ -399,7 +436,14 @@ class Ban(Command):
                 f"The group has reached its limit of {context.limits.bans} bans; lift one first.",
             )
         request = group.requests.get(person)
-        return [Banned(request.name if request else group.members.get(person, self.name))]
+        name = request.name if request else group.members.get(person, self.name)
+        return [Banned(name), *self._requests_with_same_key(group, person)]
+
+    def _requests_with_same_key(self, group: Group, person: str) -> list[Body]:
+        """Deny the requests that the ban makes hopeless."""
+        keys = _keys_of(group, person)
+        others = (request for asking, request in group.requests.items() if asking != person)
+        return [Denied(request.name) for request in others if request.key in keys]
 
 
 @record
@@ -415,6 +459,7 @@ class Banned(Body):
     def apply(self, group: Group, event: Event) -> None:
         """Remove the member or the request, and record the ban."""
         person = fold(self.name)
+        group.banned_keys[person] = _keys_of(group, person)
         _expel(group, person, event.seq)
         group.requests.pop(person, None)
         group.banned[person] = self.name
@@ -430,7 +475,7 @@ class Banned(Body):
 
 @record
 class Unban(Command):
-    """Lift a ban, so that the person may ask to join again (admin)."""
+    """Lift a ban, on the name and the keys, so that the person may ask to join again (admin)."""
 
     type = "unban"
     allowed = "admin"
@@ -456,6 +501,7 @@ class Unbanned(Body):
     def apply(self, group: Group, event: Event) -> None:
         """Lift the ban."""
         group.banned.pop(fold(self.name), None)
+        group.banned_keys.pop(fold(self.name), None)
 
     def standing_change(self, event: Event) -> StandingChange:
         """Return that the person, still an outsider, may ask to join again."""
@@ -562,7 +608,7 @@ class Invited(Body):
 
     def apply(self, group: Group, event: Event) -> None:
         """Add the invite, and drop those that have expired."""
-        for digest in [d for d, open_one in group.invites.items() if open_one.expires < event.at]:
+        for digest in [d for d, open_one in group.invites.items() if open_one.expires <= event.at]:
             del group.invites[digest]
         name = fold(self.name) if self.name else None
         group.invites[self.invite] = Invitation(
@@ -595,6 +641,44 @@ def _require_room(group: Group, context: Context) -> None:
         )
 
 
+def _require_no_denial(group: Group, context: Context) -> None:
+    """Raise `Refused` (denied) if the person's last request was denied a short time ago."""
+    person, key = fold(context.name), context.author.key
+    theirs = [
+        denial.at
+        for name, denial in group.denied.items()
+        if name == person or (denial.key is not None and denial.key == key)
+    ]
+    if not theirs or (wait := max(theirs) + COOL_DOWN_MS - context.at) <= 0:
+        return
+    minutes = -(-wait // 60_000)
+    when = "a minute" if minutes == 1 else f"{minutes} minutes"
+    raise Refused(
+        Code.DENIED,
+        f"{group.admin_name}, the admin, denied your request; you can ask again in {when}. With an"
+        " invite, you can join at once.",
+        wait,
+    )
+
+
+def _drop_old_denials(group: Group, now: int) -> None:
+    while group.denied:
+        person, earliest = next(iter(group.denied.items()))
+        if len(group.denied) <= DENIALS and earliest.at + COOL_DOWN_MS > now:
+            return
+        del group.denied[person]
+
+
+def _keys_of(group: Group, person: str) -> tuple[bytes, ...]:
+    """Return the latest keys that a person (folded) is known by, except that of the admin."""
+    request = group.requests.get(person)
+    latest = (group.held.get(person), request.key if request else None)
+    known = [key for key, name in group.keys.items() if fold(name) == person]
+    keys = dict.fromkeys(key for key in (*known, *latest) if key is not None)
+    keys.pop(group.held.get(group.admin or "", b""), None)
+    return tuple(keys)[-KEYS_OF_A_BAN:]
+
+
 def _requester(group: Group, name: str) -> str:
     """Return the display name of a person who asked to join."""
     request = group.requests.get(fold(name))
@@ -624,13 +708,17 @@ def _admit(group: Group, name: str, key: bytes | None, seq: int) -> None:
     group.joined.setdefault(person, seq)
     group.requests.pop(person, None)
     group.kicked.pop(person, None)
+    group.denied.pop(person, None)
     group.members.setdefault(person, name)
     if key is not None:
+        group.keys.pop(key, None)  # put back last: the order is that of the admissions
         group.keys[key] = name
+        group.held[person] = key
 
 
 def _expel(group: Group, person: str, seq: int) -> None:
     _remove(group, person)
+    group.kicked.pop(person, None)  # put back last: the order is that of the kicks
     group.kicked[person] = seq
 
 
@@ -638,6 +726,7 @@ def _remove(group: Group, person: str) -> None:
     """Remove a member and the invites they created; close the group if it has no members left."""
     group.members.pop(person, None)
     group.joined.pop(person, None)
+    group.held.pop(person, None)
     for digest in [d for d, invitation in group.invites.items() if invitation.by == person]:
         del group.invites[digest]
     if not group.members:
@@ -648,6 +737,7 @@ COMMANDS: tuple[type[Command], ...] = (
     Join,
     Approve,
     Deny,
+    DenyAll,
     Leave,
     Kick,
     Ban,

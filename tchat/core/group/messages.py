@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat.core.group.compaction import recent_edits
 from tchat.core.group.feature import (
     Body,
     Command,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Group
 
 MOST_EDITS = 100
-"""Most edits of one message; limited because the state stores the seq of each."""
+"""Most edits of one message that the state remembers, because it stores the seq of each."""
 
 
 # ------------------------------------------------------------------ post, reply
@@ -114,8 +115,9 @@ class Edited(Body):
 
     def apply(self, group: Group, event: Event) -> None:
         """Record the seq of the edit, so that it can be erased together with the message."""
-        seqs = (*group.edits_of(self.target), event.seq)
-        group.edits[self.target] = MessageEdits(self.target, seqs)
+        known = group.edits.pop(self.target, None)  # put back last: the order is that of the edits
+        seqs = recent_edits(known.seqs, event.seq) if known else ()
+        group.edits[self.target] = MessageEdits(self.target, (*seqs, event.seq))
         _note_spelling(group, event)
 
     def addressees(self, group: Group, people: Collection[str]) -> Collection[str]:
@@ -163,7 +165,7 @@ class Deleted(Body):
         _note_spelling(group, event)
 
     def erased(self, before: Group) -> tuple[int, ...]:
-        """Return the message and every edit of it."""
+        """Return the message and every edit of it that the state knows."""
         return (self.target, *before.edits_of(self.target))
 
     def sentence(self, event: Event, reader: Reader) -> str:

@@ -12,7 +12,8 @@ define its behaviour, without a clock, a disk or a network:
 
 Idempotency: every command carries the client's random id and a number. The group remembers the
 numbers of committed commands, so a repeated command is always recognized, and `decide` returns no
-events for it.
+events for it. If it has forgotten the client (`compaction`), it cannot know whether the command is
+a repeat, and refuses it: nothing is executed twice.
 
 The rules themselves are defined beside their commands and events, in one module for each feature.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat.core.group.compaction import compact, is_due
 from tchat.core.group.feature import DEFAULT_LIMITS, Context, Event
 from tchat.core.group.state import OPERATOR
 from tchat.core.text import fold
@@ -47,6 +49,12 @@ def decide(
     """
     if group.has_done(author, command.n):
         return []
+    if group.may_have_forgotten(author, command.n):
+        raise Refused(
+            Code.OUTCOME_UNKNOWN,
+            "This was sent a long time ago, and the group no longer knows whether it arrived; look"
+            " for it before you send it again.",
+        )
     if not command.in_direct and group.direct:
         raise Refused(Code.DIRECT, "This cannot be done in a direct conversation.")
     if command.allowed == "operator":
@@ -76,3 +84,5 @@ def apply(group: Group, event: Event) -> None:
     group.at = event.at
     group.count(fold(event.actor), event.client, event.n)
     event.body.apply(group, event)
+    if is_due(event.seq):
+        compact(group)

@@ -73,8 +73,12 @@ class SetPolicy(Command):
         if self.policy == group.policy:
             return []
         room = max(context.limits.members - len(group.members), 0) if self.policy == "open" else 0
-        waiting = list(group.requests.values())[:room]
-        return [PolicySet(self.policy), *(Approved(request.name) for request in waiting)]
+        waiting = [
+            request
+            for request in group.requests.values()
+            if group.ban_on(request.name, request.key) is None
+        ]
+        return [PolicySet(self.policy), *(Approved(request.name) for request in waiting[:room])]
 
 
 @record

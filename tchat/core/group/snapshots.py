@@ -1,7 +1,7 @@
 """Encode and decode a group's folded state as one CBOR item, a snapshot.
 
-There are two forms. A *shared* snapshot is sent to clients: the map of `Group`, without the command
-numbers of clients (`counts`) and the admissions (`joined`), which only the server needs. A *whole*
+There are two forms. A *shared* snapshot is sent to clients: the map of `Group`, without the fields
+that only the server needs, such as the command numbers of clients (`counts`). A *whole*
 snapshot contains these too; a server stores it beside the log and starts from it, without reading
 the earlier events again. So the server verifies it: `MADE_WITH` names the version of the rules that
 made it, and a SHA-256 digest detects damage. Neither form contains the texts of messages.
@@ -15,7 +15,7 @@ import unicodedata
 import cbor2
 
 from tchat.core.fingerprints import SHA256_SIZE
-from tchat.core.group.state import RULES, Group
+from tchat.core.group.state import RULES, Denial, Group
 from tchat.core.protocol.framing import unpack
 from tchat.core.protocol.schema import Shape, record
 from tchat.errors import Code, ProtocolError
@@ -25,6 +25,9 @@ PIECE_LIMIT = 48 * 1024
 
 SNAPSHOT_LIMIT = 16 * 1024 * 1024
 """Longest snapshot that a client accepts, in bytes."""
+
+STATE_BUDGET = 15 * 1024 * 1024
+"""What the bounds of a state (`compaction`) keep each shared snapshot below, in bytes."""
 
 MADE_WITH = f"rules {RULES}, unicode {unicodedata.unidata_version}"
 """The versions that made a whole snapshot; other versions may fold the log to another state."""
@@ -42,11 +45,15 @@ class _ClientNumbers(Shape):
 
 @record
 class _Whole(Shape):
-    """A shared snapshot, the command numbers of all clients, and the admissions."""
+    """A shared snapshot, the command numbers of all clients, and the other fields of a server."""
 
     state: bytes
     clients: tuple[_ClientNumbers, ...]
+    forgotten: int
     joined: dict[str, int]
+    held: dict[str, bytes]
+    banned_keys: dict[str, tuple[bytes, ...]]
+    denied: dict[str, Denial]
 
 
 def freeze(group: Group) -> bytes:
@@ -68,7 +75,9 @@ def freeze_whole(group: Group) -> bytes:
         _ClientNumbers(person, client, highest, _to_bytes(done))
         for (person, client), (highest, done) in group.counts.items()
     )
-    frozen: bytes = cbor2.dumps(_Whole(freeze(group), clients, group.joined).to_map())
+    rest = (group.joined, group.held, group.banned_keys, group.denied)
+    whole = _Whole(freeze(group), clients, group.forgotten, *rest)
+    frozen: bytes = cbor2.dumps(whole.to_map())
     return _digest(group.seq, frozen) + frozen
 
 
@@ -86,7 +95,9 @@ def thaw_whole(data: bytes, seq: int) -> Group:
         (one.person, one.client): (one.highest, int.from_bytes(one.done, "big"))
         for one in whole.clients
     }
-    group.joined = whole.joined
+    group.forgotten = whole.forgotten
+    group.joined, group.held = whole.joined, whole.held
+    group.banned_keys, group.denied = whole.banned_keys, whole.denied
     return group
 
 

@@ -14,7 +14,9 @@ Deduplication works like the anti-replay window of IPsec (RFC 4303, section 3.4.
 the state stores the highest committed command number and a bit mask of the last `WINDOW` numbers. A
 number in the window that is not committed was refused or lost and may still arrive; all numbers
 below the window count as committed. So a client keeps its unanswered numbers within the window, and
-a repeated command is always recognized, at the cost of two integers per client.
+a repeated command is always recognized, at the cost of two integers per client. The state does not
+remember every client for ever (`compaction`), so a command that may have been sent before, by a
+client that it does not know, is refused if it has forgotten any (`rules`).
 
 A group closes when its last member leaves: the state is reset, and the store erases all events but
 their headers, so replaying them gives the same state. When the group is founded anew, its seqs
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 Policy = Literal["approval", "open"]
 """Who may join a group: people whom the admin approves, or everybody."""
 
-RULES = 6
+RULES = 7
 """The version of the fold. Increase it when `apply` or the fields of `Group` change: stored states
 of another version are computed again from the log.
 """
@@ -59,11 +61,16 @@ OPERATOR = "the operator"
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """The author of a command: the name, the client's random id, and the client's public key."""
+    """The author of a command: the name, the client's random id, and the client's public key.
+
+    Commands with numbers below `upcoming` may have been sent on an earlier connection; 0 if the
+    client does not tell.
+    """
 
     name: str
     client: bytes
     key: bytes | None = None
+    upcoming: int = 0
 
 
 @record
@@ -112,21 +119,41 @@ class MessageEdits(Shape):
     seqs: tuple[int, ...]
 
 
+@record
+class Denial(Shape):
+    """A request to join that the admin denied at `at` (ms): the `key` that it was made with."""
+
+    at: int
+    key: bytes | None = None
+
+
 @dataclass(slots=True)
 class Group(Shape):
     """The state of one group. Folded names are the keys of people; values have the display name.
 
     - `members` are in order of joining;
-    - `kicked` maps kicked and banned people to the seq of the event that removed them;
+    - `kicked` maps kicked and banned people to the seq of the event that removed them, in that
+      order;
     - `banned` maps banned people to their display names;
-    - `keys` maps the public keys of present and former members to their names;
+    - `keys` maps the public keys of present and former members to their names, in order of the
+      last admission with the key;
     - `invites` is keyed by digest, and `files` by number; no file number is used twice, and
       `numbered` is the highest so far;
     - `pinned` is the seq of the pinned message, if there is one;
-    - `edits` maps the seq of a message to the seqs of its edits;
-    - `joined` maps members to the seq of the event that admitted them;
+    - `edits` maps the seq of a message to the seqs of its edits, in order of the last edit.
+
+    Only the server needs the others, so they are in no snapshot that members get, and no fold of
+    another field may depend on them:
+
+    - `joined` maps members to the seq of the event that admitted them, and `held` to the public key
+      that they were admitted with;
+    - `banned_keys` maps banned people to the keys that they are known by;
+    - `denied` maps people to the denial of their last request, the earliest first;
     - `counts` maps (folded name, client id) to the highest committed command number and a bit mask
-      of the numbers up to it, whose lowest bit is that number.
+      of the numbers up to it, whose lowest bit is that number, in order of the last command;
+    - `forgotten` says how many clients are no longer in `counts`.
+
+    `compaction` says how large each of them can become.
     """
 
     name: str = ""
@@ -151,7 +178,11 @@ class Group(Shape):
     files: Annotated[dict[int, File], Keyed(attrgetter("number"))] = field(default_factory=dict)
     numbered: int = 0
     joined: Annotated[dict[str, int], LOCAL] = field(default_factory=dict)
+    held: Annotated[dict[str, bytes], LOCAL] = field(default_factory=dict)
+    banned_keys: Annotated[dict[str, tuple[bytes, ...]], LOCAL] = field(default_factory=dict)
+    denied: Annotated[dict[str, Denial], LOCAL] = field(default_factory=dict)
     counts: Annotated[Clients, LOCAL] = field(default_factory=dict)
+    forgotten: Annotated[int, LOCAL] = 0
 
     @classmethod
     def unwritten(cls, name: str) -> Group:
@@ -213,10 +244,18 @@ class Group(Shape):
         """The display name of the admin's successor, the longest-standing other member, or ""."""
         return next((name for key, name in self.members.items() if key != self.admin), "")
 
-    def require_not_banned(self, name: str) -> None:
-        """Raise `Refused` (banned) if the person is banned."""
-        if fold(name) in self.banned:
-            raise banned_refusal()
+    def ban_on(self, name: str, key: bytes | None) -> str | None:
+        """Return the name in the ban on a person or their key; None if there is no such ban."""
+        if (banned := self.banned.get(fold(name))) is not None:
+            return banned
+        holders = (person for person, keys in self.banned_keys.items() if key in keys)
+        return next((self.banned.get(person, person) for person in holders), None)
+
+    def require_not_banned(self, name: str, key: bytes | None = None) -> None:
+        """Raise `Refused` (banned) if the person is banned, or somebody who has the same key."""
+        banned = self.ban_on(name, key)
+        if banned is not None:
+            raise banned_refusal("" if fold(banned) == fold(name) else banned)
 
     def require_member(self, name: str) -> None:
         """Raise `Refused` (not_member, not_approved, banned) unless the person is a member."""
@@ -249,6 +288,18 @@ class Group(Shape):
         """Return the highest committed command number of this person's client."""
         return self.counts.get((fold(author.name), author.client), (0, 0))[0]
 
+    def may_have_forgotten(self, author: Author, n: int) -> bool:
+        """Return whether command `n` may be committed although `has_done` does not say so.
+
+        That is possible for a command from an earlier connection of a client that is unknown here,
+        if any clients were forgotten.
+        """
+        return (
+            n < author.upcoming
+            and self.forgotten > 0
+            and (fold(author.name), author.client) not in self.counts
+        )
+
     def has_done(self, author: Author, n: int) -> bool:
         """Return whether command `n` of this client is committed, or is below the window."""
         highest, done = self.counts.get((fold(author.name), author.client), (0, 0))
@@ -258,14 +309,14 @@ class Group(Shape):
     def count(self, person: str, client: bytes, n: int) -> None:
         """Record that command `n` of a person's (folded) client is committed."""
         key = (person, client)
-        highest, done = self.counts.get(key, (0, 0))
+        highest, done = self.counts.pop(key, (0, 0))  # put back last: the order is that of use
         step = n - highest
         if step > 0:
             # A step beyond the window clears the mask without a shift: the client chooses the step,
             # and a huge shift would exhaust the memory.
             self.counts[key] = (n, (done << step & _RECENT if step < WINDOW else 0) | 1)
-        elif -step < WINDOW:
-            self.counts[key] = (highest, done | 1 << -step)
+        else:
+            self.counts[key] = (highest, done | (1 << -step if -step < WINDOW else 0))
 
 
 def not_approved_refusal(admin: str) -> Refused:
@@ -273,12 +324,16 @@ def not_approved_refusal(admin: str) -> Refused:
     return Refused(Code.NOT_APPROVED, f"You are not a member yet: {admin} has to approve you.")
 
 
-def banned_refusal() -> Refused:
-    """Return the refusal of whatever a banned person tries to do in the group."""
-    return Refused(Code.BANNED, "You were banned from this group; only its admin can lift the ban.")
+def banned_refusal(banned: str = "") -> Refused:
+    """Return the refusal of whatever a banned person tries to do in the group.
+
+    `banned` is another name, whose key is that of the person.
+    """
+    who = f"You have the key of {banned}, who was" if banned else "You were"
+    return Refused(Code.BANNED, f"{who} banned from this group; only its admin can lift the ban.")
 
 
-_LASTING = {"seq", "at", "numbered", "counts"}
+_LASTING = {"seq", "at", "numbered", "counts", "forgotten"}
 """The fields that a group keeps when it is closed, and when it is founded anew."""
 
 _DICTS = tuple(f.name for f in dataclasses.fields(Group) if f.default_factory is dict)

@@ -50,7 +50,8 @@ class Hello(Frame):
 
     `client` is the client's id (8 bytes), `key` an Ed25519 public key (32 bytes, RFC 8032), `nonce`
     32 random bytes that are new for each connection. With `resends`, the client promises to resend
-    rate-limited commands under the same numbers, and the server preserves their order.
+    rate-limited commands under the same numbers, and the server preserves their order. Commands
+    with numbers below `upcoming` may have been sent on an earlier connection; others were not.
     """
 
     type = "hello"
@@ -60,6 +61,7 @@ class Hello(Frame):
     key: bytes
     nonce: bytes
     resends: bool | None = None
+    upcoming: int | None = None
 
 
 @record

@@ -157,7 +157,7 @@ async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Author
     verify(hello.key, proof.signature, proof_text(hello, challenge, context.pin))
     context.bans.check_person(Author(hello.user, hello.client, hello.key))
     name = await context.accounts.claim(hello, check_name(hello.user, "username"), proof.link)
-    return Author(name, hello.client, hello.key)
+    return Author(name, hello.client, hello.key, hello.upcoming or 0)
 
 
 async def _refuse_busy(context: ServerContext, link: Link, busy: Refused) -> None:

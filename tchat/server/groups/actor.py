@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.core.group.compaction import may_have_older_edits
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
+from tchat.core.group.messages import Delete
 from tchat.core.group.operation import Closed
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.state import Group
@@ -43,7 +45,7 @@ from tchat.server.groups.unsubscribed import UnsubscribedMembers
 from tchat.store.base import Page, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tchat.core.group.feature import Command, Event
     from tchat.server.groups.environment import GroupEnvironment
@@ -199,9 +201,24 @@ class GroupActor:
         if targets := _targets_of(commands):
             found = await self._store.find(self.key, targets)
             batch.targets = {seq: decode_event(body) for seq, body in found.items()}
+            batch.older_edits = await self._find_older_edits(commands[0], batch.targets)
         if self._waiting and self.group.direct and not self.group.seq:
             batch.acquainted = await self._store.share_a_group(*self.group.members)
         return batch
+
+    async def _find_older_edits(
+        self, first: Command, targets: Mapping[int, Event]
+    ) -> tuple[int, ...]:
+        """Return the edits of the message that a batch begins with deleting, from the log.
+
+        The state has forgotten them if the message is very old. A deletion that is not the first
+        command of this batch is in the next one.
+        """
+        if not isinstance(first, Delete) or first.target not in targets:
+            return ()
+        if not may_have_older_edits(self.group, first.target):
+            return ()
+        return await self._store.edits_of(self.key, first.target)
 
     def _validate(self, batch: Batch) -> None:
         """Process the waiting items in order, and collect the events to commit and the replies.
@@ -229,7 +246,7 @@ class GroupActor:
     async def _commit(self, batch: Batch) -> None:
         """Commit the batch's events and publish them; on a full disk, refuse their commands."""
         page = Page(self.group.seq + 1, batch.draft.seq, b"".join(batch.frames))
-        effects = side_effects_of(self.group, batch.draft, batch.events)
+        effects = side_effects_of(self.group, batch.draft, batch.events, batch.older_edits)
         try:
             await self._store.append(
                 self.key, self.group.seq, len(batch.events), page.frames, effects
@@ -375,7 +392,10 @@ class GroupActor:
             return
         standing = group.standing(name)
         if standing == "member":
-            self._subscribe_member(subscription, request)
+            try:
+                self._subscribe_member(subscription, request)
+            except Refused as refusal:
+                subscription.send_queue.push(encode(failed(refusal, request.id)))
             return
         # A closed group has no display name: its next founder may spell the name differently.
         shown = group.name if group.members else request.group
@@ -385,7 +405,7 @@ class GroupActor:
             standing,
             admin=group.admin_name or None,
             kicked=fold(name) in group.kicked,
-            banned=fold(name) in group.banned or None,
+            banned=group.ban_on(name, subscription.author.key) is not None or None,
         )
         subscription.send_queue.push(encode(answer))
         if standing == "waiting" and not subscription.gone:
@@ -393,6 +413,8 @@ class GroupActor:
 
     def _subscribe_member(self, subscription: Subscription, request: Attach) -> None:
         """Reply with the position of the log, and send the part of it that was asked for.
+
+        Raises `Refused` (group_too_large) if no client would accept the state.
 
         There are no subscriptions to a direct conversation without messages, because a client could
         request any number of them. Both people are notified when the conversation begins.
@@ -403,6 +425,7 @@ class GroupActor:
         first = self._first_to_send(request, read, group.joined.get(fold(author.name), 0))
         counted = group.counted(author)
         joined = group.joined.get(fold(author.name))
+        snapshot = self._snapshot_frames() if with_state and group.seq else b""
         answer = Attached(
             request.id, group.name, "member", group.seq, counted, read, first, joined=joined
         )
@@ -410,8 +433,8 @@ class GroupActor:
         subscription.read = read
         if subscription.gone or not group.seq:
             return
-        if with_state:
-            send_queue.push(self._snapshot_frames())
+        if snapshot:
+            send_queue.push(snapshot)
         self._subscriptions.add(subscription)
         self._subscriptions.feed_from(subscription, first - 1)
 

@@ -91,13 +91,15 @@ class Batch:
     """Events to commit together, and the replies to send afterwards.
 
     `draft` is a copy of the state with the events applied. `targets` are the events that edits and
-    deletions refer to. `acquainted` says whether the two people of a direct conversation share a
+    deletions refer to, `older_edits` the edits of the message to delete that the state may have
+    forgotten. `acquainted` says whether the two people of a direct conversation share a
     group. `strangers` are the people (folded) whom events concern, but who do not know the group.
     The first `independent` replies do not depend on events of the batch.
     """
 
     draft: Group
     targets: dict[int, Event] = field(default_factory=dict)
+    older_edits: tuple[int, ...] = ()
     acquainted: bool = True
     events: list[Event] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)

@@ -15,15 +15,20 @@ from tchat.core.text import fold
 from tchat.store.base import FileEntry, SideEffects
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from tchat.core.group.feature import Event
     from tchat.core.group.state import Group
     from tchat.core.protocol.frames import Standing
 
 
-def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> SideEffects:
-    """Return the index updates for the events between two states of a group."""
+def side_effects_of(
+    before: Group, after: Group, events: Sequence[Event], older_edits: Collection[int] = ()
+) -> SideEffects:
+    """Return the index updates for the events between two states of a group.
+
+    `older_edits` are the edits of a deleted message that the state may have forgotten.
+    """
     standings: dict[str, Standing] = {}
     added: tuple[FileEntry, ...] = ()
     removed: tuple[int, ...] = ()
@@ -40,6 +45,8 @@ def side_effects_of(before: Group, after: Group, events: Sequence[Event]) -> Sid
         )
         removed = tuple(n for n, file in before.files.items() if after.files.get(n) is not file)
     erased = tuple(seq for body in bodies for seq in body.erased(before))
+    if erased:
+        erased = tuple(dict.fromkeys((*erased, *older_edits)))
     name = after.name if any(isinstance(body, Created) for body in bodies) else None
     # A leave has a batch of its own, so all events before this batch are from before the closing.
     closed_after = before.seq if before.members and not after.members else 0

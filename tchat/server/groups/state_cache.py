@@ -19,11 +19,18 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.features import decode_event
 from tchat.core.group.rules import apply
-from tchat.core.group.snapshots import MADE_WITH, PIECE_LIMIT, freeze, freeze_whole, thaw_whole
+from tchat.core.group.snapshots import (
+    MADE_WITH,
+    PIECE_LIMIT,
+    SNAPSHOT_LIMIT,
+    freeze,
+    freeze_whole,
+    thaw_whole,
+)
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Snapshot, encode_all
 from tchat.core.protocol.framing import split_frames
-from tchat.errors import ProtocolError
+from tchat.errors import Code, ProtocolError, Refused
 from tchat.store.base import StateSnapshot, StorageFull
 
 if TYPE_CHECKING:
@@ -94,8 +101,19 @@ class StateCache:
 
 
 def snapshot_of(group: Group) -> bytes:
-    """Return the state of a group as encoded `Snapshot` frames."""
-    return encode_all(_pieces(group, freeze(group)))
+    """Return the state of a group as encoded `Snapshot` frames.
+
+    Raises `Refused` (group_too_large) if no client would accept it. That is possible only for a
+    group that an earlier version let grow so large, or higher limits than there are now.
+    """
+    data = freeze(group)
+    if len(data) > SNAPSHOT_LIMIT:
+        raise Refused(
+            Code.GROUP_TOO_LARGE,
+            f"{group.name} has more members, bans and files than a client accepts; its admin can"
+            " remove some on a device that follows it already.",
+        )
+    return encode_all(_pieces(group, data))
 
 
 def _pieces(group: Group, data: bytes) -> Iterator[Snapshot]:

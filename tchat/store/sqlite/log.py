@@ -17,6 +17,9 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
+from tchat.core.group.feature import Event
+from tchat.core.group.features import decode_event, encode_event
+from tchat.core.group.messages import Deleted, Edited
 from tchat.core.protocol.framing import PREFIX
 from tchat.store.base import BACK_LIMIT, PAGE_LIMIT, Page
 
@@ -63,6 +66,30 @@ def body_of(connection: sqlite3.Connection, group: int | None, seq: int) -> byte
         return None
     frames = Page(*row).after(seq - 1).frames
     return frames[PREFIX : PREFIX + int.from_bytes(frames[:PREFIX], "big")]
+
+
+def edits_of(connection: sqlite3.Connection, group: str, message: int) -> tuple[int, ...]:
+    """Return the seqs of all edits of a message, from the log.
+
+    SQLite searches the segments for the encoded target, at about a gigabyte per second, so that
+    few of them are decoded.
+    """
+    number, _ = find_group(connection, group)
+    sql = (
+        "SELECT first, last, frames FROM segments"
+        " WHERE group_id = ? AND last > ? AND instr(frames, ?) ORDER BY last"
+    )
+    found: list[int] = []
+    for row in connection.execute(sql, (number, message, _encoded_target(message))):
+        events = map(decode_event, Page(*row).bodies().values())
+        found += (e.seq for e in events if isinstance(e.body, Edited) and e.body.target == message)
+    return tuple(found)
+
+
+def _encoded_target(message: int) -> bytes:
+    """Return the key `target` and its value, as they are in the frame of an edit."""
+    frame = encode_event(Event("-", 1, 0, "-", bytes(8), 0, Deleted(message)))
+    return frame[frame.rindex(b"target") - 1 :]  # it is the last field; one byte is the key's head
 
 
 def page_after(connection: sqlite3.Connection, group: str, after: int) -> Page | None:

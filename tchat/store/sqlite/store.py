@@ -33,7 +33,15 @@ from tchat.store.sqlite.accounts import SqliteAccounts, prepare_appearances
 from tchat.store.sqlite.closing import erase_closed, finish_erasing
 from tchat.store.sqlite.database import Database, open_database
 from tchat.store.sqlite.files import SqliteFileIndex, update_files
-from tchat.store.sqlite.log import add_segment, body_of, erase, find_group, page_after, page_before
+from tchat.store.sqlite.log import (
+    add_segment,
+    body_of,
+    edits_of,
+    erase,
+    find_group,
+    page_after,
+    page_before,
+)
 from tchat.store.sqlite.maintenance import SqliteMaintenance
 from tchat.store.sqlite.schema import forget_before, migrate, set_standings
 from tchat.store.sqlite.search import SearchIndex, prepare_search, remove_messages
@@ -127,6 +135,10 @@ class SqliteStore(Store):
             return {seq: body for seq, body in found if body is not None}
 
         return await self.database.read(query)
+
+    async def edits_of(self, group: str, message: int) -> tuple[int, ...]:
+        """Return the edits of a message; see `Store.edits_of`."""
+        return await self.database.read_slowly(lambda c: edits_of(c, group, message))
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return the groups of a person; see `Store.groups_of`."""

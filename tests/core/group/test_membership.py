@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.core.fingerprints import token_digest
 from tchat.core.group.files import FileShared, Share
 from tchat.core.group.membership import (
+    COOL_DOWN_MS,
     AdminTransferred,
     Approve,
     Approved,
     Created,
     Denied,
     Deny,
+    DenyAll,
+    Invite,
     Join,
+    Joined,
     Kick,
     Kicked,
     Leave,
@@ -24,7 +30,8 @@ from tchat.core.group.membership import (
     Withdrawn,
 )
 from tchat.core.group.messages import Post
-from tchat.errors import Code
+from tchat.core.group.settings import SetPolicy
+from tchat.errors import Code, Refused
 from tests.core.script import Script, key_of
 
 if TYPE_CHECKING:
@@ -90,11 +97,67 @@ def test_admin_denies_requests(ops: Script) -> None:
     assert ops.group.standing("bob") == "outsider"
 
 
-def test_denied_person_may_ask_again(ops: Script) -> None:
+def test_denied_person_may_ask_again_later(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("bob", Join)
     ops.run("alice", Deny, "bob")
+    assert ops.refused("bob", Join) == Code.DENIED
+    assert "alice, the admin, denied your request; you can ask again in 60 minutes" in ops.sentence
+    ops.now += COOL_DOWN_MS - 1
+    assert ops.refused("bob", Join) == Code.DENIED
+    assert "in a minute." in ops.sentence
+    ops.now += 1
     assert ops.run("bob", Join) == [Requested(key_of("bob"))]
+
+
+def test_denial_holds_for_the_key(ops: Script) -> None:
+    ops.run("alice", Join)
+    ops.run("bob", Join)
+    ops.run("alice", Deny, "bob")
+    author, join = ops.asked("robert", Join)
+    with pytest.raises(Refused, match="denied your request"):
+        ops.give(replace(author, key=key_of("bob")), join)
+    assert ops.run("carol", Join) == [Requested(key_of("carol"))]
+
+
+def test_denied_person_can_be_invited_or_use_open_group(ops: Script) -> None:
+    ops.run("alice", Join)
+    for name in ("bob", "carol"):
+        ops.run(name, Join)
+        ops.run("alice", Deny, name)
+    ops.run("alice", Invite, token_digest(bytes(16)), 9000)
+    assert ops.run("bob", Join, bytes(16)) == [
+        Joined("alice", token_digest(bytes(16)), key_of("bob"))
+    ]
+    assert ops.group.denied.keys() == {"carol"}
+    ops.run("alice", SetPolicy, "open")
+    assert ops.run("carol", Join) == [Joined(key=key_of("carol"))]
+    assert not ops.group.denied
+
+
+def test_withdrawn_request_may_be_repeated_at_once(ops: Script) -> None:
+    ops.run("alice", Join)
+    ops.run("bob", Join)
+    ops.run("bob", Leave)
+    assert ops.run("bob", Join) == [Requested(key_of("bob"))]
+
+
+def test_all_requests_are_denied_at_once(ops: Script) -> None:
+    ops.run("alice", Join)
+    for name in ("Bob", "carol", "dave"):
+        ops.run(name, Join)
+    assert ops.run("alice", DenyAll) == [Denied("Bob"), Denied("carol"), Denied("dave")]
+    assert ops.waiting == []
+    assert ops.again() == []
+    assert ops.refused("bob", Join) == Code.DENIED
+    assert ops.refused("alice", DenyAll) == Code.NO_SUCH_REQUEST
+
+
+def test_only_the_admin_denies_all_requests(crew: Script) -> None:
+    crew.run("dave", Join)
+    assert crew.refused("bob", DenyAll) == Code.NOT_ADMIN
+    assert crew.refused("dave", DenyAll) == Code.NOT_APPROVED
+    assert crew.waiting == ["dave"]
 
 
 @pytest.mark.parametrize("answer", [Approve, Deny])
