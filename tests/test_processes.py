@@ -101,11 +101,13 @@ async def test_nine_numbered_commands_work(tmp_path: Path) -> None:
         await carol.sees("-- Waiting for bob to approve you")
         await bob.sees("-- carol asks to join")
         await bob.type("/deny carol")
-        await carol.sees("-- bob denied your request. /join asks to join again")
+        await carol.sees("-- bob denied your request. You can ask again in an hour with /join")
         await carol.type("/join")
-        await bob.sees("-- carol asks to join")
-        await bob.type("/2 carol")
-        await all_see([alice, bob, carol], "-- carol joined, approved by bob")
+        await carol.sees("! bob, the admin, denied your request; you can ask again in 60 minutes.")
+        await bob.type("/policy open")
+        await all_see([alice, bob], "-- bob: anyone may join now")
+        await carol.type("/join")
+        await all_see([alice, bob, carol], "-- carol joined")
         assert "<bob> carol cannot hear this" in carol.heard  # the members' log includes it
 
         # /3 quits the client; the person stays a member.

@@ -161,7 +161,8 @@ class Client:
         no longer than some seconds. The request to join stays, and the next call goes on waiting.
         With an `invite`, no approval is needed. A group that does not exist is refused
         (no_such_group) unless `create` is true, and then founded. Raises `Refused`, also if the
-        request is denied (not_member), or the user was banned or removed.
+        request is denied (not_member), or was less than an hour ago (denied), or the user was
+        banned or removed.
         """
         token = _read(read_invite, invite)[0] if invite else self._invite
         replica = self._session.follow(group)

@@ -278,8 +278,12 @@ class Group:
         await self._command(lambda i, n: membership.Approve(i, n, self.place, name))
 
     async def deny(self, name: str) -> None:
-        """Deny somebody's request to join (admin)."""
+        """Deny somebody's request to join (admin); they can ask again an hour later."""
         await self._command(lambda i, n: membership.Deny(i, n, self.place, name))
+
+    async def deny_all(self) -> None:
+        """Deny all requests to join (admin)."""
+        await self._command(lambda i, n: membership.DenyAll(i, n, self.place))
 
     async def kick(self, name: str) -> None:
         """Remove a member, who may ask to join again (admin)."""

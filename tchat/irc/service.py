@@ -108,6 +108,11 @@ async def _deny(session: Session, given: list[str]) -> str:
     return f"You denied {given[1]}'s request."
 
 
+async def _deny_all(session: Session, given: list[str]) -> str:
+    await _group(session, given[0]).deny_all()
+    return "You denied all requests."
+
+
 async def _requests(session: Session, given: list[str]) -> str:
     return ", ".join(map(nick_of, _group(session, given[0]).requests)) or "Nobody asks to join."
 
@@ -164,6 +169,7 @@ ROWS = {
         _Row("requests GROUP", "list who asks to join", _requests),
         _Row("approve GROUP NAME", "let somebody in who asks to join", _approve),
         _Row("deny GROUP NAME", "deny somebody's request", _deny),
+        _Row("denyall GROUP", "deny all requests", _deny_all),
         _Row("invite GROUP [NAME]", "make an invite that skips approval", _invite),
         _Row("files GROUP", "list the files of a group", _files),
         _Row("get GROUP NUMBER", "save a file in your download directory", _get),

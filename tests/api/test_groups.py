@@ -75,6 +75,32 @@ async def test_join_in_vain_leaves_no_group(how: str) -> None:
         assert bob.groups == []
 
 
+async def test_all_requests_are_denied_together() -> None:
+    async with (
+        tchat.testing.open_server() as server,
+        server.connect("alice") as alice,
+        server.connect("bob") as bob,
+        server.connect("carol") as carol,
+    ):
+        ops = await alice.join(GROUP, create=True)
+        async with alice.events(ops) as events, trio.open_nursery() as nursery:
+
+            async def ask(person: tchat.Client) -> None:
+                with pytest.raises(tchat.Refused) as refused:
+                    await person.join(GROUP)
+                assert refused.value.code == tchat.Code.NOT_MEMBER
+
+            nursery.start_soon(ask, bob)
+            nursery.start_soon(ask, carol)
+            for _ in range(2):
+                await next_of(events, tchat.JoinRequest)
+            await ops.deny_all()
+        assert ops.requests == []
+        with pytest.raises(tchat.Refused) as again:
+            await bob.join(GROUP)
+        assert again.value.code == tchat.Code.DENIED
+
+
 async def test_open_asks_nobody() -> None:
     async with (
         tchat.testing.open_server() as server,

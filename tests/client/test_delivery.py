@@ -10,7 +10,8 @@ import trio
 from tchat.client.client_id import ClientId, acquire_client_id
 from tchat.client.journal import Journal
 from tchat.client.updates import EventReceived, PendingChanged
-from tchat.core.group.membership import Deny, Kick
+from tchat.core.fingerprints import token_digest
+from tchat.core.group.membership import Deny, Invite, Kick
 from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import MembershipChange
 from tchat.errors import Code, Refused
@@ -41,6 +42,13 @@ async def denied(alice: Session, bob: Session, replica: Replica) -> None:
     """Turn down Bob's request to join, as the admin, and wait until he knows."""
     await alice.request(lambda i, n: Deny(i, n, GROUP, "bob"))
     await until(bob, lambda: replica.standing == "outsider")
+
+
+async def invited(alice: Session, bob: Session) -> None:
+    """Let Bob in whose request was denied: he could ask again only later."""
+    token = bytes(16)
+    await alice.request(lambda i, n: Invite(i, n, GROUP, token_digest(token), 60_000))
+    await bob.enter(GROUP, invite=token)
 
 
 def shown(replica: Replica) -> list[str]:
@@ -220,8 +228,7 @@ async def test_refused_message_stays_until_resent_or_discarded() -> None:
             assert pending.failure is not None
             assert pending.failure.code == Code.NOT_MEMBER
         assert ops.pending == [one, two]
-        await bob.enter(GROUP)
-        await approve(alice, "bob")
+        await invited(alice, bob)
         await until(bob, lambda: ops.caught_up)
         assert ops.pending == [one, two]
         bob.discard(two)
@@ -305,8 +312,7 @@ async def test_messages_before_approval_fail_when_denied() -> None:
         await denied(alice, bob, ops)
         assert pending.failure is not None
         assert (pending.failure.code, pending.awaits_approval) == (Code.NOT_MEMBER, False)
-        await bob.enter(GROUP)
-        await approve(alice, "bob")
+        await invited(alice, bob)
         await until(bob, lambda: ops.caught_up)
         assert ops.pending == [pending]
 
@@ -338,8 +344,7 @@ async def test_resent_message_goes_to_the_end() -> None:
             refused = bob.post(ops, "refused")
             with pytest.raises(Refused):
                 await refused.wait()
-            await bob.enter(GROUP)
-            await approve(alice, "bob")
+            await invited(alice, bob)
             await until(bob, lambda: ops.caught_up)
             bob.post(ops, "typed since")
             bob.resend(refused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,8 +20,9 @@ from tchat.client.updates import (
     PositionMoved,
     StandingChanged,
 )
+from tchat.core.fingerprints import token_digest
 from tchat.core.group.feature import Unknown
-from tchat.core.group.membership import Approved, Deny, Kick
+from tchat.core.group.membership import Approved, Deny, Invite, Kick
 from tchat.core.group.messages import Post, Posted
 from tchat.core.protocol.frames import (
     Attached,
@@ -166,8 +168,9 @@ async def test_kick_and_denial_are_reported_at_once() -> None:
         assert update == StandingChanged(
             ops, MembershipChange(GROUP, "outsider", "denied", "alice")
         )
-        await bob.enter(GROUP)
-        await approve(alice, "bob")
+        invite = Invite(0, 0, GROUP, token_digest(bytes(16)), 60_000)
+        await alice.request(lambda i, n: replace(invite, id=i, n=n))
+        await bob.enter(GROUP, invite=bytes(16))
         await until(bob, lambda: ops.caught_up)
         await alice.request(lambda i, n: Kick(i, n, GROUP, "bob"))
         await until(bob, lambda: ops.standing == "outsider")

@@ -366,6 +366,23 @@ async def test_denied_request_is_told() -> None:
             await irc.until("alice denied your request to join #lab.")
 
 
+async def test_all_requests_are_denied_with_one_command() -> None:
+    async with scene() as here, here.door.registered() as irc:
+        await opened(irc)
+        await irc.send("PRIVMSG *tchat :create lab")
+        await irc.until("JOIN #lab")
+        async with trio.open_nursery() as nursery:
+
+            async def ask() -> None:
+                with pytest.raises(tchat.Refused, match="not a member"):
+                    await here.alice.join("lab")
+
+            nursery.start_soon(ask)
+            await irc.until("alice asks to join")
+            await irc.send("PRIVMSG *tchat :denyall lab")
+            await irc.until("You denied all requests.")
+
+
 async def test_joining_founds_nothing_unless_asked() -> None:
     async with scene() as here, here.door.registered() as irc:
         await opened(irc)

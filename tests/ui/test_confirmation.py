@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.membership import Approve, Kick, Leave
+from tchat.core.group.membership import Approve, Join, Kick, Leave
 from tchat.core.group.messages import Delete
 from tchat.ui.chat.completion import offers
-from tests.helpers import members, running_server
+from tests.helpers import members, raw_client, running_server
 from tests.processes import launching
 from tests.ui.typist import Typist, typing
 
@@ -80,6 +80,28 @@ async def test_a_yes_confirms(answer: str) -> None:
         await alice.types("/kick bob", answer)
         assert "bob" not in alice.window.replica.state.members
         assert alice.chat.refusals == 0
+
+
+async def test_all_requests_are_denied_after_a_yes() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice"),
+        typing(server, yes=False) as alice,
+        raw_client(server.address, "all") as one,
+        raw_client(server.address, "carol") as other,
+    ):
+        (refusal,) = await alice.types("/deny all")
+        assert refusal.startswith("error: Nobody is asking to join.")
+        for person in (one, other):
+            await person.command(Join)
+        await alice.shows("carol asks to join")
+        waiting = alice.window.replica.state.requests
+        assert (await alice.types("/deny ALL", "n"))[1].startswith("notice: Nothing was done")
+        await alice.types("/deny @all")
+        assert waiting.keys() == {"carol"}
+        shown = await alice.types("/deny all", "y")
+        assert shown[0] == "notice: Deny all requests to join #ops? (y or n)"
+        assert not waiting
 
 
 async def test_the_outcome_names_the_question() -> None:

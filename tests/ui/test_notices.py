@@ -99,7 +99,6 @@ def test_standing_after_attach_reads_as_a_sentence(
 @pytest.mark.parametrize(
     ("news", "sentence"),
     [
-        (MembershipChange("ops", "outsider", "denied", "alice"), "alice denied your request."),
         (
             MembershipChange("ops", "outsider", "kicked", "alice"),
             "alice kicked you from this group.",
@@ -113,6 +112,14 @@ def test_standing_after_attach_reads_as_a_sentence(
 def test_a_membership_change_reads_as_a_sentence(news: MembershipChange, sentence: str) -> None:
     step = "/join asks to join again, /part closes this window."
     assert standing_changed(news, "bob", on_purpose=False) == f"{sentence} {step}"
+
+
+def test_a_denial_says_when_to_ask_again() -> None:
+    news = MembershipChange("ops", "outsider", "denied", "alice")
+    assert standing_changed(news, "bob", on_purpose=False) == (
+        "alice denied your request. You can ask again in an hour with /join; an invite lets you in"
+        " before. /part closes this window."
+    )
 
 
 NINE = int(time.mktime((2026, 11, 24, 18, 4, 0, 0, 0, -1))) * 1000

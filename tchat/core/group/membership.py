@@ -8,7 +8,7 @@ who were kicked or banned cannot use invites created before that.
 A banned person cannot join in any way until the admin lifts the ban or the group is founded anew.
 The ban also holds for their keys, that is, those that the group knows them by: that of their last
 request, that of their membership, and those of earlier memberships. Nobody else with one of these
-keys can join; who is a member already stays one. The keys of the admin are not banned.
+keys can join; who is a member already stays one. A key that is also the admin's is not banned.
 
 A person whose request was denied may ask again after `COOL_DOWN_MS`, under any name with the same
 key. Until then, an invite lets them in.
@@ -672,11 +672,18 @@ def _drop_old_denials(group: Group, now: int) -> None:
 def _keys_of(group: Group, person: str) -> tuple[bytes, ...]:
     """Return the latest keys that a person (folded) is known by, except that of the admin."""
     request = group.requests.get(person)
-    latest = (group.held.get(person), request.key if request else None)
-    known = [key for key, name in group.keys.items() if fold(name) == person]
-    keys = dict.fromkeys(key for key in (*known, *latest) if key is not None)
-    keys.pop(group.held.get(group.admin or "", b""), None)
-    return tuple(keys)[-KEYS_OF_A_BAN:]
+    asked = {request.key: None} if request and request.key else {}
+    keys = _keys_of_member(group, person) | asked
+    of_admin = _keys_of_member(group, group.admin or "")
+    return tuple(key for key in keys if key not in of_admin)[-KEYS_OF_A_BAN:]
+
+
+def _keys_of_member(group: Group, person: str) -> dict[bytes, None]:
+    """Return the keys that a present or former member (folded) was admitted with, in order."""
+    keys = dict.fromkeys(key for key, name in group.keys.items() if fold(name) == person)
+    if person in group.held:
+        keys[group.held[person]] = None
+    return keys
 
 
 def _requester(group: Group, name: str) -> str:
@@ -711,9 +718,11 @@ def _admit(group: Group, name: str, key: bytes | None, seq: int) -> None:
     group.denied.pop(person, None)
     group.members.setdefault(person, name)
     if key is not None:
-        group.keys.pop(key, None)  # put back last: the order is that of the admissions
+        # Put back last: the order is that of the admissions.
+        holder = fold(group.keys.pop(key, name))
         group.keys[key] = name
-        group.held[person] = key
+        if holder != person and holder in group.members:
+            group.held[holder] = key
 
 
 def _expel(group: Group, person: str, seq: int) -> None:

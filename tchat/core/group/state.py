@@ -145,8 +145,9 @@ class Group(Shape):
     Only the server needs the others, so they are in no snapshot that members get, and no fold of
     another field may depend on them:
 
-    - `joined` maps members to the seq of the event that admitted them, and `held` to the public key
-      that they were admitted with;
+    - `joined` maps members to the seq of the event that admitted them;
+    - `held` maps members to their key, if `keys` has the name of another person for it, who was
+      admitted later with the same one;
     - `banned_keys` maps banned people to the keys that they are known by;
     - `denied` maps people to the denial of their last request, the earliest first;
     - `counts` maps (folded name, client id) to the highest committed command number and a bit mask

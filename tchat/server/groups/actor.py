@@ -15,6 +15,7 @@ returned, and is dropped if the append failed. Every command gets exactly one re
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import trio
@@ -87,7 +88,7 @@ class GroupActor:
         self._subscriptions = Subscriptions(
             self._store, key, self._presence.away, self._read_positions
         )
-        self._snapshot = (0, b"")
+        self._snapshot: tuple[int, bytes | Refused] = (0, b"")
         self._unsaved_positions: dict[str, int] = {}
         self._will_save_positions = False
         self._unsubscribed = UnsubscribedMembers(self._presence, self._subscriptions)
@@ -202,6 +203,7 @@ class GroupActor:
             found = await self._store.find(self.key, targets)
             batch.targets = {seq: decode_event(body) for seq, body in found.items()}
             batch.older_edits = await self._find_older_edits(commands[0], batch.targets)
+        await self._prepare_snapshot()
         if self._waiting and self.group.direct and not self.group.seq:
             batch.acquainted = await self._store.share_a_group(*self.group.members)
         return batch
@@ -421,11 +423,10 @@ class GroupActor:
         """
         group, author, send_queue = self.group, subscription.author, subscription.send_queue
         read = self.last_read(fold(author.name))
-        with_state = request.after == 0 and request.recent is not None
         first = self._first_to_send(request, read, group.joined.get(fold(author.name), 0))
         counted = group.counted(author)
         joined = group.joined.get(fold(author.name))
-        snapshot = self._snapshot_frames() if with_state and group.seq else b""
+        snapshot = self._snapshot_frames() if _with_state(request) and group.seq else b""
         answer = Attached(
             request.id, group.name, "member", group.seq, counted, read, first, joined=joined
         )
@@ -447,18 +448,37 @@ class GroupActor:
         with `recent` 0, such a member gets all events.
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
-        if request.after == 0 and request.recent is not None:
+        if request.recent is not None and _with_state(request):
             if request.unread is False:
                 return max(begin, end - request.recent)
             known = max(read, joined) if read or request.recent else 0
             return max(begin, min(end - request.recent, known + 1))
         return min(max(request.after + 1, begin), end)
 
+    async def _prepare_snapshot(self) -> None:
+        """Encode the state if a member waits for it, once per event: many may subscribe at once.
+
+        Only those in front of all commands subscribe in this batch (`_comes_after`).
+        """
+        if self._snapshot[0] == self.group.seq:
+            return
+        before_commands = takewhile(lambda item: not isinstance(item, Execute), self._waiting)
+        if any(self._needs_snapshot(item) for item in before_commands):
+            self._snapshot = (self.group.seq, await snapshot_of(self.group))
+
+    def _needs_snapshot(self, item: Item) -> bool:
+        return (
+            isinstance(item, Subscribe)
+            and _with_state(item.request)
+            and self.group.standing(item.subscription.author.name) == "member"
+        )
+
     def _snapshot_frames(self) -> bytes:
-        """Return the state as frames, cached until the next event: many may subscribe at once."""
-        if self._snapshot[0] != self.group.seq:
-            self._snapshot = (self.group.seq, snapshot_of(self.group))
-        return self._snapshot[1]
+        """Return the state as frames. Raises `Refused` (group_too_large)."""
+        _, frames = self._snapshot
+        if isinstance(frames, Refused):
+            raise frames
+        return frames
 
     def _record_read(self, receipt: ReadReceipt) -> None:
         """Advance a member's read position, and report it to their other clients."""
@@ -480,6 +500,11 @@ class GroupActor:
                 await self._store.set_cursors(self.key, positions)
             except StorageFull:
                 self._unsaved_positions = positions | self._unsaved_positions
+
+
+def _with_state(request: Attach) -> bool:
+    """Return whether a subscription begins with a snapshot, if the person is a member."""
+    return request.after == 0 and request.recent is not None
 
 
 def _targets_of(commands: list[Command]) -> set[int]:

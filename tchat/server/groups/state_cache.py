@@ -9,13 +9,16 @@ time in proportion to the tail, the events since the last snapshot. Replaying on
 as long as saving `_ENTRIES_PER_EVENT` entries of the state, so a snapshot pays off only after a
 long enough tail. An idle group saves its state after a tail of at least `IDLE_TAIL` events. A busy
 group saves its state rarely, so activating it after a crash takes some hundredths of a second
-longer. Saving does not stop a busy group: the state is encoded between two batches, and written
-while the next batches are processed.
+longer. Saving does not stop a busy group: the state is encoded and written while the next batches
+are processed. A large state is encoded and decoded in a thread, because it takes up to half a
+second; the committed state never changes, since batches are applied to copies.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import trio
 
 from tchat.core.group.features import decode_event
 from tchat.core.group.rules import apply
@@ -34,9 +37,7 @@ from tchat.errors import Code, ProtocolError, Refused
 from tchat.store.base import StateSnapshot, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import trio
+    from collections.abc import Callable, Iterator
 
     from tchat.store.base import Store
 
@@ -47,6 +48,10 @@ BUSY_TAIL = 4096
 """Shortest tail of the log after which a busy group saves a snapshot."""
 
 _ENTRIES_PER_EVENT = 8
+
+# What takes longer than about 10 ms is done in a thread.
+_LARGE_ENTRIES = 5000
+_LARGE_BYTES = 512 * 1024
 
 
 class StateCache:
@@ -60,7 +65,7 @@ class StateCache:
     async def load(self) -> tuple[Group, dict[str, int]]:
         """Return the current state, and the read position (seq) of each person."""
         stored = await self._store.load(self._key)
-        group, page = _restored(stored.snapshot), stored.page
+        group, page = await _restored(stored.snapshot), stored.page
         if group is None:
             group = Group.unwritten(self._key)
             if stored.snapshot is not None:  # `page` begins after the unusable snapshot
@@ -75,40 +80,40 @@ class StateCache:
     def save_in_background(self, group: Group, nursery: trio.Nursery) -> None:
         """Save the state of a busy group in a task of its own, if the tail is long enough."""
         if self._is_worth_saving(group, BUSY_TAIL):
-            nursery.start_soon(self._write, self._freeze(group))
+            nursery.start_soon(self._save, group)
 
     async def save(self, group: Group) -> None:
         """Save the state of an idle group, if the tail is long enough."""
         if self._is_worth_saving(group, IDLE_TAIL):
-            await self._write(self._freeze(group))
+            await self._save(group)
 
     def _is_worth_saving(self, group: Group, shortest_tail: int) -> bool:
         tail = group.seq - self._saved_seq
         # Counting the entries takes time, so the common case is decided without it.
-        return tail >= shortest_tail and (
+        if tail >= shortest_tail and (
             tail >= shortest_tail + group.count_entries() // _ENTRIES_PER_EVENT
-        )
+        ):
+            self._saved_seq = group.seq
+            return True
+        return False
 
-    def _freeze(self, group: Group) -> StateSnapshot:
-        self._saved_seq = group.seq
-        return StateSnapshot(group.seq, MADE_WITH, freeze_whole(group))
-
-    async def _write(self, snapshot: StateSnapshot) -> None:
+    async def _save(self, group: Group) -> None:
+        data = await _encoded(group, freeze_whole)
         try:
-            await self._store.save_snapshot(self._key, snapshot)
+            await self._store.save_snapshot(self._key, StateSnapshot(group.seq, MADE_WITH, data))
         except StorageFull:
             return  # the next activation only has to replay more events
 
 
-def snapshot_of(group: Group) -> bytes:
+async def snapshot_of(group: Group) -> bytes | Refused:
     """Return the state of a group as encoded `Snapshot` frames.
 
-    Raises `Refused` (group_too_large) if no client would accept it. That is possible only for a
-    group that an earlier version let grow so large, or higher limits than there are now.
+    Return a refusal (group_too_large) instead if no client would accept it. That is possible only
+    for a group that an earlier version let grow so large.
     """
-    data = freeze(group)
+    data = await _encoded(group, freeze)
     if len(data) > SNAPSHOT_LIMIT:
-        raise Refused(
+        return Refused(
             Code.GROUP_TOO_LARGE,
             f"{group.name} has more members, bans and files than a client accepts; its admin can"
             " remove some on a device that follows it already.",
@@ -122,11 +127,19 @@ def _pieces(group: Group, data: bytes) -> Iterator[Snapshot]:
         yield Snapshot(group.name, group.seq, data[start:end], end < len(data))
 
 
-def _restored(snapshot: StateSnapshot | None) -> Group | None:
+async def _encoded(group: Group, encode: Callable[[Group], bytes]) -> bytes:
+    if group.count_entries() < _LARGE_ENTRIES:
+        return encode(group)
+    return await trio.to_thread.run_sync(encode, group)
+
+
+async def _restored(snapshot: StateSnapshot | None) -> Group | None:
     """Return the state in a snapshot; None if it is damaged or made by another version."""
     if snapshot is None or snapshot.made_with != MADE_WITH:
         return None
     try:
-        return thaw_whole(snapshot.data, snapshot.seq)
+        if len(snapshot.data) < _LARGE_BYTES:
+            return thaw_whole(snapshot.data, snapshot.seq)
+        return await trio.to_thread.run_sync(thaw_whole, snapshot.data, snapshot.seq)
     except ProtocolError:
         return None

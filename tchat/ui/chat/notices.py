@@ -74,8 +74,12 @@ def standing_changed(news: MembershipChange, me: str, *, on_purpose: bool) -> st
         return f"{news.by} lifted your ban. /join asks to join again."
     if news.reason == "banned":
         return f"{news.by} banned you from this group; only its admin can lift the ban."
+    if news.reason == "denied":
+        return (
+            f"{news.by} denied your request. You can ask again in an hour with /join; an invite"
+            " lets you in before. /part closes this window."
+        )
     sentence = {
-        "denied": f"{news.by} denied your request.",
         "kicked": f"{news.by} kicked you from this group.",
         "left": "You left this group from another terminal.",
     }

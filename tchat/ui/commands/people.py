@@ -6,7 +6,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tchat.core.fingerprints import fingerprint
-from tchat.core.group.membership import Approve, Ban, Deny, Kick, TransferAdmin, Unban, key_note
+from tchat.core.group.membership import (
+    Approve,
+    Ban,
+    Deny,
+    DenyAll,
+    Kick,
+    TransferAdmin,
+    Unban,
+    key_note,
+)
 from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.text import check_name, clean_line, fold, quote_name
 from tchat.errors import Code, Refused
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
     from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.window import Window
 
+ALL = "all"
 _POLICIES: dict[str, Policy] = {"open": "open", "approval": "approval"}
 
 
@@ -75,6 +85,32 @@ def _other_member(window: Window, name: str) -> str | None:
 
 
 approve = _handler_of(Approve)
+_deny_one = _handler_of(Deny)
+
+
+def deny(chat: Chat, window: Window, typed: str) -> None:
+    """Deny the request of the person named, or all requests; "@all" is a person called "all"."""
+    if typed.lower() != ALL:
+        _deny_one(chat, window, typed)
+        return
+    group = window.replica.name
+    chat.confirm(
+        partial(_about_to_deny_all, window),
+        lambda: window.submit(lambda i, n: DenyAll(i, n, group)),
+    )
+
+
+def _about_to_deny_all(window: Window) -> str:
+    # The number of requests is not in the question: it would be asked again whenever it changes.
+    if not window.replica.state.requests:
+        raise Refused(Code.NO_SUCH_REQUEST, "Nobody is asking to join.")
+    return f"Deny all requests to join {window.title}?"
+
+
+def deniable(chat: Chat) -> list[str]:
+    """Return the names of those who ask to join, and the word for all of them."""
+    names = requests(chat)
+    return [*names, ALL] if names else []
 
 
 def show_requests(chat: Chat, window: Window, _: str) -> None:
@@ -368,12 +404,12 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
     CommandSpec(
         "deny",
         "people",
-        "denies a request to join",
-        _handler_of(Deny),
-        "NAME",
+        "denies a request to join, or all of them",
+        deny,
+        "NAME|all",
         "deny whom?",
         example="bob",
-        choices=requests,
+        choices=deniable,
         admin=True,
     ),
     CommandSpec(
