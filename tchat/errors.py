@@ -46,7 +46,7 @@ class Code(StrEnum):
         "no_common_group",
         "direct messages need a group that both people are members of",
     )
-    DENIED = "denied", "the admin denied the request to join; ask again after `wait` ms"
+    DENIED = "denied", "the admin denied the request to join less than an hour ago"
     OUTCOME_UNKNOWN = (
         "outcome_unknown",
         "the group no longer knows whether this command, sent long ago, was executed",

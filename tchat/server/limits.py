@@ -206,7 +206,9 @@ class Limits:
     group_members: int = field(
         default=DEFAULT_LIMITS.members,
         metadata=_option(
-            "--max-members", _count_up_to(HIGHEST_LIMITS.members), "members of one group"
+            "--max-members",
+            _count_up_to(HIGHEST_LIMITS.members),
+            f"members of one group, at most {HIGHEST_LIMITS.members}",
         ),
     )
     group_requests: int = field(
@@ -214,13 +216,15 @@ class Limits:
         metadata=_option(
             "--max-requests",
             _count_up_to(HIGHEST_LIMITS.requests),
-            "people waiting for approval in one group",
+            f"people waiting for approval in one group, at most {HIGHEST_LIMITS.requests}",
         ),
     )
     group_invites: int = field(
         default=DEFAULT_LIMITS.invites,
         metadata=_option(
-            "--max-invites", _count_up_to(HIGHEST_LIMITS.invites), "open invites of one group"
+            "--max-invites",
+            _count_up_to(HIGHEST_LIMITS.invites),
+            f"open invites of one group, at most {HIGHEST_LIMITS.invites}",
         ),
     )
     file: int = field(

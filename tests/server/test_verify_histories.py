@@ -23,7 +23,7 @@ from tchat.core.group.messages import Delete, Edit, Pin, Post, Unpin
 from tchat.core.group.operation import Close
 from tchat.core.group.settings import SetPolicy
 from tchat.core.group.snapshots import MADE_WITH, freeze_whole, thaw_whole
-from tchat.core.group.state import File, Group, Invitation, JoinRequest, MessageEdits
+from tchat.core.group.state import Denial, File, Group, Invitation, JoinRequest, MessageEdits
 from tchat.core.text import fold
 from tchat.errors import Refused
 from tchat.server.context import make_context
@@ -259,6 +259,9 @@ _ENTRIES: dict[str, dict[object, object]] = {
     "edits": {5: MessageEdits(5, (6,))},
     "invites": {bytes(32): Invitation(bytes(32), 3, "alice", NOON)},
     "files": {1: File(1, "eve.txt", 3, bytes(32), "eve", NOON)},
+    "held": {"eve": bytes(32)},
+    "banned_keys": {"eve": (bytes(32),)},
+    "denied": {"eve": Denial(NOON)},
 }
 _FIELDS = [field.name for field in fields(Group) if field.name != "seq"]
 

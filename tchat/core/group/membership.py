@@ -657,7 +657,6 @@ def _require_no_denial(group: Group, context: Context) -> None:
         Code.DENIED,
         f"{group.admin_name}, the admin, denied your request; you can ask again in {when}. With an"
         " invite, you can join at once.",
-        wait,
     )
 
 
