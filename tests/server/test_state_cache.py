@@ -296,6 +296,40 @@ async def test_empty_snapshot_is_ignored(store: Store) -> None:
     assert await received_topic(store) == "What runs?"
 
 
+# ------------------------------------------------------------------ large states
+
+
+async def test_saving_costs_little_compared_to_the_events() -> None:
+    """A state is saved only after a number of events in proportion to its size."""
+    store = FaultyStore()
+    await write(store, 1)
+    cache = StateCache(store, GROUP)
+    group, _ = await cache.load()
+    group.counts = {("alice", bytes([n])): (1, 1) for n in range(200)}
+    events = 0
+    for _ in range(10 * IDLE_TAIL):
+        events += 1
+        group.seq += 1
+        await cache.save(group)
+    saved = store.count("save_snapshot")
+    assert 0 < saved * (IDLE_TAIL + group.count_entries() // 8) <= events
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+async def test_large_state_is_saved_and_loaded_alike(
+    monkeypatch: pytest.MonkeyPatch, store: Store, limit: int
+) -> None:
+    """Large ones are encoded and decoded in a thread."""
+    monkeypatch.setattr(state_cache, "LARGE_ENTRIES", limit)
+    monkeypatch.setattr(state_cache, "LARGE_BYTES", limit)
+    await make_history(store)
+    snapshot = await saved_snapshot(store)
+    assert thaw_whole(snapshot.data, snapshot.seq) == await replayed(store)
+    async with running_server(store) as server, raw_client(server.address, "alice") as alice:
+        await attach_recent(alice, 0)
+        assert await state(alice) == as_members_get_it(await replayed(store))
+
+
 # ------------------------------------------------------------------ long logs
 
 

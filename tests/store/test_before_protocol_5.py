@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parent / "data"
 STATES: dict[str, dict[str, Any]] = json.loads((DATA / "before_protocol_5.json").read_text("utf-8"))
+for _state in STATES.values():
+    _state["counts"].sort()  # they are in another order since rules 7
 KETTLE = b"water boils at 100 degrees\n"
 
 
@@ -81,10 +83,10 @@ def described(group: Group) -> dict[str, Any]:
             for number, file in group.files.items()
         },
         "numbered": group.numbered,
-        "counts": [
+        "counts": sorted(
             [person, client.hex(), highest, hex(done)]
             for (person, client), (highest, done) in group.counts.items()
-        ],
+        ),
     }
 
 

@@ -49,9 +49,11 @@ BUSY_TAIL = 4096
 
 _ENTRIES_PER_EVENT = 8
 
-# What takes longer than about 10 ms is done in a thread.
-_LARGE_ENTRIES = 5000
-_LARGE_BYTES = 512 * 1024
+LARGE_ENTRIES = 5000
+"""States with so many entries are encoded in a thread, since it takes longer than about 10 ms."""
+
+LARGE_BYTES = 512 * 1024
+"""Stored snapshots of this size are decoded in a thread."""
 
 
 class StateCache:
@@ -128,7 +130,7 @@ def _pieces(group: Group, data: bytes) -> Iterator[Snapshot]:
 
 
 async def _encoded(group: Group, encode: Callable[[Group], bytes]) -> bytes:
-    if group.count_entries() < _LARGE_ENTRIES:
+    if group.count_entries() < LARGE_ENTRIES:
         return encode(group)
     return await trio.to_thread.run_sync(encode, group)
 
@@ -138,7 +140,7 @@ async def _restored(snapshot: StateSnapshot | None) -> Group | None:
     if snapshot is None or snapshot.made_with != MADE_WITH:
         return None
     try:
-        if len(snapshot.data) < _LARGE_BYTES:
+        if len(snapshot.data) < LARGE_BYTES:
             return thaw_whole(snapshot.data, snapshot.seq)
         return await trio.to_thread.run_sync(thaw_whole, snapshot.data, snapshot.seq)
     except ProtocolError:

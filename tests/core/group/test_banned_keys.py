@@ -58,7 +58,7 @@ def test_ban_refuses_the_key_under_other_names(crew: Script) -> None:
     assert join_as(crew, "robert", key_of("robert")) == [Requested(key_of("robert"))]
 
 
-def test_banned_key_can_use_neither_invite_nor_open_group(crew: Script) -> None:
+def test_banned_key_cannot_use_invite_or_policy(crew: Script) -> None:
     crew.run("alice", Ban, "bob")
     crew.run("alice", Invite, DIGEST, 1000)
     refused_as(crew, "robert", key_of("bob"), TOKEN)
@@ -94,7 +94,7 @@ def test_key_of_a_pending_request_is_banned(crew: Script) -> None:
     refused_as(crew, "eve", key_of("phone"))
 
 
-def test_key_shared_by_two_members_is_banned_with_either(crew: Script) -> None:
+def test_key_of_two_members_is_banned_with_either(crew: Script) -> None:
     """The group keeps one name for each key, but the key of each member."""
     join_as(crew, "robert", key_of("bob"))
     crew.run("alice", Approve, "robert")

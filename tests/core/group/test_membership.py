@@ -120,7 +120,7 @@ def test_denial_holds_for_the_key(ops: Script) -> None:
     assert ops.run("carol", Join) == [Requested(key_of("carol"))]
 
 
-def test_denied_person_can_be_invited_or_use_open_group(ops: Script) -> None:
+def test_denied_person_may_use_invite_or_policy(ops: Script) -> None:
     ops.run("alice", Join)
     for name in ("bob", "carol"):
         ops.run(name, Join)
