@@ -292,14 +292,13 @@ class Group(Shape):
     def may_have_forgotten(self, author: Author, n: int) -> bool:
         """Return whether command `n` may be committed although `has_done` does not say so.
 
-        That is possible for a command from an earlier connection of a client that is unknown here,
-        if any clients were forgotten.
+        If any clients were forgotten, that is possible for a command from an earlier connection,
+        below all numbers that are known to be committed: the client may have come back since.
         """
-        return (
-            n < author.upcoming
-            and self.forgotten > 0
-            and (fold(author.name), author.client) not in self.counts
-        )
+        if not self.forgotten or n >= author.upcoming:
+            return False
+        highest, done = self.counts.get((fold(author.name), author.client), (n, 0))
+        return n <= highest - done.bit_length()
 
     def has_done(self, author: Author, n: int) -> bool:
         """Return whether command `n` of this client is committed, or is below the window."""

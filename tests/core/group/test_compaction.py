@@ -29,7 +29,7 @@ from tchat.core.group.compaction import (
 )
 from tchat.core.group.feature import HIGHEST_LIMITS
 from tchat.core.group.files import Share
-from tchat.core.group.membership import Invite, Join, Kick, Leave
+from tchat.core.group.membership import Ban, Invite, Join, Kick, Leave
 from tchat.core.group.messages import MOST_EDITS, Edit, Pin, Post
 from tchat.core.group.settings import TOPIC_LIMIT, SetPolicy
 from tchat.core.group.snapshots import (
@@ -164,13 +164,21 @@ SMALL: dict[str, Any] = {
     "CLIENTS": 6,
     "CLIENTS_EACH": 2,
 }
+TINY: dict[str, Any] = {
+    "PERIOD": 2,
+    "EDITS_SPAN": 4,
+    "KEYS": 1,
+    "KICKS": 0,
+    "CLIENTS": 3,
+    "CLIENTS_EACH": 1,
+}
 
 
 @contextmanager
-def small_bounds() -> Iterator[None]:
+def small_bounds(bounds: dict[str, Any] = TINY) -> Iterator[None]:
     """Let groups forget early."""
     with (
-        patch.multiple(compaction, **SMALL),
+        patch.multiple(compaction, **bounds),
         patch.multiple(membership, DENIALS=1, KEYS_OF_A_BAN=2),
     ):
         yield
@@ -196,9 +204,9 @@ def test_every_collection_keeps_its_bound(history: list[Step]) -> None:
         script = ManyKeys()
         for _ in run_history(history, script):
             group = script.group
-            assert len(group.keys) <= max(SMALL["KEYS"], len(group.members)) + SMALL["PERIOD"]
+            assert len(group.keys) <= max(TINY["KEYS"], len(group.members)) + TINY["PERIOD"]
             kicks = group.kicked.keys() - group.banned.keys()
-            assert len(kicks) <= SMALL["KICKS"] + SMALL["PERIOD"]
+            assert len(kicks) <= TINY["KICKS"] + TINY["PERIOD"]
             assert len(group.denied) <= 1
             assert all(len(keys) <= 2 for keys in group.banned_keys.values())
             assert group.banned_keys.keys() == group.banned.keys()
@@ -210,15 +218,15 @@ def test_every_collection_keeps_its_bound(history: list[Step]) -> None:
 def check_edits(group: Group) -> None:
     lasts = [edits.seqs[-1] for message, edits in group.edits.items() if message != group.pinned]
     assert lasts == sorted(lasts)
-    assert all(last > group.seq - SMALL["EDITS_SPAN"] - SMALL["PERIOD"] for last in lasts)
+    assert all(last > group.seq - TINY["EDITS_SPAN"] - TINY["PERIOD"] for last in lasts)
     for edits in group.edits.values():
-        assert edits.seqs[0] > edits.seqs[-1] - SMALL["EDITS_SPAN"]
+        assert edits.seqs[0] > edits.seqs[-1] - TINY["EDITS_SPAN"]
 
 
 def check_clients(group: Group) -> None:
-    assert len(group.counts) <= SMALL["CLIENTS"] + SMALL["PERIOD"]
+    assert len(group.counts) <= TINY["CLIENTS"] + TINY["PERIOD"]
     each = Counter(person for person, _ in group.counts)
-    assert all(n <= SMALL["CLIENTS_EACH"] + SMALL["PERIOD"] for n in each.values())
+    assert all(n <= TINY["CLIENTS_EACH"] + TINY["PERIOD"] for n in each.values())
 
 
 @given(history=histories, data=st.data())
@@ -263,7 +271,7 @@ def outcome_of(script: Script, author: Author, command: Command) -> object:
 @pytest.fixture
 def small(ops: Script) -> Iterator[Script]:
     """Return a group with early compaction, and with an open door."""
-    with small_bounds():
+    with small_bounds(SMALL):
         ops.joined("alice", "bob")
         ops.run("alice", SetPolicy, "open")
         yield ops
@@ -325,6 +333,8 @@ def test_unknown_client_may_send_what_is_new(small: Script) -> None:
         small.give(laptop, Post(1, first.n, "ops", "from the laptop"))
     assert caught.value.code == Code.OUTCOME_UNKNOWN
     assert small.give(laptop, Post(1, first.n + 1, "ops", "something new")) != []
+    with pytest.raises(Refused):
+        small.give(laptop, Post(1, first.n, "ops", "from the laptop"))
     new = Author("bob", b"new one.", key_of("bob"), upcoming=1)
     assert small.give(new, Post(1, 1, "ops", "from a new container")) != []
 
@@ -343,3 +353,34 @@ def test_clients_of_one_person_displace_no_others() -> None:
     assert group.counts.keys() >= {("alice", b"alice...")}
     assert (len(group.counts), group.forgotten) == (CLIENTS_EACH + 1, 10)
     assert ("bob", (CLIENTS_EACH + 9).to_bytes(8, "big")) in group.counts
+
+
+def test_client_in_use_is_not_forgotten() -> None:
+    group = Group(seq=PERIOD)
+    for number in range(CLIENTS_EACH):
+        group.count("bob", number.to_bytes(8, "big"), 1)
+    group.count("bob", bytes(8), 2)
+    group.count("bob", b"another.", 1)
+    compaction.compact(group)
+    assert ("bob", bytes(8)) in group.counts
+    assert ("bob", (1).to_bytes(8, "big")) not in group.counts
+
+
+def test_edits_and_kicks_are_in_order_of_time(crew: Script) -> None:
+    seqs = [crew.events("bob", Post, text)[0].seq for text in ("one", "two")]
+    for target in (*seqs, seqs[0]):
+        crew.run("bob", Edit, target, "edited")
+    assert list(crew.group.edits) == [seqs[1], seqs[0]]
+    for name in ("bob", "carol"):
+        crew.run("alice", Kick, name)
+    crew.run("alice", Ban, "bob")
+    assert list(crew.group.kicked) == ["carol", "bob"]
+
+
+def test_old_edits_of_a_message_are_forgotten(small: Script) -> None:
+    [message] = small.events("bob", Post, "one")
+    small.run("alice", Pin, message.seq)
+    small.run("bob", Edit, message.seq, "two")
+    fill(small, SMALL["EDITS_SPAN"])
+    [last] = small.events("bob", Edit, message.seq, "three")
+    assert small.group.edits_of(message.seq) == (last.seq,)
