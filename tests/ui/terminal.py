@@ -141,7 +141,12 @@ class Terminal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._process.close(force=True)
+        # `close` alone waits a tenth of a second for the death of a program, and then gives up.
+        if self._process.isalive():
+            self._process.kill(signal.SIGKILL)
+            self._process.wait()
+        self._process.delayafterclose = 0
+        self._process.close()
 
     @property
     def text(self) -> str:
