@@ -10,6 +10,12 @@ the server by its host name instead.
 
 TLS session resumption and early data are disabled, and no session tickets are sent, so nothing can
 be replayed.
+
+Both sides agree on keys with X25519 only. OpenSSL 3 also offers finite-field groups by default; a
+made-up key of 8192 bits then costs whoever gets it 130 ms (the D(HE)at attack), and X25519 0.2 ms.
+A hello without an X25519 key gets an alert, or a HelloRetryRequest if it says that it supports
+X25519; neither needs a computation. The ciphers are the three of RFC 8446 that OpenSSL enables:
+AES-128 and AES-256 with GCM, and ChaCha20-Poly1305. They cost about the same.
 """
 
 from __future__ import annotations
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=trio.abc.Stream)
 
+_GROUP = "X25519"
 _MADE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 _NEVER = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)  # RFC 5280, 4.1.2.5
 
@@ -128,7 +135,7 @@ def load_credentials(certificate: Path, key: Path) -> Credentials:
     from cryptography import x509
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _restrict(context)
     context.num_tickets = 0
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
@@ -149,11 +156,20 @@ def client_context(*, verified: bool) -> ssl.SSLContext:
     otherwise it accepts any certificate, and the caller has to compare the pin.
     """
     context = ssl.create_default_context() if verified else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _restrict(context)
     if not verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _restrict(context: ssl.SSLContext) -> None:
+    """Allow TLS 1.3 only, and one group for key exchange."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # OpenSSL 1.1.1 has no finite-field groups in TLS 1.3, and its function behind this method does
+    # not know X25519: keep its defaults, which begin with X25519.
+    if ssl.OPENSSL_VERSION_INFO >= (3, 0):
+        context.set_ecdh_curve(_GROUP)
 
 
 async def accept_tls(stream: S, credentials: Credentials) -> TlsStream[S]:
