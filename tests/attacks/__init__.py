@@ -1,1 +1,5 @@
-"""Attacks on a real server; each prints what it cost the server."""
+"""Attacks on a real server: `python -m tests.attacks`.
+
+Each module is a kind of attacker, with its attacks in `ATTACKS`. To add one, write a coroutine that
+attacks a `Target` until it is cancelled, and counts in its tally what it did and what came of it.
+"""
