@@ -346,15 +346,15 @@ async def test_only_a_proxy_can_claim_addresses(tmp_path: Path) -> None:
         await server.sees("refused 127.0.0.1")
 
 
-@pytest.mark.parametrize("option", ["--max-strangers", "--max-connections"])
-async def test_connections_without_their_header_are_limited(tmp_path: Path, option: str) -> None:
+async def test_connections_without_their_header_are_limited(tmp_path: Path) -> None:
+    """The first one makes room for the one that is too many."""
     async with launching(tmp_path) as launch:
         server = await launch.serve(
-            "--proxy-protocol", "127.0.0.1", "--handshake-time", 600, option, 3
+            "--proxy-protocol", "127.0.0.1", "--handshake-time", 600, "--max-strangers", 3
         )
         async with silent(server.address, 4) as answers:
             with trio.fail_after(GUARD):
-                assert b"busy" in await answers.receive()  # exactly the one that is too many
+                assert await answers.receive() == b""
 
 
 async def test_a_silent_proxy_leaves_room_for_its_address(tmp_path: Path) -> None:

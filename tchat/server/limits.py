@@ -179,6 +179,9 @@ class Limits:
     log, `joins` to founding groups and asking to join, `requests` to requests that append nothing.
     `frames` applies to all frames of one connection; if a connection exceeds it, the server reads
     more slowly, instead of refusing frames.
+
+    A connection that has not authenticated keeps its place among these for `place_seconds`, even if
+    it ends; see `unauthenticated`.
     """
 
     messages: Rate | None = field(
@@ -292,6 +295,7 @@ class Limits:
             "--handshake-time", _SECONDS, "seconds that a connection may take to authenticate"
         ),
     )
+    place_seconds: float = 2.0
     silence_seconds: float = 60.0
     stall_seconds: float = 60.0
     connections: int = field(
@@ -320,7 +324,9 @@ class Limits:
 
     def without_rates(self) -> Limits:
         """Return the same limits without rate limits."""
-        return replace(self, messages=None, joins=None, requests=None, frames=None)
+        return replace(
+            self, messages=None, joins=None, requests=None, frames=None, place_seconds=0.0
+        )
 
 
 # ------------------------------------------------------------------ the command line

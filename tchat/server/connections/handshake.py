@@ -70,14 +70,17 @@ async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -
     try:
         context.check_capacity()
         if is_proxy:
-            with context.unauthenticated.admit_proxy():
-                if not await _read_proxy_header(context, link, stream):
-                    return None
-        with context.unauthenticated.admit(link.peer):
-            return await _run_handshake(context, link)
+            with context.unauthenticated.admit_proxy(stream.socket.close) as place:
+                place.authenticated = await _read_proxy_header(context, link, stream)
+            if not place.authenticated:
+                return None
+        with context.unauthenticated.admit(link.peer, stream.socket.close) as place:
+            peer = await _run_handshake(context, link)
+            place.authenticated = peer is not None
     except Refused as busy:
         await _refuse_busy(context, link, busy)
         return None
+    return None if place.evicted else peer
 
 
 async def _read_proxy_header(context: ServerContext, link: Link, stream: trio.SocketStream) -> bool:
@@ -90,7 +93,7 @@ async def _read_proxy_header(context: ServerContext, link: Link, stream: trio.So
             finally:
                 context.handshakes.discard(scope)
             return True
-    except trio.BrokenResourceError:
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
         return False
     except ProtocolError as error:
         await refuse(context, link, error)
@@ -124,8 +127,8 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
         raise  # the store is unreliable: the whole server has to stop
     except TchatError as error:
         await refuse(context, link, error)
-    except trio.BrokenResourceError:
-        pass  # the client is gone
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # the client is gone, or had to make room for another one
     return None
 
 
