@@ -79,6 +79,11 @@ class Link:
         """The other end's address, as text for the log."""
         return str(self.peer or "an unknown address")
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether a TLS handshake has been completed."""
+        return isinstance(self.stream, TlsStream)
+
     # ------------------------------------------------------------------ opening
 
     @classmethod

@@ -21,7 +21,7 @@ from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from tchat.core.group.state import Author
     from tchat.core.protocol.handshake import Hello
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LINK_CODE_SECONDS = 600.0
 MAX_KEYS = 32
+ESTABLISHED_MS = 24 * 3600 * 1000
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no two digits look alike
 _TYPED_LIKE = str.maketrans("OIL", "011", " -")  # letters that people type instead of digits
 _PARTS = 3
@@ -190,6 +191,14 @@ class AccountManager:
                 " /link makes a new one.",
             )
         del self._link_codes[person]
+
+
+def is_established(keys: Iterable[AccountKey], now: int) -> bool:
+    """Return whether a name with these keys was claimed `ESTABLISHED_MS` ago, or earlier.
+
+    What is reserved for such names cannot be had by claiming many new ones.
+    """
+    return min((key.since for key in keys), default=now) <= now - ESTABLISHED_MS
 
 
 def _normalized(code: str) -> str:

@@ -156,14 +156,19 @@ def _fit_to_open_files(limits: Limits) -> Limits:
     A transfer is a connection with a file.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.connections + limits.transfers + _OTHER_FILES
+    wanted = limits.connections + limits.unauthenticated + limits.transfers + _OTHER_FILES
     most = max(soft, wanted if hard == resource.RLIM_INFINITY else min(wanted, hard))
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    transfers = max(1, min(limits.transfers, most // _TRANSFER_PART))
-    connections = max(1, min(limits.connections, most - transfers - _OTHER_FILES))
-    return replace(limits, connections=connections, transfers=transfers)
+    available = max(2, most - _OTHER_FILES)
+    transfers = max(1, min(limits.transfers, available // _TRANSFER_PART))
+    available -= transfers
+    unauthenticated = max(1, min(limits.unauthenticated, available // 2))
+    connections = max(1, min(limits.connections, available - unauthenticated))
+    return replace(
+        limits, connections=connections, unauthenticated=unauthenticated, transfers=transfers
+    )
 
 
 @asynccontextmanager

@@ -14,15 +14,17 @@ from tchat.errors import Code, Refused
 from tchat.server.accounts import AccountManager
 from tchat.server.bans import Bans
 from tchat.server.clock import now_ms
+from tchat.server.connection_quota import ConnectionQuota
 from tchat.server.group_quota import GroupQuota
 from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.registry import Registry
 from tchat.server.limits import Limits
+from tchat.server.network_rates import NetworkRates
 from tchat.server.presence import Presence
 from tchat.server.rate_limiter import RateLimiter
 from tchat.server.stored_bytes import StoredBytes
 from tchat.server.tickets import Tickets
-from tchat.server.unauthenticated import BUSY_RETRY_MS, UnauthenticatedLimiter
+from tchat.server.unauthenticated import UnauthenticatedLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,6 +73,8 @@ class ServerContext:
     stored_bytes: StoredBytes = field(init=False)
     rate_limiter: RateLimiter = field(init=False)
     unauthenticated: UnauthenticatedLimiter = field(init=False)
+    connection_quota: ConnectionQuota = field(init=False)
+    network_rates: NetworkRates = field(init=False)
     _busy_log: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +83,8 @@ class ServerContext:
         self.store.blobs.set_reserve(self.limits.disk_reserve)
         self.rate_limiter = RateLimiter(self.limits, self.rate_clock)
         self.unauthenticated = UnauthenticatedLimiter(self.limits)
+        self.connection_quota = ConnectionQuota(self.limits)
+        self.network_rates = NetworkRates(self.limits, self.rate_clock)
         self._busy_log = TokenBucket(_BUSY_LOG_RATE, trio.current_time())
 
     @property
@@ -89,13 +95,6 @@ class ServerContext:
     def may_log_busy(self) -> bool:
         """Return whether one more busy refusal may be logged now."""
         return not self._busy_log.take(trio.current_time())
-
-    def check_capacity(self) -> None:
-        """Raise `Refused` (busy) if the server has more connections than it allows."""
-        if self.open_connections > self.limits.connections:
-            raise Refused(
-                Code.BUSY, "This server has too many connections; try again later.", BUSY_RETRY_MS
-            )
 
     def check_person(self, author: Author, peer: Address | None) -> None:
         """Raise `Refused` for a key that was removed (key_removed), and for whoever is banned."""
@@ -119,6 +118,7 @@ class ServerContext:
     def apply(self, limits: Limits, credentials: Credentials | None) -> None:
         """Use other limits and other credentials from now on."""
         self.limits = self.rate_limiter.limits = self.unauthenticated.limits = limits
+        self.connection_quota.limits = self.network_rates.limits = limits
         self.tickets.limits = limits
         self.store.blobs.set_reserve(limits.disk_reserve)
         self.group_quota.limit = limits.groups_per_user

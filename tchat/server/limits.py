@@ -71,6 +71,12 @@ def _count_up_to(most: int) -> _Kind:
     return _Kind("N", parse)
 
 
+def _parse_percent(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 100")
+    return int(text)
+
+
 def _parse_seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -145,6 +151,7 @@ _RATE_PER_MINUTE = _Kind(
     "N/BURST", _parse_rate_per_minute, lambda r: f"{r.per_second * 60:g}/{r.burst}"
 )
 _COUNT = _Kind("N", _parse_count)
+_PERCENT = _Kind("PERCENT", _parse_percent)
 _SECONDS = _Kind("SECONDS", _parse_seconds, lambda seconds: f"{seconds:g}")
 _SIZE = _Kind("SIZE", parse_size, _show_size)
 _TOTAL_SIZE = _Kind("SIZE", _parse_size_or("unlimited"), _show_size_or("unlimited"))
@@ -180,6 +187,7 @@ class Limits:
     `frames` applies to all frames of one connection; if a connection exceeds it, the server reads
     more slowly, instead of refusing frames.
 
+    `claims` and `logins` apply to each address, and more generously to the networks around it.
     A connection that has not authenticated keeps its place among these for `place_seconds`, even if
     it ends; see `unauthenticated`.
     """
@@ -300,8 +308,28 @@ class Limits:
     stall_seconds: float = 60.0
     connections: int = field(
         default=10_000,
-        metadata=_option("--max-connections", _COUNT, "connections of the whole server"),
+        metadata=_option(
+            "--max-connections", _COUNT, "authenticated connections of the whole server"
+        ),
     )
+    network_share: int = field(
+        default=25,
+        metadata=_option(
+            "--network-share",
+            _PERCENT,
+            "connections of one address, in percent of those that are free; 100 is no limit, for a"
+            " server that sees all people at one address",
+        ),
+    )
+    claims: Rate | None = field(
+        default=Rate(0.5, 100),
+        metadata=_option(
+            "--name-limit",
+            _RATE_PER_MINUTE,
+            "new names claimed from one address: N per minute, BURST at once",
+        ),
+    )
+    logins: Rate | None = field(default=Rate(20, 200))
     devices: int = field(
         default=32,
         metadata=_option("--max-devices", _COUNT, "simultaneous chat connections of one person"),
@@ -325,7 +353,14 @@ class Limits:
     def without_rates(self) -> Limits:
         """Return the same limits without rate limits."""
         return replace(
-            self, messages=None, joins=None, requests=None, frames=None, place_seconds=0.0
+            self,
+            messages=None,
+            joins=None,
+            requests=None,
+            frames=None,
+            claims=None,
+            logins=None,
+            place_seconds=0.0,
         )
 
 

@@ -61,10 +61,11 @@ async def _serve(context: ServerContext, stream: trio.SocketStream) -> None:
     if peer is None:
         return
     try:
-        if peer.author is not None:
-            await _serve_chat(context, peer, peer.author)
-        elif peer.permission is not None:
-            await serve_transfer(context, peer.link, peer.version, peer.permission)
+        with context.connection_quota.counted(peer.link.peer):
+            if peer.author is not None:
+                await _serve_chat(context, peer, peer.author)
+            elif peer.permission is not None:
+                await serve_transfer(context, peer.link, peer.version, peer.permission)
     except StorageError:
         raise  # the store is unreliable: the whole server has to stop
     except TchatError as error:

@@ -28,7 +28,7 @@ from tchat.core.protocol.handshake import (
     check_hello,
     proof_text,
 )
-from tchat.core.text import check_name
+from tchat.core.text import check_name, fold
 from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.address import is_within
@@ -36,6 +36,7 @@ from tchat.net.identity import verify
 from tchat.net.link import Link
 from tchat.net.proxy_protocol import read_proxy_header
 from tchat.net.tls import BUSY_ALERT
+from tchat.server.accounts import is_established
 from tchat.server.context import STOPPING
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Peer:
     """An authenticated client: a person (`author`), or the holder of a transfer's `permission`.
 
     `version` is the newest protocol version that the client speaks; `resends` is as in `Hello`.
+    `established` is whether the person's name is.
     """
 
     link: Link
@@ -61,6 +63,7 @@ class Peer:
     author: Author | None = None
     permission: Permission | None = None
     resends: bool = False
+    established: bool = False
 
 
 async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -> Peer | None:
@@ -68,7 +71,7 @@ async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -
     link = Link(stream)
     is_proxy = link.peer is not None and is_within(link.peer.host, context.proxies)
     try:
-        context.check_capacity()
+        context.connection_quota.check_capacity()
         if is_proxy:
             with context.unauthenticated.admit_proxy(stream.socket.close) as place:
                 place.authenticated = await _read_proxy_header(context, link, stream)
@@ -117,7 +120,10 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
                     await link.accept_tls(context.credentials)
                 # Not before, so that the reason can be told.
                 context.bans.check_address(link.peer)
-                return await _authenticate(context, link)
+                peer = await _authenticate(context, link)
+                if peer is not None:
+                    context.connection_quota.check(link.peer, established=peer.established)
+                return peer
             finally:
                 context.handshakes.discard(scope)
         if context.stopping:
@@ -126,7 +132,7 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
     except StorageError:
         raise  # the store is unreliable: the whole server has to stop
     except TchatError as error:
-        await refuse(context, link, error)
+        await (_refuse_busy if error.code == Code.BUSY else refuse)(context, link, error)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # the client is gone, or had to make room for another one
     return None
@@ -139,15 +145,14 @@ async def _authenticate(context: ServerContext, link: Link) -> Peer | None:
         return None
     opening = check_hello(decode_request(body))
     if isinstance(opening, TransferHello):
-        return Peer(link, opening.version, permission=context.tickets.redeem(opening.ticket))
-    author = await _challenge(context, link, opening)
-    if author is None:
-        return None
-    return Peer(link, opening.version, author=author, resends=bool(opening.resends))
+        permission = context.tickets.redeem(opening.ticket)
+        known = context.unauthenticated.is_known(link.peer)
+        return Peer(link, opening.version, permission=permission, established=known)
+    return await _challenge(context, link, opening)
 
 
-async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Author | None:
-    """Return the authenticated author; None if the client closes the connection instead."""
+async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Peer | None:
+    """Return the authenticated person; None if the client closes the connection instead."""
     challenge = Challenge(agree(hello.version), secrets.token_bytes(NONCE_SIZE))
     await link.send(encode(challenge))
     body = await link.receive()
@@ -159,12 +164,19 @@ async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Author
     # The signature covers the server's pin, so a proof that was made for another server fails.
     verify(hello.key, proof.signature, proof_text(hello, challenge, context.pin))
     context.bans.check_person(Author(hello.user, hello.client, hello.key))
-    name = await context.accounts.claim(hello, check_name(hello.user, "username"), proof.link)
-    return Author(name, hello.client, hello.key, hello.upcoming or 0)
+    name = check_name(hello.user, "username")
+    keys = await context.accounts.keys(fold(name))
+    context.network_rates.acquire("logins" if keys else "claims", link.peer)
+    name = await context.accounts.claim(hello, name, proof.link)
+    established = is_established(keys, context.clock())
+    if established:
+        context.unauthenticated.remember(link.peer)
+    author = Author(name, hello.client, hello.key, hello.upcoming or 0)
+    return Peer(link, hello.version, author, resends=bool(hello.resends), established=established)
 
 
-async def _refuse_busy(context: ServerContext, link: Link, busy: Refused) -> None:
-    """Tell a client that the server is busy, at a lower cost than a handshake."""
+async def _refuse_busy(context: ServerContext, link: Link, busy: TchatError) -> None:
+    """Tell a client that the server is busy, before the handshake at a lower cost than that."""
     if context.busy_replies >= _MAX_BUSY_REFUSALS:
         return
     context.busy_replies += 1
@@ -172,8 +184,8 @@ async def _refuse_busy(context: ServerContext, link: Link, busy: Refused) -> Non
         if context.may_log_busy():
             context.log.line("refused", address=link.address, reason=busy.sentence)
         with trio.move_on_after(REFUSAL_SECONDS):
-            # With TLS, send an alert: sending a sentence would require the TLS handshake.
-            answer = encode(failed(busy)) if context.credentials is None else BUSY_ALERT
-            await link.close_with(answer)
+            # Before the TLS handshake, send an alert: a sentence would require the handshake.
+            is_alert = context.credentials is not None and not link.encrypted
+            await link.close_with(BUSY_ALERT if is_alert else encode(failed(busy)))
     finally:
         context.busy_replies -= 1
