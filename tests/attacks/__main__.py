@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import pkgutil
 import resource
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -19,21 +20,39 @@ from tests.attacks.harness import attack_in_this_process, measure
 from tests.bench.report import say
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from tests.attacks.harness import Attack
 
 
-def all_attacks() -> dict[str, Attack]:
-    """Return the attacks of all modules of this package (their `ATTACKS`), by name."""
-    modules = [
+def modules() -> list[ModuleType]:
+    """Return the modules of this package."""
+    return [
         import_module(f"{tests.attacks.__name__}.{module.name}")
         for module in pkgutil.iter_modules(tests.attacks.__path__)
         if module.name != "__main__"
     ]
-    return {attack.name: attack for one in modules for attack in getattr(one, "ATTACKS", ())}
+
+
+def all_attacks() -> dict[str, Attack]:
+    """Return the attacks of all modules (their `ATTACKS`), by name."""
+    return {attack.name: attack for one in modules() for attack in getattr(one, "ATTACKS", ())}
+
+
+def all_programs() -> dict[str, ModuleType]:
+    """Return the modules that attack and measure by themselves (they have a `main`), by name."""
+    return {one.__name__.rpartition(".")[2]: one for one in modules() if hasattr(one, "main")}
+
+
+def run_program(module: ModuleType) -> bool:
+    """Run a module as a program; return whether it succeeded."""
+    say(f"{module.__name__}:")
+    return subprocess.run([sys.executable, "-m", module.__name__], check=False).returncode == 0
 
 
 def main() -> int:
     """Run the chosen attacks, or all; return the exit status."""
+    attacks, programs = all_attacks(), all_programs()
     parser = argparse.ArgumentParser(description="Attack a server, and measure what others notice.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="attacks; without, all")
     parser.add_argument("--seconds", type=float, default=15.0, help="how long each lasts")
@@ -43,20 +62,27 @@ def main() -> int:
     )
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    attacks = all_attacks()
-    if unknown := set(given.names) - set(attacks):
+    names = given.names or [*attacks, *programs]
+    if unknown := set(names) - set(attacks) - set(programs):
         parser.error(f"no such attack: {', '.join(sorted(unknown))}; --list lists them")
     if given.list:
         for attack in attacks.values():
             say(f"{attack.name:20} {attack.title}")
+        for name, module in programs.items():
+            say(f"{name:20} {(module.__doc__ or '').splitlines()[0]}")
         return 0
-    chosen = [attacks[name] for name in given.names or attacks]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if given.port is not None:
-        attack_in_this_process(chosen[0], given.port, given.seconds)
+        attack_in_this_process(attacks[names[0]], given.port, given.seconds)
         return 0
-    return 1 - min(measure(attack, given.seconds, given.tree) for attack in chosen)
+    held = [
+        measure(attacks[name], given.seconds, given.tree)
+        if name in attacks
+        else run_program(programs[name])
+        for name in names
+    ]
+    return 0 if all(held) else 1
 
 
 if __name__ == "__main__":
