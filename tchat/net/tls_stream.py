@@ -192,6 +192,9 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         """Run a step of the protocol that needs messages from both sides."""
         await trio.lowlevel.checkpoint()
         try:
+            if self._tls.server_side and not self._handshaken:
+                # The client begins. The library would take 45 KiB for a client that never does.
+                await self._fetch(_RECORD)
             while _wants_more(step):
                 await self._transmit(self._outgoing.read())
                 await self._fetch(_RECORD)

@@ -23,8 +23,10 @@ from tchat.errors import Code, Refused
 from tchat.net.address import Address
 from tchat.net.tcp import connect
 from tchat.net.tls import client_context, make_credentials, open_tls
+from tchat.server.accounts import ESTABLISHED_MS
 from tchat.server.limits import Limits
 from tchat.server.unauthenticated import UnauthenticatedLimiter
+from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GUARD,
     NO_RATE_LIMITS,
@@ -203,10 +205,11 @@ def test_oldest_makes_room_in_a_full_network() -> None:
 
 
 def test_largest_network_makes_room_for_others() -> None:
-    """However young its connections are."""
+    """However young its connections are, and however old those of others."""
     door = Door()
     few, many = [f"10.0.0.{n}" for n in range(20)], [f"10.0.1.{n}" for n in range(7)]
     door.crowd(20, *few)
+    door.now += HOLD
     entered = door.crowd(280, *many)
     assert all(entered)
     assert door.enter("192.0.2.2")
@@ -346,6 +349,57 @@ async def test_excess_unauthenticated_connections_are_refused_with_wait(limits: 
         assert isinstance(busy, Failed)
         assert (busy.code, busy.re, busy.wait) == (Code.BUSY, None, 1000)
         await server.logged("refused 127.0.0.1:")
+
+
+async def test_refused_client_keeps_its_place() -> None:
+    async with (
+        running_server(limits=ONE_PLACE[0]) as server,
+        raw_client(server.address) as nobody,
+        raw_client(server.address) as other,
+    ):
+        await nobody.send_map({"type": "ping"})
+        await nobody.until_end()
+        (busy,) = await other.until_end()
+        assert isinstance(busy, Failed)
+        assert busy.code == Code.BUSY
+
+
+async def test_networks_of_established_names_are_remembered() -> None:
+    now = 1_800_000_000_000
+    limits = replace(ONE_PLACE[1], unauthenticated=400)
+    async with running_server(limits=limits, clock=lambda: now) as server:
+        async with raw_client(server.address, "alice"):
+            pass
+        now += ESTABLISHED_MS
+        async with raw_client(server.address, "alice"), raw_client(server.address) as silent:
+            assert isinstance(await first_answer(server), Challenge)  # from the reserve
+            (busy,) = await anothers_answers(server)
+            assert isinstance(busy, Failed)
+            assert busy.code == Code.BUSY
+            await trio.aclose_forcefully(silent.stream)
+
+
+async def anothers_answers(server: RunningServer) -> list[Frame]:
+    async with raw_client(server.address) as another:
+        return await another.until_end()
+
+
+async def test_connection_is_closed_while_its_name_is_claimed() -> None:
+    store = FaultyStore()
+    claim = store.hold("accounts.claim")
+    limits = replace(NO_RATE_LIMITS, unauthenticated=1)
+    async with (
+        running_server(store, limits=limits) as server,
+        unauthenticated_client(server) as alice,
+    ):
+        await alice.send(await alice.proof(HELLO))
+        await claim.reached.wait()
+        async with unauthenticated_client(server) as bob:
+            assert await alice.receive() is None
+            await bob.expect(Challenge)
+            claim.release()
+        async with raw_client(server.address, "carol"):
+            assert not [line for line in server.console if "fault" in line or "alice" in line]
 
 
 @pytest.mark.parametrize("plain", [True, False])
