@@ -100,7 +100,7 @@ def start_tchat(
     Its log goes to the file `log` as JSON, which unlike the sentences is a stable format.
     """
     command = [sys.executable, "-m", "tchat", "serve", "127.0.0.1", "0", "--data", str(data)]
-    command += ["--log-format", "json", "--rate-limit", "off", *options]
+    command += ["--log-format", "json", "--rate-limit", "off", "--network-share", "100", *options]
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, text=True)
     while "invitation" not in (events := log_events(log)):  # the last line of a server's start

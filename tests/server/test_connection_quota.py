@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Failed
+from tchat.core.protocol.handshake import Challenge, Proof, Welcome, proof_text
 from tchat.errors import Code, Refused
 from tchat.net.address import Address
 from tchat.net.tls import make_credentials
@@ -18,10 +20,12 @@ from tchat.server.connection_quota import ConnectionQuota
 from tchat.server.limits import Limits
 from tchat.server.network_rates import NetworkRates
 from tchat.store.base import AccountKey
-from tests.helpers import NO_RATE_LIMITS, hello_of, raw_client, running_server
+from tests.helpers import NO_RATE_LIMITS, hello_of, identity_of, raw_client, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tchat.core.protocol.schema import Frame
 
 HERE = "192.0.2.1"
 
@@ -64,8 +68,10 @@ def test_one_address_gets_a_fifth(host: str | None) -> None:
 
 
 def test_wider_networks_get_more() -> None:
-    assert Server().fill(*(f"2001:db8:0:{n:x}::" for n in range(8))) == 334  # of a /56
-    assert Server().fill(*(f"2001:db8:0:{n:x}00::" for n in range(8))) == 500  # of a /48
+    neighbours = [f"2001:db8:0:{n:x}::" for n in range(8)]  # in one /56
+    others = [f"2001:db8:0:{n:x}00::" for n in range(8)]  # in one /48
+    assert Server(total=200).fill(*neighbours) == 67
+    assert Server(total=200).fill(*others) == 100
 
 
 def test_many_addresses_leave_some_free() -> None:
@@ -176,6 +182,28 @@ def test_new_names_of_a_network_are_rated() -> None:
     assert sum(claimed(f"2001:db8:0:{n:x}00::") for n in range(8)) == 6  # the rest of the /48's
     now += 2
     assert claimed(HERE) == 1
+
+
+async def test_class_behind_one_address_can_join_at_once() -> None:
+    async with running_server(limits=Limits()) as server, trio.open_nursery() as nursery:
+
+        async def join(name: str) -> None:
+            answer: Frame | None = None
+            while not isinstance(answer, Welcome):
+                async with raw_client(server.address) as pupil:
+                    await pupil.send(hello := hello_of(name))
+                    answer = await pupil.receive()
+                    if isinstance(answer, Challenge):
+                        text = proof_text(hello, answer, b"")
+                        await pupil.send(Proof(identity_of(name).sign(text)))
+                        answer = await pupil.receive()
+                if isinstance(answer, Failed):
+                    assert answer.code == Code.BUSY
+                    assert answer.wait is not None
+                    await trio.sleep(answer.wait / 1000)
+
+        for number in range(30):
+            nursery.start_soon(join, f"pupil{number}")
 
 
 def test_buckets_of_networks_are_bounded() -> None:
