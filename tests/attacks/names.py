@@ -32,7 +32,7 @@ async def fill_connections(target: Target) -> None:
                 target.tally.add("busy")
             except (trio.BrokenResourceError, OSError):
                 target.tally.add("cut")
-            await trio.sleep(0.2)
+            await trio.sleep(1)
 
     async with trio.open_nursery() as nursery:
         for device in range(NAMES * DEVICES):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
 
 HOST = "127.0.0.1"
+_CONTEXT = client_context(verified=False)
 ATTACKER = "127.0.0.66"
 """Where attackers come from, unless an attack names other addresses."""
 
@@ -121,7 +122,7 @@ class Target:
         Raises the exceptions of `open_tls` and `authenticate`.
         """
         async with self.stranger(source) as plain:
-            link = Link(await open_tls(plain, client_context(verified=False), HOST))
+            link = Link(await open_tls(plain, _CONTEXT, HOST))
             number = ClientId()
             number.client = client or os.urandom(8)
             account = Account(name, identity_of(name), number)
