@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 5.0
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 _OTHER_FILES = 100  # open files besides connections and the files of transfers
-_TRANSFER_PART = 4  # of the open files, a quarter is for transfers at most
 _ALL_INTERFACES = ("0.0.0.0", "::", "*", "")  # noqa: S104  # compared with, not bound to
 _NAME_SECONDS = 2.0  # to look up this machine's own name
 
@@ -162,10 +161,10 @@ def _fit_to_open_files(limits: Limits) -> Limits:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     available = max(2, most - _OTHER_FILES)
-    transfers = max(1, min(limits.transfers, available // _TRANSFER_PART))
-    available -= transfers
-    unauthenticated = max(1, min(limits.unauthenticated, available // 2))
-    connections = max(1, min(limits.connections, available - unauthenticated))
+    # Each may take a quarter of them at most, so that half is left for people.
+    transfers = max(1, min(limits.transfers, available // 4))
+    unauthenticated = max(1, min(limits.unauthenticated, available // 4))
+    connections = max(1, min(limits.connections, available - transfers - unauthenticated))
     return replace(
         limits, connections=connections, unauthenticated=unauthenticated, transfers=transfers
     )

@@ -4,6 +4,10 @@ Everything before authentication happens here, under one deadline and one limit 
 connections: TLS, hello, challenge, proof, and the claim of a name. Together, they cost no more
 than a TLS handshake and a few kilobytes. A refused client is told the reason.
 
+A client that has authenticated may still be refused for its network, which has a rate of logins and
+of new names and a share of the connections. It then keeps its place among the unauthenticated for
+some time, so that trying again at once is limited, too.
+
 The header of a proxy comes first. Until it is read, the connection counts as unauthenticated too,
 but not for one address, and the header has the same time as the rest.
 """
