@@ -19,7 +19,7 @@ from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffe
 from tchat.errors import Code, ProtocolError
 from tchat.net.sockets import is_ready, read_nowait, reader_of, writer_of
 from tchat.net.tcp import connect, peer_of
-from tchat.net.tls import NotTls, accept_tls, open_tls, pin_seen
+from tchat.net.tls import NotTls, accept_tls, former_pins_seen, open_tls, pin_seen
 from tchat.net.tls_stream import TlsStream
 
 if TYPE_CHECKING:
@@ -126,6 +126,10 @@ class Link:
     def server_pin(self) -> bytes:
         """Return the pin of the server at the other end; empty if the link is not encrypted."""
         return pin_seen(self.stream)
+
+    def former_pins(self) -> tuple[bytes, ...]:
+        """Return the pins that the server had before; see `former_pins_seen`."""
+        return former_pins_seen(self.stream)
 
     def allow_long_frames(self) -> None:
         """Accept frames of full length, after both sides are authenticated."""

@@ -23,6 +23,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +36,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tchat.errors import Code, ProtocolError, StartupError
+from tchat.net.key_chain import EXTENSION, former_pins, from_extension, read_chain, to_extension
 from tchat.net.keyfiles import new_private_key, read_or_make
 from tchat.net.tls_stream import TlsStream
 
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 S = TypeVar("S", bound=trio.abc.Stream)
+
+KEY_FILE, CERTIFICATE_FILE = "server-key.pem", "server-cert.pem"
+"""The names of the files with a server's own key and certificate, in its data directory."""
 
 _GROUP = "X25519"
 _MADE = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -106,12 +111,19 @@ def pin_of(certificate: x509.Certificate) -> bytes:
     return hashlib.sha256(spki).digest()
 
 
+def _pin_of_private(pem: bytes) -> bytes:
+    """Return the pin of a private key. Raises ValueError or TypeError."""
+    public = load_pem_private_key(pem, None).public_key()
+    spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).digest()
+
+
 def make_credentials(directory: Path) -> Credentials:
     """Load the credentials in `directory`, or generate them if there are none.
 
     Raises `StartupError`.
     """
-    key, certificate = directory / "server-key.pem", directory / "server-cert.pem"
+    key, certificate = directory / KEY_FILE, directory / CERTIFICATE_FILE
     if certificate.exists() and not key.exists():
         raise StartupError(
             Code.CANNOT_START,
@@ -119,6 +131,7 @@ def make_credentials(directory: Path) -> Credentials:
             " client will refuse until its user accepts it.",
         )
     private = read_or_make(key, new_private_key, "The server's key")
+    _remove_certificate_of_former_key(certificate, private)
     if not certificate.exists():
         try:
             made = _self_signed(private)
@@ -128,6 +141,23 @@ def make_credentials(directory: Path) -> Credentials:
             ) from error
         read_or_make(certificate, lambda: made, "The certificate", secret=False)
     return load_credentials(certificate, key)
+
+
+def _remove_certificate_of_former_key(certificate: Path, private: bytes) -> None:
+    """Remove a certificate if it is of a former key of this server, so that a new one is made.
+
+    A rotation replaces the private key, and only then this removes the certificate; so a crash
+    between the two is as if it had come after both.
+    """
+    chain = read_chain(private)
+    if not chain:
+        return
+    from cryptography import x509
+
+    with suppress(OSError, ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        shown = pin_of(x509.load_pem_x509_certificate(certificate.read_bytes()))
+        if shown in former_pins(chain, _pin_of_private(private)):
+            certificate.unlink()
 
 
 def load_credentials(certificate: Path, key: Path) -> Credentials:
@@ -228,6 +258,30 @@ def pin_seen(stream: trio.abc.Stream) -> bytes:
         raise ProtocolError(Code.HANDSHAKE, "The server's certificate cannot be parsed.") from error
 
 
+def former_pins_seen(stream: trio.abc.Stream) -> tuple[bytes, ...]:
+    """Return the pins of the former keys of the server at the other end, the oldest first.
+
+    Its certificate proves that each of them was replaced by the next one (see `key_chain`). There
+    are none without TLS, without such a proof, or if the proof is not valid.
+    """
+    if not isinstance(stream, TlsStream):
+        return ()
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_der_x509_certificate(stream.peer_certificate())
+        oid = x509.ObjectIdentifier(EXTENSION)
+        found = certificate.extensions.get_extension_for_oid(oid).value
+        if isinstance(found, x509.UnrecognizedExtension):
+            return former_pins(from_extension(found.value), pin_of(certificate))
+    except (
+        *(ValueError, UnsupportedAlgorithm, x509.InvalidVersion),
+        *(x509.ExtensionNotFound, x509.DuplicateExtension),
+    ):
+        pass
+    return ()
+
+
 def _self_signed(pem: bytes) -> bytes:
     from cryptography import x509
 
@@ -235,6 +289,10 @@ def _self_signed(pem: bytes) -> bytes:
     name = own_name()
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     builder = builder.not_valid_before(_MADE).not_valid_after(_NEVER)
+    if chain := read_chain(pem):
+        value = to_extension(chain)
+        extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(EXTENSION), value)
+        builder = builder.add_extension(extension, critical=False)
     return builder.sign(key, None).public_bytes(Encoding.PEM)
 
 

@@ -27,6 +27,7 @@ from tchat.core.protocol.handshake import PIECE_SIZE, Challenge, Hello, proof_te
 from tchat.core.text import check_name, clean_line, clean_text, fold, safe_filename
 from tchat.errors import Refused
 from tchat.net.identity import Identity
+from tchat.net.key_chain import extend_chain, pin_of_key, to_extension
 
 if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
@@ -75,6 +76,7 @@ def vectors() -> dict[str, object]:
         "clean_text": [[text, clean_text(text)] for text in TEXTS],
         "clean_line": [[text, clean_line(text)] for text in TEXTS],
         "file_names": [[name, safe_filename(name)] for name in FILES],
+        "key_chains": [_key_chain()],
         "pins": [{"sha256": PIN.hex(), "text": pin_text(PIN)}],
         "fingerprints": [{"key": _public().hex(), "text": fingerprint(_public())}],
         "invites": [_invite(PIN), _invite(b"")],
@@ -154,6 +156,20 @@ def _malformed() -> list[dict[str, str]]:
         ),
     }
     return [{"why": why, "body": body.hex()} for why, body in bodies.items()]
+
+
+def _key_chain() -> dict[str, object]:
+    keys = [Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32) for number in range(3)]
+    pins = [pin_of_key(key.public_key().public_bytes_raw()) for key in keys]
+    chain = b""
+    for key, next_pin in zip(keys, pins[1:], strict=False):
+        chain = extend_chain(chain, key, next_pin)
+    return {
+        "private": [key.private_bytes_raw().hex() for key in keys],
+        "pins": [pin_text(pin) for pin in pins],
+        "chain": chain.hex(),
+        "extension": to_extension(chain).hex(),
+    }
 
 
 def _signature(pin: bytes) -> dict[str, object]:
