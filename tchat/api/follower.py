@@ -10,7 +10,7 @@ import trio
 
 from tchat.api.groups import Connected, Disconnected, Group, Notice, Presence, StandingChanged
 from tchat.client import updates
-from tchat.client.connector import first_visit_notice
+from tchat.client.connector import first_visit_notice, rotation_notice
 from tchat.client.replica import Replica
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.text import clean_line, fold
@@ -204,5 +204,7 @@ def _log(update: updates.Update) -> None:
     match update:
         case updates.NewServer(pin):
             logger.warning("%s", first_visit_notice(pin))
+        case updates.KeyRotated(pin):
+            logger.warning("%s", rotation_notice(pin))
         case updates.JournalDamaged(sentence):
             logger.warning("%s", sentence)

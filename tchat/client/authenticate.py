@@ -24,7 +24,10 @@ from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, ProtocolError, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tchat.client.client_id import ClientId
+    from tchat.client.server_keys import ServerKeys, ServerNames
     from tchat.core.protocol.schema import Frame
     from tchat.net.identity import Identity
     from tchat.net.link import Link
@@ -53,13 +56,29 @@ class Account:
     """A user's name, the identity that proves it, and the id of this client.
 
     `link` is a link code that adds the identity's key to the name; it is sent until the server has
-    accepted it.
+    accepted it. With `keys`, the identity is one of these, chosen when a server is reached.
     """
 
     user: str
     identity: Identity
     client_id: ClientId
     link: str | None = None
+    keys: ServerKeys | None = None
+
+    def choose_key(self, server: Callable[[], ServerNames]) -> None:
+        """Use the right key for the server that was reached; in a session, it stays the same."""
+        if self.keys is not None:
+            self.identity = self.keys.first(server())
+
+    def try_next_key(self) -> bool:
+        """Use another key, since the name belongs to a different one; return whether there is one.
+
+        A link code is for the first key: it makes the name that key's, too.
+        """
+        identity = self.keys.next() if self.keys is not None and self.link is None else None
+        if identity is not None:
+            self.identity = identity
+        return identity is not None
 
 
 async def authenticate(link: Link, account: Account) -> Welcome:
@@ -84,6 +103,8 @@ async def authenticate(link: Link, account: Account) -> Welcome:
         raise ProtocolError(Code.HANDSHAKE, "This is not a tchat server.")
     check_server_version(welcome.version)
     account.link = None
+    if account.keys is not None:
+        account.keys.on_accepted()
     return welcome
 
 

@@ -7,6 +7,9 @@ are reserved in blocks: a block is saved to disk before its first number is used
 rest of the block, which is harmless. The journal of an id's unsent messages is another file of
 the same name, with its own suffix.
 
+Each server has a directory of its own for them (see `server_directory`): no server learns the ids
+that are used at another one, and none can use up the numbers for another one.
+
 `journal` explains why these are files and not an SQLite database.
 """
 
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from tchat.client.journal import Journal
 from tchat.client.program_state import ProgramState
+from tchat.client.server_directory import directories_of
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.core.text import fold
 from tchat.errors import Code, Refused, StartupError
@@ -27,38 +31,45 @@ from tchat.file_lock import try_lock
 from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
 _BLOCK_SIZE = 1000
 _MAX_SKIP = 1 << 40
+_LAST_SKIP = 1 << 62  # no server makes a client count further, so numbers never run out
 _MAX_SLOTS = 1000
-# The names on disk are historical: client ids are "slots", and a journal is an ".outbox".
-_DIRECTORY = "slots"
-_JOURNAL_SUFFIX = ".outbox"
+_JOURNAL_SUFFIX = ".outbox"  # the name on disk is historical
 _ID_SUFFIX = ".json"
 
 
 class ClientId:
     """A client id (`client`, 8 random bytes), its next command number, and its journal.
 
-    `programs` is the state that programs share, whatever their client id.
+    `programs` is the state that programs share, whatever their client id; it is in the directory
+    `state`. `directories` are those with client ids for the same server.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        state: Path | None = None,
+        directories: Sequence[Path] = (),
+    ) -> None:
         self._path = path
+        self._directories = directories
         self.client, self._next = _load(path)
         self._reserved = self._next
         self.journal = Journal(self.client, path and path.with_suffix(_JOURNAL_SUFFIX))
-        self.programs = ProgramState(path and path.parent.parent / "programs.db")
+        self.programs = ProgramState(state and state / "programs.db")
 
     def other_journals(self) -> Iterator[Journal]:
-        """Yield the journals of the other client ids in this directory, as they are on disk."""
-        if self._path is not None:
-            for path in self._path.parent.glob(f"*{_JOURNAL_SUFFIX}"):
-                if path.stem != self._path.stem:
-                    yield _journal_of(path.with_suffix(_ID_SUFFIX))
+        """Yield the journals of the other client ids for this server, as they are on disk."""
+        for directory in self._directories:
+            for path in directory.glob(f"*{_JOURNAL_SUFFIX}"):
+                id_file = path.with_suffix(_ID_SUFFIX)
+                if id_file != self._path:
+                    yield _journal_of(id_file)
 
     @property
     def upcoming(self) -> int:
@@ -77,10 +88,9 @@ class ClientId:
         """Continue above `number`, the highest that a server has recorded for this id.
 
         After this client's files were restored from a backup, `number` may be higher than the one
-        stored there. An absurdly high one is ignored: it would use up the numbers of this id for
-        all other servers.
+        stored there. An absurdly high one is ignored: it would use up the numbers of this id.
         """
-        if self._next <= number < self._next + _MAX_SKIP:
+        if self._next <= number < min(self._next + _MAX_SKIP, _LAST_SKIP):
             self._next = number + 1  # `next_number` reserves it
 
     def _reserve(self, number: int) -> None:
@@ -102,14 +112,16 @@ class ClientId:
 def acquire_client_id(
     state: Path, user: str = "", servers: Collection[str] = ()
 ) -> Iterator[ClientId]:
-    """Lock the first free client id under `state` while the block runs.
+    """Lock the first free client id for a server, under `state`, while the block runs.
 
-    An id whose journal has unsent messages from `user` to a server with one of these names is
-    preferred. Raises `StartupError`.
+    The server has the names `servers`, of which the first one names the directory of its ids. An
+    id whose journal has unsent messages from `user` to it is preferred, whichever directory it is
+    in. Raises `StartupError`.
     """
+    directories = directories_of(state, servers)
     try:
-        lock, path = _lock_first_free(state / _DIRECTORY, user, servers)
-        client_id = ClientId(path)
+        lock, path = _lock_first_free(directories, user, servers)
+        client_id = ClientId(path, state, directories)
     except OSError as error:
         raise StartupError(
             Code.CANNOT_START, f"The state directory {state} cannot be used: {error.strerror}."
@@ -125,12 +137,13 @@ def adopt_client_id(state: Path, user: str, servers: Collection[str]) -> Iterato
     The messages are from `user` to a server with one of these names, as in `acquire_client_id`.
     Raises OSError.
     """
-    found = _lock_first(_with_unsent_messages(state / _DIRECTORY, user, servers))
+    directories = directories_of(state, servers)
+    found = _lock_first(_with_unsent_messages(directories, user, servers))
     if found is None:
         yield None
         return
     lock, path = found
-    client_id = ClientId(path)
+    client_id = ClientId(path, state, directories)
     with _in_use(lock, client_id):
         yield client_id
 
@@ -148,10 +161,11 @@ def _in_use(lock: AbstractContextManager[object], client_id: ClientId) -> Iterat
 
 
 def _lock_first_free(
-    directory: Path, user: str, servers: Collection[str]
+    directories: Sequence[Path], user: str, servers: Collection[str]
 ) -> tuple[AbstractContextManager[object], Path]:
+    directory = directories[0]
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unsent = _with_unsent_messages(directory, user, servers)
+    unsent = _with_unsent_messages(directories, user, servers)
     found = _lock_first(chain(unsent, _id_files(directory)))
     if found is None:
         raise StartupError(Code.CANNOT_START, f"Too many clients are running from {directory}.")
@@ -179,12 +193,19 @@ def _journal_of(path: Path) -> Journal:
     return Journal(_load(path)[0], path.with_suffix(_JOURNAL_SUFFIX))
 
 
-def _with_unsent_messages(directory: Path, user: str, servers: Collection[str]) -> list[Path]:
+def _with_unsent_messages(
+    directories: Sequence[Path], user: str, servers: Collection[str]
+) -> list[Path]:
     """Return the id files whose journals have unsent messages from a person to a server."""
+    paths = [path for directory in directories for path in _with_journals(directory)]
+    return [path for path in paths if _journal_of(path).entries(user, servers)]
+
+
+def _with_journals(directory: Path) -> list[Path]:
+    """Return the id files in a directory that have a journal, in the order of their numbers."""
     journals = directory.glob(f"[0-9]*{_JOURNAL_SUFFIX}")
     numbers = sorted(int(path.stem) for path in journals if path.stem.isdigit())
-    paths = (_id_file(directory, number) for number in numbers if number < _MAX_SLOTS)
-    return [path for path in paths if _journal_of(path).entries(user, servers)]
+    return [_id_file(directory, number) for number in numbers if number < _MAX_SLOTS]
 
 
 def is_in_a_journal(

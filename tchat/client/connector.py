@@ -8,6 +8,10 @@ is not noticed, unless the pin was given beforehand, by `--pin` or an invite.
 A first connection tries the system's certificate authorities. A server that they verify needs no
 pin: it is saved as CA-verified, and from then on every connection has to pass the same
 verification.
+
+A server may rotate its key: the former key has signed the next one, and the server shows that with
+its certificate (see `net.key_chain`). A client that knows any former key accepts the present one,
+saves its pin instead, and tells the person.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.authenticate import Busy
+from tchat.client.server_keys import ServerNames
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, Refused, TchatError
 from tchat.net.address import Address, is_local
@@ -38,12 +43,21 @@ def first_visit_notice(pin: bytes) -> str:
     )
 
 
+def rotation_notice(pin: bytes) -> str:
+    """Return the notice about a server that has changed its key in the orderly way."""
+    return (
+        f"The server has a new key, {pin_text(pin)}, which its former key has signed. It is saved"
+        " instead of the former one."
+    )
+
+
 class Connector:
     """Opens verified connections to one server.
 
     `known` are the known servers; `pin` is the pin that the server is expected to have. `plain`
     means without TLS, and so without verification. `server_pin` is the server's pin on the last
-    connection; `ca_verified` says whether a certificate authority verified it then.
+    connection; `ca_verified` says whether a certificate authority verified it then. `rotated` says
+    whether the last `remember` replaced the server's former pin by this one.
     """
 
     def __init__(
@@ -58,8 +72,10 @@ class Connector:
         self.plain = plain
         self.server_pin = b""
         self.ca_verified = False
+        self.rotated = False
         self._known = known
         self._pin = pin
+        self._first_pin = b""
         self._was_known: bool | None = None
         self._first: Link | Exception | None = None
 
@@ -76,21 +92,39 @@ class Connector:
     def names(self) -> list[str]:
         """Return the names under which local files keep what is about this server, the best first.
 
-        Its identity is its pin: the same server may have several addresses, and an address may get
-        another server. It has the name of its address, too, if that was known before: earlier
-        versions used it, and so does a first visit that did not reach the server. A server without
-        TLS or with a certificate authority has only its address. Raises `StartupError`.
+        Its identity is the pin of its first key: the same server may have several addresses and
+        rotate its key, and an address may get another server. It has the name of its address, too,
+        if that was known before: earlier versions used it, and so does a first visit that did not
+        reach the server. A server without TLS or with a certificate authority has only its address.
+        Raises `StartupError`.
         """
         if self.plain:
             return [f"{self.address} without TLS"]
         known = self._known.find(self.address)
         if self._was_known is None:  # before `remember` adds it
             self._was_known = known is not None
-        learned = b"" if self.ca_verified else self.server_pin
-        pin = self._pin or (known and known.pin) or learned
-        if not pin:
+        first = self._identity(known)
+        if not first:
             return [str(self.address)]
-        return [pin_text(pin), *([str(self.address)] if self._was_known else [])]
+        pins = [first, self._pin or (known and known.pin) or first]
+        names = [pin_text(pin) for pin in dict.fromkeys(pins)]
+        return [*names, *([str(self.address)] if self._was_known else [])]
+
+    def server_names(self) -> ServerNames:
+        """Return what identifies the server to `ServerKeys`. Raises `StartupError`."""
+        name, *_ = self.names()
+        known = None if self.plain else self._known.find(self.address)
+        has_pin = not self.plain and (known is None or known.pin is not None)
+        first = self._identity(known) if has_pin else b""
+        host = "localhost" if self.is_local else self.address.host.lower().rstrip(".")
+        key = pin_text(first) if first else host
+        address = str(Address(host, self.address.port))
+        return ServerNames(name, key, address, bool(self._was_known))
+
+    def _identity(self, known: KnownServer | None) -> bytes:
+        """Return the pin of the server's first key; empty if it has none, or none is known."""
+        learned = b"" if self.ca_verified else self._first_pin
+        return (known and known.identity) or learned or self._pin or b""
 
     @asynccontextmanager
     async def identified(self, seconds: float) -> AsyncIterator[None]:
@@ -99,7 +133,7 @@ class Connector:
         The connection made for that, in at most `seconds`, is the one that the first `open` in the
         block returns; if it fails, that call fails in the same way. Raises `StartupError`.
         """
-        if not (self.plain or self._pin or self._known.find(self.address)):
+        if not (self.plain or self._known.find(self.address)):
             try:
                 with trio.fail_after(seconds):
                     self._first = await self.open()
@@ -145,6 +179,8 @@ class Connector:
             ) from error
         # Set only now: an unverified pin must not be shown to anybody.
         self.server_pin, self.ca_verified = link.server_pin(), ca_verified
+        if known is None:
+            self._first_pin = next(iter(link.former_pins()), self.server_pin)
         return link
 
     def remember(self) -> bytes | None:
@@ -159,9 +195,14 @@ class Connector:
         if not self.ca_verified:
             # Binding for this process, even if the file is edited meanwhile.
             self._pin = self.server_pin
-        if self._known.find(self.address) is not None:
+        known = self._known.find(self.address)
+        self.rotated = bool(known and known.pin and known.pin != self.server_pin)
+        if known is not None and known.pin is not None and self.rotated:
+            self._known.replace(self.address, known.pin, self.server_pin)
+        if known is not None:
             return None
-        self._known.add(self.address, None if self.ca_verified else self.server_pin)
+        pin = None if self.ca_verified else self.server_pin
+        self._known.add(self.address, pin, self._first_pin if pin else None)
         return self.server_pin if on_first_use else None
 
     async def _connect_verified(self, known: KnownServer | None) -> tuple[Link, bool]:
@@ -184,7 +225,7 @@ class Connector:
     async def _connect_pinned(self, pin: bytes, line: int) -> Link:
         link = await self._connect(verified=False)
         shown = link.server_pin()
-        if shown != pin:
+        if not _has_had(link, pin):
             await link.abort()
             raise Refused(
                 Code.SERVER_CHANGED,
@@ -208,9 +249,9 @@ class Connector:
         return link if self._pin is None else await self._check(link, self._pin)
 
     async def _check(self, link: Link, pin: bytes) -> Link:
-        """Return the link if the server has the expected pin. Raises `Refused`."""
+        """Return the link if the server has or had the expected pin. Raises `Refused`."""
         shown = link.server_pin()
-        if shown == pin:
+        if _has_had(link, pin):
             return link
         await link.abort()
         raise Refused(
@@ -222,3 +263,8 @@ class Connector:
 
     async def _connect(self, *, verified: bool) -> Link:
         return await Link.connect(self.address, client_context(verified=verified))
+
+
+def _has_had(link: Link, pin: bytes) -> bool:
+    """Return whether a server has a pin, or had it before its key was rotated."""
+    return link.server_pin() == pin or pin in link.former_pins()

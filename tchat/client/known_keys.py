@@ -1,4 +1,4 @@
-"""The keys of a person's name that this device knows of, so that a new one can be reported.
+"""The keys of a person's name that this device knows of, so that a change can be reported.
 
     {"sha256:Y2hhdC5l…": {"alice": {"3f2a-91c4-77de-0b12": 1700000000000}}}
 
@@ -39,10 +39,11 @@ class KnownKeys:
         self._records = PersonRecords(path, servers, user)
         self._known = _keys(self._records.read())
 
-    def compare(self, all_keys: Collection[NameKey]) -> list[NameKey]:
-        """Return those of all keys of the name that are new; from now on, exactly these are known.
+    def compare(self, all_keys: Collection[NameKey]) -> tuple[list[NameKey], list[str]]:
+        """Return the new keys, and the fingerprints of the removed ones; all keys are given.
 
-        The first list that this device ever gets has no new ones.
+        From now on, exactly these are known. The first list that this device ever gets has no
+        changes.
         """
         before, now = self._known, _keys_of(all_keys)
         self._known = now
@@ -50,8 +51,9 @@ class KnownKeys:
             with suppress(OSError):
                 self._records.update(lambda _: now)
         if before is None:
-            return []
-        return [key for key in all_keys if before.get(fingerprint(key.key)) != key.since]
+            return [], []
+        new = [key for key in all_keys if before.get(fingerprint(key.key)) != key.since]
+        return new, [digits for digits in before if digits not in now]
 
     def add(self, key: NameKey) -> None:
         """Remember a key that was just reported, unless the other keys are not known yet."""
@@ -60,6 +62,20 @@ class KnownKeys:
         known = self._known = self._known | _keys_of([key])
         with suppress(OSError):
             self._records.update(lambda saved: (_keys(saved) or known) | _keys_of([key]))
+
+    def remove(self, key: bytes) -> None:
+        """Forget a key whose removal was just reported."""
+        if self._known is None:
+            return
+        digits = fingerprint(key)
+        known = self._known = {one: at for one, at in self._known.items() if one != digits}
+
+        def change(saved: object) -> Keys:
+            keys = _keys(saved)
+            return known if keys is None else {k: at for k, at in keys.items() if k != digits}
+
+        with suppress(OSError):
+            self._records.update(change)
 
 
 def _keys_of(keys: Collection[NameKey]) -> Keys:

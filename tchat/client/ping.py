@@ -63,7 +63,7 @@ async def ping(
 async def _challenge(address: Address, pin: bytes | None, *, tls: bool, preface: bytes) -> None:
     link = await Link.connect(address, client_context(verified=False) if tls else None, preface)
     async with link.stream:
-        if pin is not None and link.server_pin() != pin:
+        if pin is not None and pin not in (link.server_pin(), *link.former_pins()):
             raise Refused(
                 Code.SERVER_CHANGED, f"{address} has another key: {pin_text(link.server_pin())}."
             )

@@ -37,6 +37,8 @@ from tchat.client.updates import (
     Connected,
     Disconnected,
     KeyLinked,
+    KeyRotated,
+    KeyUnlinked,
     NewServer,
     Update,
 )
@@ -53,6 +55,7 @@ from tchat.core.protocol.frames import (
     GroupSummary,
     HistoryRequest,
     KeyAdded,
+    KeyRemoved,
     KeysRequest,
     NameKey,
     Ok,
@@ -370,11 +373,22 @@ class Session:
             await trio.sleep(delay)
 
     async def _connect_once(self) -> None:
+        while await self._connect_with_key():
+            pass
+
+    async def _connect_with_key(self) -> bool:
+        """Serve one connection; return whether to connect again at once, with another key."""
         with trio.fail_after(CONNECT_SECONDS):
             link = await self.connector.open()
         try:
-            with trio.fail_after(CONNECT_SECONDS):
-                welcome = await authenticate(link, self._account)
+            self._account.choose_key(self.connector.server_names)
+            try:
+                with trio.fail_after(CONNECT_SECONDS):
+                    welcome = await authenticate(link, self._account)
+            except Refused as refused:
+                if refused.code == Code.NAME_TAKEN and self._account.try_next_key():
+                    return True
+                raise
             self._resume_session(link, welcome)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._requests.sender.run, link)
@@ -387,6 +401,7 @@ class Session:
             for replica in self.groups.values():
                 replica.clear_presence()
             await self._flush_and_close(link)
+        return False
 
     def _set_link(self, link: Link | None) -> None:
         self._link = link
@@ -412,6 +427,8 @@ class Session:
             self.mark_seen(replica, seen)
         if (pin := self.connector.remember()) is not None:
             self._notify(NewServer(pin))
+        if self.connector.rotated:
+            self._notify(KeyRotated(self.connector.server_pin))
         self._notify(Connected(self.user, self._was_connected))
         self._was_connected = True
 
@@ -457,6 +474,8 @@ class Session:
             self._following.handle_attached(frame)
         if isinstance(frame, KeyAdded):
             self._notify(KeyLinked(NameKey(frame.key, frame.since)))
+        elif isinstance(frame, KeyRemoved):
+            self._notify(KeyUnlinked(frame.key))
         elif isinstance(frame, News):
             self._following.handle(frame)
         elif isinstance(frame, Answer):

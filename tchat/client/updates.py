@@ -21,6 +21,13 @@ class NewServer:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyRotated:
+    """The server has rotated its key, and the pin of the new one is saved."""
+
+    pin: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Connected:
     """The session is connected as `user`; `again` if it was connected before."""
 
@@ -115,6 +122,13 @@ class KeyLinked:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyUnlinked:
+    """A key, which is not this device's, was removed from the person's name."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PendingChanged:
     """`replica.pending` has changed."""
 
@@ -150,6 +164,7 @@ class MessageRefused:
 
 Update = (
     NewServer
+    | KeyRotated
     | Connected
     | Disconnected
     | EventReceived
@@ -162,6 +177,7 @@ Update = (
     | Addressed
     | GroupJoined
     | KeyLinked
+    | KeyUnlinked
     | PendingChanged
     | JournalDamaged
     | RefusalFound

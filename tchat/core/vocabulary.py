@@ -25,6 +25,7 @@ from tchat.core.protocol.frames import (
     HistoryRequest,
     KeyAdded,
     KeyList,
+    KeyRemoved,
     KeysRequest,
     LinkCode,
     LinkRequest,
@@ -68,7 +69,7 @@ ANSWERS = (
 
 NOTICES = (
     *(Snapshot, PresenceUpdate, MembershipChange, Activity, ReadPosition, KeyAdded),
-    *(Goodbye, Pong),
+    *(KeyRemoved, Goodbye, Pong),
 )
 """Frames that a client receives without a request, besides events."""
 

@@ -1,4 +1,12 @@
-"""A person's identity: an Ed25519 key (RFC 8032) in a file, to sign and verify the handshake.
+"""A person's identity: an Ed25519 key (RFC 8032) in a file, from which a key per server is derived.
+
+Each server gets a key of its own, so that servers, and members of groups on two of them, cannot
+tell by the key that two names belong to one person. The file is all that has to be kept: the same
+identity always has the same key for a server. The derivation is HKDF (RFC 5869) with SHA-256; its
+input is the identity's private key, its info a purpose and the name of the server.
+
+Identities of tchat before 0.2 were used at all servers themselves, and own names there. A file that
+was made since then says in its first line that this one was not.
 
 Names belong to keys, so anybody who has the file can act as the person. All cryptography is done by
 the library; only one check, which it leaves to its callers, is added here. A few points of small
@@ -31,12 +39,30 @@ _SMALL_ORDER = frozenset((0, 1, _P - 1, *_ORDER_8))
 """The y coordinates of all points whose order divides 8 (RFC 7748, section 7; libsodium)."""
 
 
-class Identity:
-    """A person's private key. `public` is the public key, 32 bytes."""
+_DERIVED_ONLY = b"tchat: this key is used at no server, only keys that are derived from it\n"
+_PURPOSE = b"tchat: the key of an identity for one server\0"
 
-    def __init__(self, private: Ed25519PrivateKey) -> None:
+
+class Identity:
+    """A person's private key. `public` is the public key, 32 bytes.
+
+    `owns_names` says whether an earlier version may have claimed names with this key itself.
+    """
+
+    def __init__(self, private: Ed25519PrivateKey, *, owns_names: bool = False) -> None:
         self._private = private
         self.public = private.public_key().public_bytes_raw()
+        self.owns_names = owns_names
+
+    def for_server(self, server: str) -> Identity:
+        """Return the identity for the server with a name, which is the same one every time."""
+        # Here, since not every program that uses identities derives any.
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        info = _PURPOSE + server.encode()
+        seed = HKDF(SHA256(), 32, salt=None, info=info).derive(self._private.private_bytes_raw())
+        return Identity(Ed25519PrivateKey.from_private_bytes(seed))
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature, 64 bytes."""
@@ -45,7 +71,7 @@ class Identity:
 
 def load_identity(path: Path) -> Identity:
     """Load the identity from a file, or create it if it is missing. Raises `StartupError`."""
-    pem = read_or_make(path, new_private_key, "The identity")
+    pem = read_or_make(path, lambda: _DERIVED_ONLY + new_private_key(), "The identity")
     try:
         private = load_pem_private_key(pem, None)
     except (ValueError, TypeError):
@@ -54,7 +80,7 @@ def load_identity(path: Path) -> Identity:
         raise StartupError(
             Code.CANNOT_START, f"The identity {path} is not an Ed25519 key in PEM format."
         )
-    return Identity(private)
+    return Identity(private, owns_names=not pem.startswith(_DERIVED_ONLY))
 
 
 def verify(key: bytes, signature: bytes, message: bytes) -> None:

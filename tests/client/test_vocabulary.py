@@ -7,7 +7,7 @@ from typing import get_args
 from tchat.client.request import Answer
 from tchat.client.subscriptions import News
 from tchat.core.group.feature import Event
-from tchat.core.protocol.frames import Failed, Goodbye, KeyAdded, Pong
+from tchat.core.protocol.frames import Failed, Goodbye, KeyAdded, KeyRemoved, Pong
 from tchat.core.vocabulary import ANSWERS, NOTICES
 
 
@@ -18,4 +18,5 @@ def test_a_request_accepts_every_answer() -> None:
 
 def test_subscriptions_handle_every_notice_and_event() -> None:
     """All but those about the connection and the account."""
-    assert set(get_args(News)) == (set(NOTICES) - {Goodbye, KeyAdded, Pong}) | {Event}
+    others = {Goodbye, KeyAdded, KeyRemoved, Pong}
+    assert set(get_args(News)) == (set(NOTICES) - others) | {Event}

@@ -29,7 +29,7 @@ async def delivered(session: Session, replica: Replica) -> None:
 
 def left_in(state: Path, server: object, user: str = "alice") -> list[str]:
     """Return the texts in the journals under `state`, for a person and a server."""
-    outboxes = (state / "slots").glob("*.outbox")
+    outboxes = [*state.glob("slots/*.outbox"), *state.glob("servers/*/*.outbox")]
     names = [f"{server} without TLS"]
     return [entry.text for path in outboxes for entry in Journal(b"", path).entries(user, names)]
 

@@ -68,6 +68,7 @@ from tchat.core.protocol.frames import (
     HistoryRequest,
     KeyAdded,
     KeyList,
+    KeyRemoved,
     KeysRequest,
     LinkCode,
     LinkRequest,
@@ -236,6 +237,7 @@ ANSWERS: list[Frame] = [
     Activity("@alice,bob", 3, "alice"),
     ReadPosition("ops", 12),
     KeyAdded(bytes(31) + b"\x09", 1_700_000_000_000),
+    KeyRemoved(bytes(31) + b"\x09"),
     Goodbye("shutting_down", "The server is stopping."),
     Pong(),
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.core.fingerprints import fingerprint
+from tchat.core.protocol.frames import Unlink
 from tests.helpers import identity_of, members, raw_client, running_server
 from tests.server.devices import device_of, introduce, link_code
 from tests.ui.typist import typing
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from tests.ui.typist import Typist
 
+REMOVED = "A device was removed from your name: its key was"
 LINKED = "A device was linked to your name: its key is"
 
 
@@ -39,6 +41,22 @@ async def test_linked_device_is_told_at_once(rewrites: bool) -> None:
         assert told.endswith(f"If that was not you, /unlink {digits} removes it.")
         await here.types(f"/unlink {digits}")
         await here.shows(f"{digits} is no longer linked to your name.")
+
+
+@pytest.mark.parametrize("rewrites", [True, False], ids=["screen", "plain"])
+async def test_removed_device_is_told_at_once(rewrites: bool) -> None:
+    digits = fingerprint(identity_of("alice", "laptop").public)
+    async with (
+        running_server() as server,
+        typing(server, rewrites=rewrites) as here,
+        raw_client(server.address) as there,
+    ):
+        await introduce(there, "alice")
+        async with device_of(server, "alice", "laptop", await link_code(there)):
+            await here.shows(LINKED)
+        await there.ask(lambda i: Unlink(i, identity_of("alice", "laptop").public))
+        told = await here.shows(REMOVED)
+        assert f"{REMOVED} {digits}. If that was not you, /keys lists those that are left." in told
 
 
 async def test_device_that_is_linked_again_is_told_again() -> None:

@@ -14,6 +14,7 @@ from tchat.client.config.paths import identity_file, known_servers_file, state_d
 from tchat.client.config.settings import Server, config_file, load_config
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
+from tchat.client.server_keys import ServerKeys
 from tchat.client.session import CONNECT_ERRORS, CONNECT_SECONDS, open_session, unavailable
 from tchat.errors import Code, StartupError, UsageError
 from tchat.net.address import Address, is_local, split_address
@@ -112,7 +113,8 @@ async def open_user_session(
     state = state_directory(home)
     async with connector.identified(CONNECT_SECONDS):
         with acquire_client_id(state, user, connector.names()) as client_id:
-            account = Account(user, load_identity(identity_file(home)), client_id, link)
+            identity = load_identity(identity_file(home))
+            account = Account(user, identity, client_id, link, ServerKeys(identity, state))
             waits = persistent and connector.is_known
             opening = open_session(connector, account, recent, unread=unread, persistent=waits)
             async with opening as session, trio.open_nursery() as nursery:

@@ -488,6 +488,14 @@ class KeyAdded(Frame):
 
 
 @record
+class KeyRemoved(Frame):
+    """A key was removed from the person's name, by another of its keys or the server's operator."""
+
+    type = "key_removed"
+    key: bytes
+
+
+@record
 class Goodbye(Frame):
     """The server closes this connection; `code` and `text` say why."""
 

@@ -20,7 +20,7 @@ from weakref import WeakSet
 
 import trio
 
-from tchat.client.connector import first_visit_notice
+from tchat.client.connector import first_visit_notice, rotation_notice
 from tchat.client.files.automatic import AutomaticSaving
 from tchat.client.files.queue import Transfers
 from tchat.client.known_keys import KnownKeys
@@ -36,6 +36,8 @@ from tchat.client.updates import (
     HistoryLoaded,
     JournalDamaged,
     KeyLinked,
+    KeyRotated,
+    KeyUnlinked,
     MessageRefused,
     NewServer,
     PositionMoved,
@@ -997,8 +999,10 @@ class Chat:
                     self.open(group, joins=False)
             case JournalDamaged() | RefusalFound() | MessageRefused():
                 self._handle_unsent(update)
-            case NewServer() | Connected() | Disconnected() | KeyLinked():
+            case NewServer() | KeyRotated() | Connected() | Disconnected():
                 self._handle_connection(update)
+            case KeyLinked() | KeyUnlinked():
+                self._handle_key(update)
             case (
                 EventReceived() | PositionMoved() | CaughtUp() | StandingChanged() | HistoryLoaded()
             ):
@@ -1134,10 +1138,22 @@ class Chat:
             window.mark_seen()
 
     async def _check_keys(self) -> None:
-        """Tell which keys were added to the person's name since the last connection."""
+        """Tell which keys of the person's name were added or removed since the last connection."""
         with suppress(Refused):  # then the next connection tells
-            for key in self._start.known_keys.compare(await self.session.my_keys()):
+            new, removed = self._start.known_keys.compare(await self.session.my_keys())
+            for key in new:
                 self._tell_new_key(key)
+            for digits in removed:
+                self._tell_removed_key(digits)
+
+    def _handle_key(self, update: KeyLinked | KeyUnlinked) -> None:
+        match update:
+            case KeyLinked(key):
+                self._start.known_keys.add(key)
+                self._tell_new_key(key)
+            case KeyUnlinked(removed):
+                self._start.known_keys.remove(removed)
+                self._tell_removed_key(fingerprint(removed))
 
     def _tell_new_key(self, key: NameKey) -> None:
         if key.key != self.session.key:
@@ -1147,14 +1163,19 @@ class Chat:
                 f" {minute_text(key.since)}. If that was not you, /unlink {digits} removes it."
             )
 
-    def _handle_connection(self, update: NewServer | Connected | Disconnected | KeyLinked) -> None:
+    def _tell_removed_key(self, digits: str) -> None:
+        self.current.notice(
+            f"A device was removed from your name: its key was {digits}. If that was not you,"
+            " /keys lists those that are left."
+        )
+
+    def _handle_connection(self, update: NewServer | KeyRotated | Connected | Disconnected) -> None:
         window = self.current
         match update:
             case NewServer(pin):
                 window.notice(first_visit_notice(pin))
-            case KeyLinked(key):
-                self._start.known_keys.add(key)
-                self._tell_new_key(key)
+            case KeyRotated(pin):
+                window.notice(rotation_notice(pin))
             case Connected(again=again):
                 self.connection = ""
                 self._refresh_preferences()

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.config.options import join_hint
-from tchat.client.connector import first_visit_notice
+from tchat.client.connector import first_visit_notice, rotation_notice
 from tchat.client.files.queue import Transfers
-from tchat.client.updates import Connected, Disconnected, JournalDamaged, NewServer
+from tchat.client.updates import Connected, Disconnected, JournalDamaged, KeyRotated, NewServer
 from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused
 from tchat.exits import exit_status
@@ -153,6 +153,8 @@ class _OneShot:
             match update:
                 case NewServer(pin):
                     self._print(first_visit_notice(pin))
+                case KeyRotated(pin):
+                    self._print(rotation_notice(pin))
                 case JournalDamaged(sentence):
                     self._print(sentence)
                 case Connected():
