@@ -131,12 +131,20 @@ class MemoryAccounts(Accounts):
         self._former.add((person, key))
         return True
 
-    async def release(self, person: str, at: int) -> bool:
-        """Remove all keys from a name; see `Accounts.release`."""
+    async def take_over(self, person: str, key: bytes, at: int) -> list[bytes]:
+        """Make a key the only one of a name; see `Accounts.take_over`."""
         await trio.lowlevel.checkpoint()
-        keys = self._keys.pop(person, {})
-        self._former.update((person, key) for key in keys)
-        return bool(keys)
+        keys = self._keys.setdefault(person, {})
+        others = [account.public for account in await self.keys(person) if account.public != key]
+        self._former.update((person, one) for one in others)
+        self._former.discard((person, key))
+        self._keys[person] = {key: keys.get(key, at)}
+        return others
+
+    async def was_removed(self, person: str, key: bytes) -> bool:
+        """Return whether a key was removed from a name; see `Accounts.was_removed`."""
+        await trio.lowlevel.checkpoint()
+        return (person, key) in self._former
 
     async def erase(self, person: str, name: str, at: int) -> list[bytes]:
         """Reserve a name; see `Accounts.erase`."""

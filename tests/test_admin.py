@@ -133,7 +133,7 @@ async def test_an_export_has_everything_of_a_person(tmp_path: Path) -> None:
         (["show", "@alice"], "bad_name"),
         (["export", "nobody"], "no_such_name"),
         (["export", "no name"], "bad_name"),
-        (["release-name", "nobody"], "no_such_name"),
+        (["set-admin", "nowhere", "nobody"], "no_such_group"),
     ],
 )
 async def test_an_unknown_name_is_one_line(tmp_path: Path, command: list[str], code: str) -> None:

@@ -292,7 +292,7 @@ async def test_unusable_state_directory_is_reported(tmp_path: Path) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         (tmp_path / "alice").mkdir()
-        (tmp_path / "alice" / "slots").touch()
+        (tmp_path / "alice" / "servers").touch()
         alice = await launch.join(server.address, "alice")
         assert "state directory" in await alice.fails()
 
@@ -348,7 +348,7 @@ def test_examples_are_valid_command_lines(command: str, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(
     ("command", "status"),
-    [(["serve", "localhost", "7777"], 2), (["admin", "release-name", "al"], USAGE)],
+    [(["serve", "localhost", "7777"], 2), (["admin", "link", "al"], USAGE)],
 )
 def test_data_directory_is_required_without_a_home(
     command: list[str],

@@ -267,34 +267,70 @@ async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
         assert "This link code was used, has expired" in str(reused.err)
 
 
-@pytest.mark.parametrize("running", [True, False])
-async def test_an_operator_releases_a_name(tmp_path: Path, running: bool) -> None:
+async def test_an_operator_gives_a_name_back(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         server = await launch.serve()
         alice = await join_as_admin(launch, server)
-        if not running:
-            assert await alice.end() == 0
-            assert await server.stop() == 0
-        release = ("admin", "release-name")
-        nobody = await launch.tchat(*release, "bob", "--data", tmp_path / "data")
+        link = ("admin", "link")
+        nobody = await launch.tchat(*link, "bob", "--data", tmp_path / "data")
         assert await nobody.exit() == DATA
-        assert "Nobody has the name bob" in str(nobody.err)
-        done = await launch.tchat(*release, "ALICE", "--data", tmp_path / "data")
+        assert "No key has the name bob" in str(nobody.err)
+        done = await launch.tchat(*link, "ALICE", "--data", tmp_path / "data")
         assert await done.exit() == 0
-        if running:
-            assert await alice.exit() == 1
-        else:
-            server = await launch.serve()
+        code = (await done.out.containing(" --link ")).rpartition(" ")[2]
+        stranger = await join_from_device(launch, server, "stranger")
+        assert await stranger.exit() == 1
+        found = await join_from_device(launch, server, "found", "--link", code)
+        await found.sees("-- This device is linked to your name, alice; /keys lists all that are.")
+        await found.sees("-- You are in #ops; nobody else is here yet")
+        assert await alice.exit() == 1
+        assert "The key of this device was removed" in str(alice.err)
         again = await join_from_device(launch, server, "alice")
         assert await again.exit() == 1
-        found = await join_from_device(launch, server, "found")
-        await found.sees("-- You are in #ops; nobody else is here yet")
+        assert "The key of this device was removed from the name alice" in str(again.err)
 
 
-async def test_releasing_in_a_wrong_directory_fails(tmp_path: Path) -> None:
+async def test_absent_device_is_told_of_removals(tmp_path: Path) -> None:
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve()
+        alice = await join_as_admin(launch, server)
+        keys = []
+        for home in ("phone", "desk"):
+            await alice.type("/link")
+            code = (await alice.out.containing(" --link ")).rpartition(" ")[2]
+            device = await join_from_device(launch, server, home, "--link", code)
+            await device.sees("-- This device is linked to your name")
+            await device.type("/keys")
+            keys.append((await device.out.containing(", this device")).split()[2])
+            assert await device.end() == 0
+        await alice.type(f"/unlink {keys[0]}")
+        await alice.sees(f"-- {keys[0]} is no longer linked to your name.")
+        desk = await join_from_device(launch, server, "desk")
+        await desk.sees(f"-- A device was removed from your name: its key was {keys[0]}.")
+
+
+async def test_a_rotated_key_is_told_at_once(tmp_path: Path) -> None:
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve()
+        alice = await join_as_admin(launch, server)
+        await alice.type("/invite")
+        words = await join_command(alice, " --invite ")
+        done = await launch.tchat("admin", "rotate-key", "--data", tmp_path / "data")
+        assert await done.exit() == 0
+        key = (await server.out.containing("this server's new key, ")).rpartition(" ")[2]
+        assert await server.stop() == 0
+        again = await launch.serve(port=server.address.port)
+        await alice.sees(f"-- The server has a new key, {key}, which its former key has signed.")
+        assert key in await again.out.containing("this server's key is ")
+        bob = await join_by_invite(launch, words, "bob", *DRIVEN)
+        await bob.sees("-- You are in #ops")
+        assert key in (tmp_path / "bob" / "known_servers").read_text()
+
+
+async def test_linking_in_a_wrong_directory_fails(tmp_path: Path) -> None:
     async with launching(tmp_path, tls=True) as launch:
         lost = tmp_path / "nothing here"
-        wrong = await launch.tchat("admin", "release-name", "alice", "--data", lost)
+        wrong = await launch.tchat("admin", "link", "alice", "--data", lost)
         assert f"There is no server data in {lost}" in await wrong.fails(SOFTWARE)
         assert not lost.exists()
 

@@ -46,7 +46,7 @@ def describe(parser: argparse.ArgumentParser) -> None:
         _DESCRIPTION,
         ("tchat admin backup /backup/monday --data /srv/tchat", "copy all data"),
         ("tchat admin verify --data /srv/tchat", "check all data"),
-        ("tchat admin release-name alice --data /srv/tchat", "alice has lost her keys"),
+        ("tchat admin link alice --data /srv/tchat", "alice has lost her devices"),
     )
     actions = parser.add_subparsers(required=True, parser_class=ScriptParser, metavar="COMMAND")
     for name, command in SUBCOMMANDS.items():
@@ -270,13 +270,35 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="the username")
 
 
-def _release_name(given: argparse.Namespace) -> int:
-    report = _change(given, "release-name", name=given.name)
+def _add_link(parser: argparse.ArgumentParser) -> None:
+    _add_name(parser)
+    parser.add_argument(
+        "--keep-keys", action="store_true", help="do not remove the name's other keys"
+    )
+
+
+def _link(given: argparse.Namespace) -> int:
+    keeps = "yes" if given.keep_keys else ""
+    report = _change(given, "link", name=given.name, keep_keys=keeps)
+    kept = "All others stay." if given.keep_keys else "All other keys of the name are removed then."
     _print(
         given,
         report,
-        f"{report['name']} is released. The next key that claims the name owns it and its"
-        " memberships; the former keys cannot claim it again.",
+        f"{report['code']} links one device to the name {report['name']}, within"
+        f" {report['minutes']} minutes, as long as the server runs. {kept}",
+        f"Its owner joins with: --user {report['name']} --link {report['code']}",
+    )
+    return 0
+
+
+def _rotate_key(given: argparse.Namespace) -> int:
+    report = _change(given, "rotate-key")
+    _print(
+        given,
+        report,
+        f"The server's new key is {report['pin']}. Clients that know the former key accept it by"
+        " themselves, and invites with the former key still work.",
+        "Destroy the former key in backups, too.",
     )
     return 0
 
@@ -493,17 +515,35 @@ database, and so keeps copies of the texts: erase the person again afterwards.
         (("tchat admin set-admin ops bob", "bob is the admin of #ops"),),
         _add_group_and_name,
     ),
-    "release-name": Subcommand(
-        _release_name,
-        "free a username from its keys, after they were lost",
+    "link": Subcommand(
+        _link,
+        "make a code for a person who has lost every device",
         """\
-Free a username from its keys, for a person who has lost all of them. The next
-key that claims the name owns it and its memberships.
+Print a link code with which a person takes back their name, and its memberships,
+on a new device. It works once, within an hour, as long as the server runs. Send
+it to nobody else: whoever has it gets the name.
+
+When it is used, all other keys of the name are removed, since the lost devices
+may be in the wrong hands, and their connections are closed.
 """,
         (
-            ("tchat admin release-name alice", "in the default data directory"),
-            ("tchat admin release-name alice --data /srv/tchat", "in another directory"),
+            ("tchat admin link alice --data /srv/tchat", "alice has lost her devices"),
+            ("tchat admin link alice --keep-keys", "none of them is in the wrong hands"),
         ),
-        _add_name,
+        _add_link,
+    ),
+    "rotate-key": Subcommand(
+        _rotate_key,
+        "replace the server's key by a new one that clients accept",
+        """\
+Replace the server's own key by a new one. The old key signs the new one and is
+then destroyed. Clients that know the old key, from an earlier visit, an invite
+or --pin, verify the signature, save the new key, and tell their users in a line.
+Clients before 0.2 refuse the new key.
+
+A running server uses the new key at once; open connections stay. It is no remedy
+for a stolen key: the thief can sign a new key, too.
+""",
+        (("tchat admin rotate-key --data /srv/tchat", "for example once a year"),),
     ),
 }

@@ -4,7 +4,7 @@ _tchat() {
     local command="" at
     for ((at = 1; at < COMP_CWORD; at++)); do
         case "$command ${COMP_WORDS[at]}" in
-            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" irc"|" ping"|" admin"|" admin stats"|" admin groups"|" admin people"|" admin show"|" admin export"|" admin backup"|" admin verify"|" admin ban"|" admin unban"|" admin bans"|" admin erase"|" admin remove-group"|" admin set-admin"|" admin release-name"|" completion") command="$command ${COMP_WORDS[at]}" ;;
+            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" irc"|" ping"|" admin"|" admin stats"|" admin groups"|" admin people"|" admin show"|" admin export"|" admin backup"|" admin verify"|" admin ban"|" admin unban"|" admin bans"|" admin erase"|" admin remove-group"|" admin set-admin"|" admin link"|" admin rotate-key"|" completion") command="$command ${COMP_WORDS[at]}" ;;
         esac
     done
     COMPREPLY=()
@@ -122,7 +122,8 @@ _tchat() {
         " admin erase --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " admin remove-group --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " admin set-admin --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
-        " admin release-name --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin link --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin rotate-key --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
     esac
     case "$command" in
         "")
@@ -152,7 +153,7 @@ _tchat() {
         " ping")
             COMPREPLY+=($(compgen -W "-h --help --timeout --pin --no-tls --proxy-protocol" -- "$word")) ;;
         " admin")
-            COMPREPLY+=($(compgen -W "stats groups people show export backup verify ban unban bans erase remove-group set-admin release-name -h --help" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "stats groups people show export backup verify ban unban bans erase remove-group set-admin link rotate-key -h --help" -- "$word")) ;;
         " admin stats")
             COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " admin groups")
@@ -179,7 +180,9 @@ _tchat() {
             COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " admin set-admin")
             COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
-        " admin release-name")
+        " admin link")
+            COMPREPLY+=($(compgen -W "-h --help --keep-keys --data --json" -- "$word")) ;;
+        " admin rotate-key")
             COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " completion")
             COMPREPLY+=($(compgen -W "-h --help bash zsh fish" -- "$word")) ;;

@@ -1,8 +1,9 @@
 """Account rules: names belong to keys; link codes add keys of other devices; keys can be revoked.
 
 A name belongs to the first key that claims it. Another device is added with a link code: its owner
-asks for the code on a device that has the name, and enters it on the new one. A key that was
-removed, by its owner or by the operator, can be added again only with a new link code. The name of
+asks for the code on a device that has the name, and enters it on the new one. For a person who has
+lost every device, the operator makes a code, which also removes the other keys: they may be in the
+wrong hands. A key that was removed can be added again only with a new link code. The name of
 an erased person stays reserved: whoever had it next would be taken for that person, and would be a
 member of their direct conversations.
 """
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from tchat.store.base import AccountKey, Accounts
 
 LINK_CODE_SECONDS = 600.0
+OPERATOR_CODE_SECONDS = 3600.0
+"""How long a link code of the operator is valid, who has to send it to the person."""
+
 MAX_KEYS = 32
 ESTABLISHED_MS = 24 * 3600 * 1000
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no two digits look alike
@@ -39,14 +43,21 @@ _PART_LENGTH = LINK_CODE_LENGTH // _PARTS  # together, 60 random bits
 class _LinkCode(NamedTuple):
     expires: float  # by `trio.current_time()`
     code: str
-    issuer: bytes | None  # the key that asked for it
+    issuer: bytes | None = None  # the key that asked for it, unless the operator did
+    replaces: bool = False  # whether all other keys are removed
+
+
+class _Linked(NamedTuple):
+    at: int | None  # when the key was added; None if the name had it already
+    removed: list[bytes]
 
 
 class AccountManager:
     """Names and their keys. `clock` returns ms since the Unix epoch.
 
-    `on_linked` is called with a person (folded) whose name has got a further key, this key, and the
-    time.
+    `on_linked` is called with a name that has got a further key, this key, and the time;
+    `on_removed` with a name that has lost a key, this key, and the id of the client that removed
+    it, which is empty if no client did.
     """
 
     def __init__(
@@ -54,30 +65,36 @@ class AccountManager:
         accounts: Accounts,
         clock: Callable[[], int],
         on_linked: Callable[[str, bytes, int], None] = lambda *_: None,
+        on_removed: Callable[[str, bytes, bytes], None] = lambda *_: None,
     ) -> None:
         self._accounts = accounts
         self._clock = clock
         self._on_linked = on_linked
+        self._on_removed = on_removed
         self._link_codes: dict[str, _LinkCode] = {}
+        # Apart from the others, so that whoever has a person's lost device cannot void it.
+        self._operator_codes: dict[str, _LinkCode] = {}
         # Serializes changes to the keys of names. Otherwise, a link code that is redeemed during
-        # the release of its name could add a key to the released name.
+        # the erasure of its name could add a key to the erased name.
         self._key_change = trio.Lock()
         self._revoked: set[tuple[str, bytes]] = set()
 
     async def claim(self, hello: Hello, name: str, code: str | None) -> str:
         """Return the name as its owner writes it, claiming it for the key if it is free.
 
-        The key has been authenticated. Raises `Refused`: name_taken, bad_link for an invalid link
-        code, bad_name or lookalike for a new name that could be taken for something else.
+        The key has been authenticated. Raises `Refused`: name_taken, key_removed, bad_link for an
+        invalid link code, bad_name or lookalike for a new name that could be taken for something
+        else.
         """
         person = fold(name)
-        if code is not None:
-            await self._link(person, hello.key, code)
+        linked = None if code is None else await self._link(person, hello.key, code)
         await self._check_new(person, name)
         written = await self._accounts.claim(person, name, hello.key, self._clock())
-        if written is not None:
-            return written
-        raise await self._why_not(person, name)
+        if written is None:
+            raise await self._refusal(person, name, hello.key)
+        if linked is not None:
+            self._tell(written, hello.key, linked)
+        return written
 
     async def _check_new(self, person: str, name: str) -> None:
         """Raise `Refused` if the name is one that only somebody who has it already may have."""
@@ -87,13 +104,19 @@ class AccountManager:
             if not await self._accounts.keys(person):
                 raise
 
-    async def _why_not(self, person: str, name: str) -> Refused:
-        """Return why a key cannot claim a name."""
+    async def _refusal(self, person: str, name: str, key: bytes) -> Refused:
+        """Return the refusal for a key that does not own a name."""
         if await self._accounts.is_erased(person):
             return Refused(
                 Code.NAME_TAKEN,
                 f"The operator of this server has erased the name {name}, and nobody can have it"
                 " any more. Choose another name.",
+            )
+        if await self._accounts.was_removed(person, key):
+            return Refused(
+                Code.KEY_REMOVED,
+                f"The key of this device was removed from the name {name}. If it is your name,"
+                " type /link on a device that uses it, then join here with --link CODE.",
             )
         other = await self._accounts.lookalike(person, name)
         if other is not None and not await self._accounts.keys(person):
@@ -109,33 +132,63 @@ class AccountManager:
             " name.",
         )
 
-    async def _link(self, person: str, key: bytes, code: str) -> None:
-        """Add a key to a name by a link code, unless the name has the key. Raises `Refused`."""
+    def _tell(self, name: str, key: bytes, linked: _Linked) -> None:
+        """Tell what a redeemed link code has changed."""
+        if linked.at is not None:
+            self._on_linked(name, key, linked.at)  # first, so that removed devices learn of it
+        for removed in linked.removed:
+            self._on_removed(name, removed, b"")
+
+    async def _link(self, person: str, key: bytes, code: str) -> _Linked | None:
+        """Add a key to a name by a link code; return what has changed. Raises `Refused`.
+
+        A key that the name has needs no code, and uses up none, except one of the operator.
+        """
         async with self._key_change:
             keys = [known.public for known in await self._accounts.keys(person)]
-            if key in keys:
-                return
-            self._redeem(person, code)
-            if len(keys) >= MAX_KEYS:
+            if key in keys and not self._is_operators(person, code):
+                return None
+            replaces = self._redeem(person, code).replaces
+            if len(keys) >= MAX_KEYS and not replaces and key not in keys:
                 raise Refused(
                     Code.TOO_MANY, f"The name has {MAX_KEYS} keys; /unlink one of them first."
                 )
-            at = self._clock()
-            await self._accounts.link(person, key, at)
+            at, removed = self._clock(), list[bytes]()
+            if replaces:
+                removed = await self._accounts.take_over(person, key, at)
+                self._link_codes.pop(person, None)
+            else:
+                await self._accounts.link(person, key, at)
             self._revoked.discard((person, key))
-            self._on_linked(person, key, at)
+            self._revoked.update((person, one) for one in removed)
+            return _Linked(None if key in keys else at, removed)
 
     def new_link_code(self, author: Author) -> str:
         """Return a code that adds one key to the author's name, within `LINK_CODE_SECONDS`.
 
         It replaces the name's previous code.
         """
-        parts = (
-            "".join(secrets.choice(_ALPHABET) for _ in range(_PART_LENGTH)) for _ in range(_PARTS)
-        )
-        code = "-".join(parts)
+        code = _new_code()
         expires = trio.current_time() + LINK_CODE_SECONDS
         self._link_codes[fold(author.name)] = _LinkCode(expires, _normalized(code), author.key)
+        return code
+
+    async def new_operator_code(self, name: str, *, keep_keys: bool) -> str:
+        """Return a code that adds a key to a name, within `OPERATOR_CODE_SECONDS`.
+
+        It replaces the operator's previous code for the name. Unless `keep_keys`, all other keys
+        are removed when it is redeemed. Raises `Refused` (no_such_name).
+        """
+        person = fold(name)
+        if not await self._accounts.keys(person):
+            raise Refused(
+                Code.NO_SUCH_NAME,
+                f"No key has the name {name}: whoever joins with it first gets it.",
+            )
+        code = _new_code()
+        expires = trio.current_time() + OPERATOR_CODE_SECONDS
+        made = _LinkCode(expires, _normalized(code), replaces=not keep_keys)
+        self._operator_codes[person] = made
         return code
 
     async def keys(self, person: str) -> list[AccountKey]:
@@ -153,22 +206,14 @@ class AccountManager:
             if not await self._accounts.unlink(person, key, author.key or b"", self._clock()):
                 raise Refused(Code.NO_SUCH_KEY, "Your name has no such key; /keys lists them.")
             self._revoked.add((person, key))
-
-    async def release(self, name: str) -> None:
-        """Remove all keys from a name, so that anybody may claim it. Raises `Refused`."""
-        person = fold(name)
-        async with self._key_change:
-            self._link_codes.pop(person, None)
-            keys = await self._accounts.keys(person)
-            if not await self._accounts.release(person, self._clock()):
-                raise Refused(Code.NO_SUCH_NAME, f"Nobody has the name {name}.")
-            self._revoked.update((person, key.public) for key in keys)
+        self._on_removed(author.name, key, author.client)
 
     async def erase(self, name: str) -> None:
         """Remove all keys from a name and reserve it, so that nobody can claim it any more."""
         person = fold(name)
         async with self._key_change:
             self._link_codes.pop(person, None)
+            self._operator_codes.pop(person, None)
             keys = await self._accounts.erase(person, name, self._clock())
             self._revoked.update((person, key) for key in keys)
 
@@ -176,21 +221,34 @@ class AccountManager:
         """Return whether the key was removed from the name since the server started."""
         return author.key is not None and (fold(author.name), author.key) in self._revoked
 
-    def _redeem(self, person: str, typed: str) -> None:
-        """Use up the name's link code. Raises `Refused` (bad_link)."""
-        expires, code, issuer = self._link_codes.get(person, _LinkCode(0.0, "", None))
-        given = _normalized(typed).encode(errors="replace")
-        is_void = expires < trio.current_time() or (
-            # A stolen device must not regain the name with a code that it requested earlier.
-            issuer is not None and (person, issuer) in self._revoked
+    def _is_operators(self, person: str, typed: str) -> bool:
+        """Return whether this is the operator's link code for a name."""
+        return self._is_valid(person, self._operator_codes.get(person), typed)
+
+    def _redeem(self, person: str, typed: str) -> _LinkCode:
+        """Use up a link code of the name, and return it. Raises `Refused` (bad_link)."""
+        for codes in (self._operator_codes, self._link_codes):
+            if self._is_valid(person, codes.get(person), typed):
+                return codes.pop(person)
+        raise Refused(
+            Code.BAD_LINK,
+            "This link code was used, has expired or belongs to another name;"
+            " /link makes a new one.",
         )
-        if is_void or not hmac.compare_digest(code.encode(), given):
-            raise Refused(
-                Code.BAD_LINK,
-                "This link code was used, has expired or belongs to another name;"
-                " /link makes a new one.",
-            )
-        del self._link_codes[person]
+
+    def _is_valid(self, person: str, code: _LinkCode | None, typed: str) -> bool:
+        if code is None or code.expires < trio.current_time():
+            return False
+        if code.issuer is not None and (person, code.issuer) in self._revoked:
+            # A stolen device must not regain the name with a code that it requested earlier.
+            return False
+        given = _normalized(typed).encode(errors="replace")
+        return hmac.compare_digest(code.code.encode(), given)
+
+
+def _new_code() -> str:
+    parts = ("".join(secrets.choice(_ALPHABET) for _ in range(_PART_LENGTH)) for _ in range(_PARTS))
+    return "-".join(parts)
 
 
 def is_established(keys: Iterable[AccountKey], now: int) -> bool:

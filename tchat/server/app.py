@@ -277,7 +277,9 @@ async def serve(
         context = make_context(
             store, log, groups, config.limits, credentials, config.clock, config.rate_clock
         )
-        context.proxies = config.proxies
+        context.proxies, context.serving = config.proxies, True
+        has_own = credentials is not None and config.certificate is None
+        context.own_keys = config.data if has_own else None
         await context.bans.load()
         async with (
             trio.open_nursery() as connections,

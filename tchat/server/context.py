@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.core.fingerprints import fingerprint
 from tchat.core.pace import Rate, TokenBucket
-from tchat.core.protocol.frames import KeyAdded
+from tchat.core.protocol.frames import KeyAdded, KeyRemoved
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tchat.server.accounts import AccountManager
@@ -28,6 +29,7 @@ from tchat.server.unauthenticated import UnauthenticatedLimiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from tchat.core.group.state import Author
     from tchat.core.protocol.frames import Standing
@@ -49,7 +51,8 @@ class ServerContext:
     rate limits of people. `handshakes` contains the cancel scopes of connections that are
     authenticating. `started` is by `clock`. `open_connections` counts all connections,
     `busy_replies` the busy refusals that are being sent. Connections from `proxies` begin with a
-    header of the PROXY protocol.
+    header of the PROXY protocol. `serving` says whether there can be any connections. `own_keys` is
+    the directory with the key and the certificate that tchat made for the server, if it uses them.
     """
 
     store: Store
@@ -69,6 +72,8 @@ class ServerContext:
     busy_replies: int = 0
     stopping: bool = False
     proxies: Networks = ()
+    serving: bool = False
+    own_keys: Path | None = None
     started: int = field(init=False)
     stored_bytes: StoredBytes = field(init=False)
     rate_limiter: RateLimiter = field(init=False)
@@ -115,6 +120,23 @@ class ServerContext:
             )
         )
 
+    def on_key_linked(self, name: str, key: bytes, at: int) -> None:
+        """Tell a person's clients that the name has got a further key."""
+        self.presence.notify([fold(name)], KeyAdded(key, at))
+        self.log.line("key_added", user=name, key=fingerprint(key))
+
+    def on_key_removed(self, name: str, key: bytes, by: bytes) -> None:
+        """Disconnect clients with a key that the name has lost, and tell the person's others.
+
+        `by` is the id of the client that removed it, which knows.
+        """
+        self.disconnect_keys(name, key, "The key of this device was removed from your name.")
+        for connection in self.presence.connections_of(fold(name)):
+            author = connection.author
+            if author.client != by and not self.accounts.is_revoked(author):
+                connection.notify(KeyRemoved(key))
+        self.log.line("key_removed", user=name, key=fingerprint(key))
+
     def apply(self, limits: Limits, credentials: Credentials | None) -> None:
         """Use other limits and other credentials from now on."""
         self.limits = self.rate_limiter.limits = self.unauthenticated.limits = limits
@@ -153,15 +175,18 @@ def make_context(
         quota.on_standing_changed(group, standings)
         tickets.on_standing_changed(group, standings)
 
-    def on_linked(person: str, key: bytes, at: int) -> None:
-        presence.notify([person], KeyAdded(key, at))
+    def on_linked(name: str, key: bytes, at: int) -> None:
+        context.on_key_linked(name, key, at)
+
+    def on_removed(name: str, key: bytes, by: bytes) -> None:
+        context.on_key_removed(name, key, by)
 
     environment = GroupEnvironment(store, log, presence, on_standing_changed, limits.group, clock)
-    return ServerContext(
+    context = ServerContext(
         store=store,
         registry=Registry(environment, groups),
         log=log,
-        accounts=AccountManager(store.accounts, clock, on_linked),
+        accounts=AccountManager(store.accounts, clock, on_linked, on_removed),
         group_quota=quota,
         bans=Bans(store.maintenance),
         presence=presence,
@@ -171,3 +196,4 @@ def make_context(
         rate_clock=rate_clock,
         tickets=tickets,
     )
+    return context

@@ -33,6 +33,7 @@ from tchat.errors import (
     TchatError,
     root_of,
 )
+from tchat.net.tls import KEY_FILE
 from tchat.server.context import make_context
 from tchat.server.faults import describe, is_storage
 from tchat.server.log import Log
@@ -233,6 +234,7 @@ async def _perform_here(data: Path, request: object) -> Report:
     try:
         async with open_store(data) as store, trio.open_nursery() as groups:
             context = make_context(store, log, groups)
+            context.own_keys = data if (data / KEY_FILE).exists() else None
             try:
                 await context.bans.load()
                 report = await _run(context, request)

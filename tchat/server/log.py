@@ -36,10 +36,13 @@ LINES: dict[str, str] = {
     "person_erased": "the operator erased {name}",
     "server_ban": "the operator banned the {what} {value} from this server",
     "server_unban": "the operator lifted the ban on the {what} {value}",
-    "name_released": "the operator released the name {name}",
+    "key_added": "{user} linked a device to the name: its key is {key}",
+    "key_removed": "the key {key} was removed from the name {user}",
+    "link_code": "the operator made a link code for the name {name}",
     "listening": "listening on {address}",
     "running_as_root": "running as root: a user of its own would limit the harm of a fault",
     "key": "this server's key is {pin}",
+    "key_rotated": "this server's new key, signed by the former one, is {pin}",
     "invitation": "to join: {command}",
     "reloaded": "applied the limits and the certificate",
     "reload_failed": "the reload failed, and nothing was applied: {reason}",
@@ -60,6 +63,8 @@ LEVELS: dict[str, Level] = {
     "reload_failed": "error",
     "file_damaged": "warning",
     "running_as_root": "warning",
+    "key_added": "notice",
+    "key_removed": "notice",
     "refused": "notice",
 }
 """The level of each kind of line; `info` for all others."""

@@ -288,8 +288,14 @@ class Accounts(Protocol):
         cannot leave the name without a key.
         """
 
-    async def release(self, person: str, at: int) -> bool:
-        """Remove all keys from a name; return whether it had any."""
+    async def take_over(self, person: str, key: bytes, at: int) -> list[bytes]:
+        """Give a name to a key and remove all its other keys; return these.
+
+        The removed keys cannot claim the name again.
+        """
+
+    async def was_removed(self, person: str, key: bytes) -> bool:
+        """Return whether a key was removed from a name, and has not been added again."""
 
     async def erase(self, person: str, name: str, at: int) -> list[bytes]:
         """Reserve a name for ever: delete its keys, and let nobody claim it any more.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,25 @@ from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.session import Session
+from tchat.core.fingerprints import fingerprint
 from tchat.core.group.state import Author
 from tchat.core.protocol.frames import (
     Failed,
     Goodbye,
     KeyAdded,
+    KeyRemoved,
     Ok,
     Unlink,
 )
-from tchat.errors import Code, Refused, root_of
+from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net import link
 from tchat.net.link import Link
-from tchat.server.accounts import LINK_CODE_SECONDS, AccountManager
+from tchat.server.accounts import (
+    LINK_CODE_SECONDS,
+    OPERATOR_CODE_SECONDS,
+    AccountManager,
+)
+from tchat.server.control import perform
 from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore, Hold
 from tests.helpers import GUARD, hello_of, identity_of, raw_client, running_server
@@ -33,7 +41,7 @@ from tests.memory_store import MemoryAccounts, MemoryStore
 from tests.server.devices import Gate, device_of, handshake_result, introduce, keys_of, link_code
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from tchat.store.base import Store
@@ -216,7 +224,113 @@ async def test_link_code_expires(
         assert caught.value.code == Code.BAD_LINK
 
 
+# ------------------------------------------------------------------ codes of the operator
+
+
+@asynccontextmanager
+async def operated_server(tmp_path: Path) -> AsyncIterator[RunningServer]:
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, data=tmp_path) as server,
+    ):
+        yield server
+
+
+async def operator_code(tmp_path: Path, name: str, **options: str) -> str:
+    return str((await perform(tmp_path, "link", name=name, **options))["code"])
+
+
+async def test_operators_code_replaces_all_keys(tmp_path: Path) -> None:
+    async with operated_server(tmp_path) as server, raw_client(server.address, "alice") as alice:
+        assert await handshake_result(server, "alice", "phone", await link_code(alice)) == "alice"
+        code = await operator_code(tmp_path, "ALICE")
+        assert await handshake_result(server, "alice") == "alice"  # nothing has changed yet
+        async with device_of(server, "alice", "new", code) as new:
+            goodbye = (await alice.until_end())[-1]
+            assert isinstance(goodbye, Goodbye)
+            assert goodbye.code == Code.KEY_REMOVED
+            assert await keys_of(new) == [identity_of("alice", "new").public]
+            for device in ("", "phone"):
+                assert await handshake_result(server, "alice", device) == Code.KEY_REMOVED
+                assert await handshake_result(server, "alice", device, code) == Code.BAD_LINK
+        await server.end()
+    log = "\n".join(server.console)
+    assert "the operator made a link code for the name ALICE" in log
+    assert f"linked a device to the name: its key is {digits_of('new')}" in log
+    for device in ("", "phone"):
+        assert f"the key {digits_of(device)} was removed from the name alice" in log
+
+
+def digits_of(device: str) -> str:
+    return fingerprint(identity_of("alice", device).public)
+
+
+async def test_operators_code_may_keep_the_keys(tmp_path: Path) -> None:
+    async with operated_server(tmp_path) as server, raw_client(server.address, "alice") as alice:
+        code = await operator_code(tmp_path, "alice", keep_keys="yes")
+        assert await handshake_result(server, "alice", "phone", code) == "alice"
+        assert await keys_of(alice) == [identity_of("alice").public, PHONE.public]
+        assert await handshake_result(server, "alice", "third", code) == Code.BAD_LINK
+
+
+async def test_known_device_can_redeem_operators_code(tmp_path: Path) -> None:
+    async with operated_server(tmp_path) as server, raw_client(server.address, "alice") as alice:
+        assert await handshake_result(server, "alice", "phone", await link_code(alice)) == "alice"
+        code = await operator_code(tmp_path, "alice")
+        assert await handshake_result(server, "alice", "phone", code) == "alice"
+        assert await handshake_result(server, "alice") == Code.KEY_REMOVED
+        assert await handshake_result(server, "alice", "phone") == "alice"
+
+
+async def test_lost_device_cannot_void_operators_code(tmp_path: Path) -> None:
+    async with operated_server(tmp_path) as server, raw_client(server.address, "alice") as thief:
+        code = await operator_code(tmp_path, "alice")
+        own = await link_code(thief)
+        assert await handshake_result(server, "alice", "new", code) == "alice"
+        assert await handshake_result(server, "alice", "another", own) == Code.BAD_LINK
+
+
+async def test_operators_code_needs_a_running_server(tmp_path: Path) -> None:
+    async with operated_server(tmp_path) as server:
+        await handshake_result(server, "alice")
+    with pytest.raises(StartupError, match="Start the server first"):
+        await perform(tmp_path, "link", name="alice")
+
+
+async def test_unclaimed_name_gets_no_operators_code(tmp_path: Path) -> None:
+    async with operated_server(tmp_path):
+        with pytest.raises(Refused) as caught:
+            await operator_code(tmp_path, "nobody")
+    assert caught.value.code == Code.NO_SUCH_NAME
+
+
+@pytest.mark.parametrize(
+    ("seconds", "valid"), [(OPERATOR_CODE_SECONDS - 1, True), (OPERATOR_CODE_SECONDS + 1, False)]
+)
+async def test_operators_code_expires(
+    mock_clock: trio.testing.MockClock, seconds: float, valid: bool
+) -> None:
+    accounts = AccountManager(MemoryAccounts(), lambda: 1000)
+    await accounts.claim(hello_of("alice"), "alice", None)
+    code = await accounts.new_operator_code("alice", keep_keys=False)
+    mock_clock.jump(seconds)
+    hello = replace(hello_of("alice"), key=PHONE.public)
+    with nullcontext() if valid else pytest.raises(Refused, match="has expired"):
+        assert await accounts.claim(hello, "alice", code) == "alice"
+
+
 # ------------------------------------------------------------------ unlinking keys
+
+
+async def test_other_devices_are_told_of_a_removal() -> None:
+    async with running_server() as server, raw_client(server.address, "alice") as alice:
+        assert await handshake_result(server, "alice", "phone", await link_code(alice)) == "alice"
+        async with device_of(server, "alice", "desk", await link_code(alice)) as desk:
+            await alice.before_pong()
+            await alice.ask(lambda i: Unlink(i, PHONE.public))
+            assert await desk.before_pong() == [KeyRemoved(PHONE.public)]
+            assert await alice.before_pong() == []
+        await server.logged(f"the key {digits_of('phone')} was removed from the name alice")
 
 
 async def test_unlinked_key_is_disconnected_and_stays_out() -> None:
@@ -227,7 +341,7 @@ async def test_unlinked_key_is_disconnected_and_stays_out() -> None:
             (goodbye,) = await phone.until_end()
             assert isinstance(goodbye, Goodbye)
             assert goodbye.code == Code.KEY_REMOVED
-        assert await handshake_result(server, "alice", "phone") == Code.NAME_TAKEN
+        assert await handshake_result(server, "alice", "phone") == Code.KEY_REMOVED
         assert await handshake_result(server, "alice", "phone", code) == Code.BAD_LINK
         assert await keys_of(alice) == [identity_of("alice").public]
         # The device that unlinked it stays.
@@ -333,7 +447,7 @@ async def test_key_unlinked_between_hello_and_proof_is_refused() -> None:
             await phone.send(proof)
             (answer,) = await phone.until_end()
     assert isinstance(answer, Failed)
-    assert answer.code == Code.NAME_TAKEN
+    assert answer.code == Code.KEY_REMOVED
 
 
 async def test_key_unlinked_during_proof_verification_is_refused() -> None:

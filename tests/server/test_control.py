@@ -60,7 +60,7 @@ async def control_reply(data: Path, sent: bytes) -> object:
 
 async def refusal_of(data: Path, name: str) -> Refused:
     with pytest.raises(Refused) as caught:
-        await perform(data, "release-name", name=name)
+        await perform(data, "link", name=name)
     return caught.value
 
 
@@ -73,9 +73,9 @@ async def refusal_of(data: Path, name: str) -> Refused:
         (b"[" * 60_000 + b"\n", Code.MALFORMED),
         (b"[]\n", Code.UNKNOWN_TYPE),
         (b'{"command": "format-disk", "arguments": {}}\n', Code.UNKNOWN_TYPE),
-        (b'{"command": "release-name", "arguments": {}}\n', Code.MALFORMED),
-        (b'{"command": "release-name", "arguments": {"name": "no name"}}\n', Code.BAD_NAME),
-        (b'{"command": "release-name", "arguments": {"name": 5}}\n', Code.MALFORMED),
+        (b'{"command": "link", "arguments": {}}\n', Code.MALFORMED),
+        (b'{"command": "link", "arguments": {"name": "no name"}}\n', Code.BAD_NAME),
+        (b'{"command": "link", "arguments": {"name": 5}}\n', Code.MALFORMED),
         (b'{"command": "ban", "arguments": {"kind": [], "value": "x"}}\n', Code.MALFORMED),
         (b'{"command": [], "arguments": {}}\n', Code.UNKNOWN_TYPE),
     ],
@@ -270,6 +270,6 @@ async def test_server_that_does_not_answer_is_an_error(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reply_badly)
             with trio.fail_after(GUARD), pytest.raises(StartupError) as caught:
-                await perform(tmp_path, "release-name", name="bob")
+                await perform(tmp_path, "link", name="bob")
             nursery.cancel_scope.cancel()
     assert "stop it and try again" in caught.value.sentence

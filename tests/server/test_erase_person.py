@@ -129,8 +129,8 @@ async def test_nobody_can_have_the_name_afterwards(tmp_path: Path, data: Path, h
             ):
                 pass
         assert caught.value.code == Code.NAME_TAKEN
-        with pytest.raises(Refused, match="Nobody has the name"):
-            await perform(data, "release-name", name="bob")
+        with pytest.raises(Refused, match="No key has the name"):
+            await perform(data, "link", name="bob")
     assert [one["name"] for one in people(data) if one["erased"]] == ["bob"]
 
 

@@ -121,9 +121,9 @@ async def redeem(people: AccountManager, name: str, code: str) -> None:
 
 
 @both_stores
-@pytest.mark.parametrize("release_first", [True, False])
-async def test_link_code_cannot_win_a_released_name(
-    kind: str, release_first: bool, tmp_path: Path
+@pytest.mark.parametrize("erase_first", [True, False])
+async def test_link_code_cannot_win_an_erased_name(
+    kind: str, erase_first: bool, tmp_path: Path
 ) -> None:
     async with open_kind(kind, tmp_path) as store:
         people = AccountManager(store.accounts, lambda: 1000)
@@ -133,11 +133,11 @@ async def test_link_code_cannot_win_a_released_name(
             await people.claim(hello, name, None)
             code = people.new_link_code(Author(name, hello.client, hello.key))
             async with trio.open_nursery() as nursery:
-                if release_first:
-                    nursery.start_soon(people.release, name)
+                if erase_first:
+                    nursery.start_soon(people.erase, name)
                 nursery.start_soon(redeem, people, name, code)
-                if not release_first:
-                    nursery.start_soon(people.release, name)
+                if not erase_first:
+                    nursery.start_soon(people.erase, name)
             assert await people.keys(name) == []
 
 

@@ -22,6 +22,7 @@ from tchat.testing import open_server
 from tests.faulty_store import FaultyStore
 from tests.helpers import hello_of, identity_of, members, raw_client, running_server
 from tests.memory_store import MemoryStore
+from tests.server.devices import handshake_result
 from tests.server.file_transfers import DATA, fetching, sending, share, ticket_to_send
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ async def stay(server: TestServer, name: str, ready: trio.Event) -> None:
 
 
 def key_of(server: TestServer, name: str) -> str:
-    return fingerprint(load_identity(server.home(name) / "identity").public)
+    identity = load_identity(server.home(name) / "identity")
+    return fingerprint(identity.for_server(server.pin).public)
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -213,13 +215,14 @@ async def test_a_ban_revokes_tickets(tmp_path: Path, ban: dict[str, str]) -> Non
             assert answer.code == (Code.BANNED if ban["kind"] == "address" else Code.BAD_TICKET)
 
 
-async def test_releasing_a_name_ends_its_transfers(tmp_path: Path) -> None:
+async def test_taking_a_name_over_ends_its_transfers(tmp_path: Path) -> None:
     async with (
         open_store(tmp_path) as store,
         running_server(store, data=tmp_path) as server,
         members(server, "alice", "bob") as (alice, bob),
         sending(server, bob, DATA) as (upload, _),
     ):
-        await perform(tmp_path, "release-name", name="bob")
+        code = (await perform(tmp_path, "link", name="bob"))["code"]
+        assert await handshake_result(server, "bob", "new", str(code)) == "bob"
         assert await upload.until_end() == []
         await alice.before_pong()

@@ -252,6 +252,6 @@ async def test_expiry_and_closing_leave_no_fault(
         await store.search([GROUP], terms_of("beginning"), 0, 9)
         assert verify_server(tmp_path).faults == []
         await bob.command(Leave)
-        await perform(tmp_path, "release-name", name="alice")
+        await store.accounts.take_over("alice", bytes(32), 1)
         assert verify_server(tmp_path).faults == []
     assert verify_server(tmp_path).faults == []

@@ -56,7 +56,7 @@ async def test_a_key_may_own_several_names(accounts: Accounts) -> None:
 async def test_an_unclaimed_name_has_no_keys(accounts: Accounts) -> None:
     assert await accounts.keys("alice") == []
     assert not await accounts.unlink("alice", KEY, OTHER, 1000)
-    assert not await accounts.release("alice", 1000)
+    assert not await accounts.was_removed("alice", KEY)
     assert await accounts.claim("alice", "alice", KEY, 1001) == "alice"
 
 
@@ -143,44 +143,47 @@ async def test_an_unlinked_key_can_be_linked_again(accounts: Accounts) -> None:
     assert await accounts.keys("alice") == [AccountKey(OTHER, 1001), AccountKey(KEY, 1003)]
 
 
-async def test_a_former_key_cannot_claim_the_name(accounts: Accounts) -> None:
-    await accounts.claim("alice", "Alice", KEY, 1000)
-    await accounts.release("alice", 1001)
-    assert await accounts.claim("alice", "Alice", KEY, 1002) is None
-    assert await accounts.keys("alice") == []
-    assert await accounts.claim("alice", "alice", OTHER, 1003) == "Alice"
-    assert await accounts.claim("alice", "alice", KEY, 1004) is None
-
-
-async def test_a_released_name_goes_to_a_new_key(accounts: Accounts) -> None:
+async def test_taking_over_removes_all_other_keys(accounts: Accounts) -> None:
     await accounts.claim("alice", "Alice", KEY, 1000)
     await accounts.link("alice", OTHER, 1001)
-    assert await accounts.release("alice", 1002)
-    assert await accounts.keys("alice") == []
+    assert await accounts.take_over("alice", THIRD, 1002) == [KEY, OTHER]
+    assert await accounts.keys("alice") == [AccountKey(THIRD, 1002)]
     for former in (KEY, OTHER):
         assert await accounts.claim("alice", "Alice", former, 1003) is None
+        assert await accounts.was_removed("alice", former)
     assert await accounts.claim("alice", "ALICE", THIRD, 1004) == "Alice"
-    assert await accounts.keys("alice") == [AccountKey(THIRD, 1004)]
+    assert not await accounts.was_removed("alice", THIRD)
 
 
-async def test_a_name_is_released_once(accounts: Accounts) -> None:
+async def test_a_known_key_takes_over_too(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
-    assert await accounts.release("alice", 1001)
-    assert not await accounts.release("alice", 1002)
+    await accounts.link("alice", OTHER, 1001)
+    assert await accounts.take_over("alice", KEY, 1002) == [OTHER]
+    assert await accounts.keys("alice") == [AccountKey(KEY, 1000)]
 
 
-async def test_a_released_names_key_can_be_linked_again(accounts: Accounts) -> None:
+async def test_a_removed_key_can_take_over(accounts: Accounts) -> None:
     await accounts.claim("alice", "alice", KEY, 1000)
-    await accounts.release("alice", 1001)
+    await accounts.take_over("alice", OTHER, 1001)
+    assert await accounts.take_over("alice", KEY, 1002) == [OTHER]
+    assert await accounts.claim("alice", "alice", KEY, 1003) == "alice"
+    assert await accounts.keys("alice") == [AccountKey(KEY, 1002)]
+
+
+async def test_a_removed_key_can_be_linked_again(accounts: Accounts) -> None:
+    await accounts.claim("alice", "alice", KEY, 1000)
+    await accounts.take_over("alice", OTHER, 1001)
     await accounts.link("alice", KEY, 1002)
     assert await accounts.claim("alice", "alice", KEY, 1003) == "alice"
+    assert not await accounts.was_removed("alice", KEY)
 
 
-async def test_releasing_affects_one_name_only(accounts: Accounts) -> None:
+async def test_taking_over_affects_one_name_only(accounts: Accounts) -> None:
     for name in ("alice", "bob"):
         await accounts.claim(name, name, KEY, 1000)
-    await accounts.release("alice", 1001)
+    await accounts.take_over("alice", OTHER, 1001)
     assert await accounts.keys("bob") == [AccountKey(KEY, 1000)]
+    assert not await accounts.was_removed("bob", KEY)
 
 
 async def test_names_and_keys_survive_a_restart(tmp_path: Path) -> None:
@@ -191,9 +194,11 @@ async def test_names_and_keys_survive_a_restart(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         assert await store.accounts.claim("alice", "alice", OTHER, 1003) == "Alice"
         assert await store.accounts.claim("alice", "alice", KEY, 1003) is None
-        await store.accounts.release("alice", 1004)
+        assert await store.accounts.was_removed("alice", KEY)
+        await store.accounts.take_over("alice", THIRD, 1004)
     async with open_store(tmp_path) as store:
         assert await store.accounts.claim("alice", "alice", OTHER, 1005) is None
+        assert await store.accounts.claim("alice", "alice", THIRD, 1005) == "Alice"
 
 
 # ------------------------------------------------------------------ standings
@@ -294,7 +299,6 @@ async def test_an_erased_name_cannot_be_claimed(accounts: Accounts) -> None:
     for key in (KEY, OTHER, THIRD):
         assert await accounts.claim("zoë", "Zoë", key, 1004) is None
     assert await accounts.erase("zoë", "Zoë", 1005) == []
-    assert not await accounts.release("zoë", 1006)
 
 
 async def test_a_name_without_an_account_can_be_erased(accounts: Accounts) -> None:

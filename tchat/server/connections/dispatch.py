@@ -291,7 +291,4 @@ class RequestDispatcher:
     async def _unlink(self, request: Unlink) -> None:
         self._acquire()
         await self._context.accounts.unlink(self._author, request.key)
-        self._context.disconnect_keys(
-            self._author.name, request.key, "The key of this device was removed from your name."
-        )
         self._reply(Ok(request.id))

@@ -120,11 +120,13 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
             # The server cancels these scopes when it stops.
             context.handshakes.add(scope)
             try:
-                if context.credentials is not None:
-                    await link.accept_tls(context.credentials)
+                # They may be replaced meanwhile, but this connection has these.
+                credentials = context.credentials
+                if credentials is not None:
+                    await link.accept_tls(credentials)
                 # Not before, so that the reason can be told.
                 context.bans.check_address(link.peer)
-                peer = await _authenticate(context, link)
+                peer = await _authenticate(context, link, credentials.pin if credentials else b"")
                 if peer is not None:
                     context.connection_quota.check(link.peer, established=peer.established)
                 return peer
@@ -142,8 +144,11 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
     return None
 
 
-async def _authenticate(context: ServerContext, link: Link) -> Peer | None:
-    """Read the first frame, then challenge a hello or redeem a transfer ticket."""
+async def _authenticate(context: ServerContext, link: Link, pin: bytes) -> Peer | None:
+    """Read the first frame, then challenge a hello or redeem a transfer ticket.
+
+    `pin` is that of the key that the server has shown on this connection.
+    """
     body = await link.receive()
     if body is None:
         return None
@@ -152,10 +157,10 @@ async def _authenticate(context: ServerContext, link: Link) -> Peer | None:
         permission = context.tickets.redeem(opening.ticket)
         known = context.unauthenticated.is_known(link.peer)
         return Peer(link, opening.version, permission=permission, established=known)
-    return await _challenge(context, link, opening)
+    return await _challenge(context, link, opening, pin)
 
 
-async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Peer | None:
+async def _challenge(context: ServerContext, link: Link, hello: Hello, pin: bytes) -> Peer | None:
     """Return the authenticated person; None if the client closes the connection instead."""
     challenge = Challenge(agree(hello.version), secrets.token_bytes(NONCE_SIZE))
     await link.send(encode(challenge))
@@ -166,7 +171,7 @@ async def _challenge(context: ServerContext, link: Link, hello: Hello) -> Peer |
     if not isinstance(proof, Proof):
         raise ProtocolError(Code.HANDSHAKE, "The answer to a challenge has to be a proof.")
     # The signature covers the server's pin, so a proof that was made for another server fails.
-    verify(hello.key, proof.signature, proof_text(hello, challenge, context.pin))
+    verify(hello.key, proof.signature, proof_text(hello, challenge, pin))
     context.bans.check_person(Author(hello.user, hello.client, hello.key))
     name = check_name(hello.user, "username")
     keys = await context.accounts.keys(fold(name))

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
+from tchat.core.fingerprints import pin_text
 from tchat.core.group.direct import check_group
 from tchat.core.group.operation import Appoint, Close
 from tchat.core.text import check_name
-from tchat.errors import Code, Refused
+from tchat.errors import Code, Refused, StartupError
+from tchat.server.accounts import OPERATOR_CODE_SECONDS
 from tchat.server.bans import new_ban, normalized
 from tchat.server.operations.erasure import erase_person
 from tchat.server.operations.group_commands import Commander
+from tchat.server.operations.key_rotation import rotate_key
 from tchat.server.operations.reports import Report, time_text
 from tchat.server.retention import sweep
 from tchat.store.base import BanKind
@@ -30,13 +33,37 @@ if TYPE_CHECKING:
     from tchat.server.context import ServerContext
 
 
-async def release_name(context: ServerContext, name: str) -> Report:
-    """Remove all keys from a name, and disconnect its clients. Raises `Refused` (no_such_name)."""
+async def link(context: ServerContext, name: str, keep_keys: str = "") -> Report:
+    """Make a link code with which a person takes back their name on a new device.
+
+    All other keys of the name are removed when it is redeemed, unless `keep_keys` is given. Raises
+    `Refused` (no_such_name), or `StartupError` if no server runs, since codes are kept in memory.
+    """
     name = check_name(name, "username")
-    await context.accounts.release(name)
-    context.disconnect_keys(name, None, "The server's operator has released this name.")
-    context.log.line("name_released", name=name)
-    return {"name": name}
+    if not context.serving:
+        raise StartupError(
+            Code.CANNOT_START,
+            "Start the server first: a link code is valid only while the server runs.",
+        )
+    code = await context.accounts.new_operator_code(name, keep_keys=bool(keep_keys))
+    context.log.line("link_code", name=name)
+    return {"name": name, "code": code, "minutes": int(OPERATOR_CODE_SECONDS // 60)}
+
+
+async def rotate_server_key(context: ServerContext) -> Report:
+    """Replace the server's own key by a new one, which the old one signs. Raises `Refused`."""
+    if context.own_keys is None:
+        raise Refused(
+            Code.SERVER_CHANGED,
+            "This server does not use a key that tchat made: it has a certificate of its own"
+            " (--cert), or no TLS. Only tchat's own keys can be rotated.",
+        )
+    # Not in a thread: nothing else may read the files, or replace the credentials, meanwhile.
+    credentials = rotate_key(context.own_keys)
+    if context.credentials is not None:
+        context.credentials = credentials
+    context.log.line("key_rotated", pin=pin_text(credentials.pin))
+    return {"pin": pin_text(credentials.pin)}
 
 
 async def remove_group(context: ServerContext, group: str) -> Report:
@@ -126,7 +153,8 @@ async def status(context: ServerContext) -> Report:
 
 CHANGES: dict[str, Callable[..., Awaitable[Report]]] = {
     "status": status,
-    "release-name": release_name,
+    "link": link,
+    "rotate-key": rotate_server_key,
     "remove-group": remove_group,
     "set-admin": set_admin,
     "erase": erase_person,

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
     from tchat.store.sqlite.database import Database
 
+_LINK = (
+    "INSERT INTO keys (person, key, since) VALUES (?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET since = excluded.since, until = NULL"
+    " WHERE until IS NOT NULL"
+)
 _KEYS = "SELECT key, since FROM keys WHERE person = ? AND until IS NULL ORDER BY since, key"
 
 
@@ -42,12 +47,7 @@ class SqliteAccounts(Accounts):
 
     async def link(self, person: str, key: bytes, at: int) -> None:
         """Add a key to a name; see `Accounts.link`."""
-        sql = (
-            "INSERT INTO keys (person, key, since) VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET since = excluded.since, until = NULL"
-            " WHERE until IS NOT NULL"
-        )
-        await self._database.write(lambda c: c.execute(sql, (person, key, at)).rowcount)
+        await self._database.write(lambda c: c.execute(_LINK, (person, key, at)).rowcount)
 
     async def keys(self, person: str) -> list[AccountKey]:
         """Return the keys of a name; see `Accounts.keys`."""
@@ -65,10 +65,24 @@ class SqliteAccounts(Accounts):
 
         return await self._database.write(work)
 
-    async def release(self, person: str, at: int) -> bool:
-        """Remove all keys from a name; see `Accounts.release`."""
-        sql = "UPDATE keys SET until = ? WHERE person = ? AND until IS NULL"
-        return await self._database.write(lambda c: c.execute(sql, (at, person)).rowcount > 0)
+    async def take_over(self, person: str, key: bytes, at: int) -> list[bytes]:
+        """Make a key the only one of a name; see `Accounts.take_over`."""
+        remove = "UPDATE keys SET until = ? WHERE person = ? AND key != ? AND until IS NULL"
+
+        def work(connection: sqlite3.Connection) -> list[bytes]:
+            others = [one for one, _ in connection.execute(_KEYS, (person,)) if one != key]
+            connection.execute(_LINK, (person, key, at))
+            connection.execute(remove, (at, person, key))
+            return others
+
+        return await self._database.write(work)
+
+    async def was_removed(self, person: str, key: bytes) -> bool:
+        """Return whether a key was removed from a name; see `Accounts.was_removed`."""
+        sql = "SELECT 1 FROM keys WHERE person = ? AND key = ? AND until IS NOT NULL"
+        return await self._database.read(
+            lambda c: c.execute(sql, (person, key)).fetchone() is not None
+        )
 
     async def erase(self, person: str, name: str, at: int) -> list[bytes]:
         """Reserve a name; see `Accounts.erase`."""
