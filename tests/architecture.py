@@ -90,8 +90,10 @@ LAYERS: dict[str, list[set[str]]] = {
     "store": [{"words", "disk_space", "begun_uploads"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
     "store.sqlite": [
         {"database", "log", "schema", "wal"},
-        {"accounts", "files", "maintenance", "reports", "search", "view"},
+        {"accounts", "files", "reports", "search", "view"},
         {"backup", "closing", "verify"},
+        {"erasing"},
+        {"maintenance"},
         {"store"},
     ],
     "server": [

@@ -327,6 +327,11 @@ class _Maintenance(Maintenance):
     async def forget(self, person: str, groups: Collection[str]) -> None:
         """Do nothing."""
 
+    async def settle(self) -> bool:
+        """Do nothing; see `Maintenance.settle`."""
+        await trio.lowlevel.checkpoint()
+        return True
+
     async def compact(self) -> None:
         """Do nothing."""
 

@@ -12,7 +12,8 @@ append that has returned is durable.
 Events are stored as packed frames, the same bytes that are sent to sockets, and are returned
 unchanged. Only two operations decode them: search, for the words of messages, and erasing. An
 erased message is gone from the whole store: from the log and from the search index. When a group
-is closed, all its events are erased.
+is closed, all its events are erased. Its traces, such as words in unused parts of a file, and the
+events of closed groups, are removed soon afterwards (`Maintenance.settle` waits for that).
 
 Groups and people are identified by their folded names; times are in ms since the Unix epoch.
 """
@@ -414,6 +415,13 @@ class Maintenance(Protocol):
     async def remove_ban(self, kind: BanKind, value: str) -> None:
         """Remove a ban."""
 
+    async def settle(self) -> bool:
+        """Remove all traces of what has been erased so far; return whether that was possible.
+
+        A store does this by itself, but nobody who erases waits for it: this waits. It is not
+        possible while another program reads an older state of the store, or if the disk is full.
+        """
+
     async def compact(self) -> None:
         """Rewrite the store without its unused parts, which may have copies of deleted data.
 
@@ -558,7 +566,7 @@ class Store(Protocol):
         """Return messages of these groups that match all terms, the newest first.
 
         The first `skip` matches are left out, and at most `most` are returned. If a group was
-        founded anew, only messages since then are found.
+        founded anew, only messages since then are found. Raises `Refused` (too_slow).
         """
 
     async def cursors(self, group: str) -> dict[str, int]:

@@ -66,6 +66,7 @@ async def test_closed_group_is_gone_from_the_disk(tmp_path: Path) -> None:
             await alice.post("the position is recorded, and not saved yet")
             assert files_with(MARK, tmp_path)
             last = (await alice.command(Leave)).seq
+            assert await store.maintenance.settle()
             assert files_with(MARK, tmp_path) == []
             assert await search(alice, MARK) == []
             assert await search(bob, "kept") == [("dev", kept, f"kept {MARK[::-1]}")]
@@ -158,5 +159,6 @@ async def test_others_post_while_a_long_group_is_erased(
             nursery.start_soon(alice.command, Leave)
             for n in range(30):
                 await bob.post(f"text {n}", "dev")
+        assert await store.maintenance.settle()
         assert files_with(MARK, tmp_path) == []
         assert len(texts(await log_of(store, "dev"))) == 30

@@ -34,6 +34,8 @@ async def write(
     )
     effects = SideEffects({actor: "member"}, erased=erased, closed_after=closed_after)
     await store.append(group, last, len(bodies), frames, effects)
+    if erased or closed_after:
+        await store.maintenance.settle()
     return last + len(bodies)
 
 

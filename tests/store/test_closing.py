@@ -5,18 +5,23 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-import pytest
+import trio
 
+from tchat.core.group.feature import Event
+from tchat.core.group.features import encode_event
 from tchat.core.group.messages import Erased, Posted
-from tchat.store.base import StateSnapshot
+from tchat.store.base import SideEffects, StateSnapshot
 from tchat.store.open import open_store
-from tchat.store.sqlite import closing
+from tchat.store.sqlite import closing, erasing
+from tests.core.script import NOON
 from tests.helpers import GROUP, log_of, texts
 from tests.store.batches import last_seq
 from tests.store.logs import files_with, found, write
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tchat.store.base import Store
 
@@ -55,16 +60,21 @@ async def test_only_events_before_the_closing_are_erased(store: Store) -> None:
 async def test_an_interrupted_erasure_finishes_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def crash(*_: object) -> None:
-        raise KeyboardInterrupt
+    erasing_begins = trio.Event()
+
+    async def stop(_: object) -> None:
+        erasing_begins.set()
+        await trio.sleep_forever()
 
     with monkeypatch.context() as patch:
-        patch.setattr("tchat.store.sqlite.store.erase_closed", crash)
+        patch.setattr(erasing, "erase_closed", stop)
+        patch.setattr(erasing, "CLOSE_SECONDS", 0)
         async with open_store(tmp_path) as store:
             await write(store, GROUP, Posted(f"{MARK} one"), Posted(f"{MARK} two"))
             await found(store, MARK)
-            with pytest.raises(KeyboardInterrupt):
-                await _close(store)
+            frames = encode_event(Event(GROUP, 3, NOON, "alice", bytes(8), 3, Posted("closed")))
+            await store.append(GROUP, 2, 1, frames, SideEffects(closed_after=2))
+            await erasing_begins.wait()
             await write(store, GROUP, Posted("later"))
     assert files_with(MARK, tmp_path)
     async with open_store(tmp_path) as store:

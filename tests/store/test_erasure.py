@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.features import decode_event
-from tchat.core.group.messages import Erased, Posted
+from tchat.core.group.feature import Event
+from tchat.core.group.features import decode_event, encode_event
+from tchat.core.group.messages import Deleted, Erased, Posted
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, Refused
-from tchat.store.base import Page, StorageFull
+from tchat.store.base import Page, SideEffects, StorageFull
 from tchat.store.open import open_store
-from tchat.store.sqlite import database
+from tchat.store.sqlite import database, erasing
 from tchat.store.sqlite import search as search_module
+from tchat.store.sqlite.store import open_sqlite
+from tests.core.script import NOON
 from tests.full_disk import KINDS, small_disk
 from tests.helpers import GUARD, log_of, seqs, texts
+from tests.store.busy import busy
 from tests.store.logs import delete, edit, files_with, found, post, write
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from tests.full_disk import Kind
 
 MARK = "marzipan4711"
+DELETED = encode_event(Event("ops", 3, NOON, "alice", bytes(8), 3, Deleted(1)))
 
 
 @contextmanager
@@ -152,22 +157,47 @@ async def test_replaced_words_are_gone_from_the_disk(tmp_path: Path) -> None:
 async def test_an_interrupted_purge_finishes_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def crash(*_: object) -> None:
-        raise KeyboardInterrupt
+    purging = trio.Event()
+
+    async def stop(_: object) -> None:
+        purging.set()
+        await trio.sleep_forever()
 
     monkeypatch.setattr(search_module, "_ERASES", False)
     with monkeypatch.context() as patch:
-        patch.setattr(search_module.SearchIndex, "purge", crash)
+        patch.setattr(search_module.SearchIndex, "purge", stop)
+        patch.setattr(erasing, "CLOSE_SECONDS", 0)
         async with open_store(tmp_path) as store:
             await post(store, "some words", f"{MARK} and words")
             await found(store, MARK)
-            with pytest.raises(KeyboardInterrupt):
-                await delete(store, 2)
+            await store.append("ops", 2, 1, DELETED, SideEffects(erased=(2,)))
+            await purging.wait()
     if not search_module._MADE_WITH.endswith("erasing"):
         assert files_with(MARK, tmp_path) == ["tchat.db"]
     async with open_store(tmp_path) as store:
         assert files_with(MARK, tmp_path) == []
         assert await found(store, "words") == ["some words"]
+
+
+async def test_words_removed_during_a_purge_need_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "_ERASES", False)
+    async with open_store(tmp_path) as store:
+        await post(store, f"{MARK}a words", f"{MARK}b words")
+        await found(store, MARK)
+        merge, merged = search_module._merge_some, trio.Event()
+
+        def signal(connection: sqlite3.Connection, removals: int) -> bool:
+            trio.from_thread.run_sync(merged.set, trio_token=token)
+            return merge(connection, removals)
+
+        token = trio.lowlevel.current_trio_token()
+        monkeypatch.setattr(search_module, "_merge_some", signal)
+        await store.append("ops", 2, 1, DELETED, SideEffects(erased=(1,)))
+        await merged.wait()
+        await delete(store, 2)
+        assert files_with(MARK, tmp_path) == []
 
 
 async def test_many_erasures_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
@@ -187,28 +217,22 @@ async def test_many_erasures_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
         assert len(await found(store, MARK, "a")) == len(kept)
 
 
-async def test_a_foreign_reader_delays_a_scrub_only_briefly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A second one does not wait at all: the reader is known to be there."""
+async def test_a_foreign_reader_delays_a_scrub_but_no_message(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, MARK, "else", "more")
         with reading(tmp_path):
             await delete(store, 1)
             assert texts(await log_of(store)) == ["else", "more"]
-            monkeypatch.setattr(database, "SCRUB_MS", 1_000_000)
-            await delete(store, 2)
-            assert texts(await log_of(store)) == ["more"]
+            assert not await store.maintenance.settle()
             assert files_with(MARK, tmp_path)
-        monkeypatch.setattr(database, "SCRUB_MS", 20)
-        await delete(store, 3)  # the next deletion scrubs all
+        assert await store.maintenance.settle()
         assert files_with(MARK, tmp_path) == []
 
 
 async def test_a_scrub_is_repeated_without_another_deletion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "SCRUB_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(erasing, "SCRUB_AGAIN_SECONDS", 0.01)
     async with open_store(tmp_path) as store:
         await post(store, MARK, "else")
         with reading(tmp_path):
@@ -217,6 +241,38 @@ async def test_a_scrub_is_repeated_without_another_deletion(
         with trio.fail_after(GUARD):
             while files_with(MARK, tmp_path):
                 await store.groups_of("alice")
+
+
+async def test_a_deletion_waits_for_no_search(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path) as store:
+        await post(store, MARK, "else")
+        async with busy(store.database.read_slowly):
+            await store.append("ops", 2, 1, DELETED, SideEffects(erased=(1,)))
+            await post(store, "later")
+            assert files_with(MARK, tmp_path)
+        assert await store.maintenance.settle()
+        assert files_with(MARK, tmp_path) == []
+
+
+async def test_many_deletions_share_few_scrubs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scrubs: list[bool] = []
+    scrub = database.Database.scrub
+
+    async def count(self: database.Database) -> bool:
+        scrubs.append(True)
+        return await scrub(self)
+
+    monkeypatch.setattr(database.Database, "scrub", count)
+    monkeypatch.setattr(erasing, "SCRUB_AGAIN_SECONDS", 1000)
+    async with open_store(tmp_path) as store:
+        last = await post(store, *(f"{MARK}x{n}x" for n in range(50)))
+        for number in range(50):
+            await store.append("ops", last + number, 1, DELETED, SideEffects(erased=(number + 1,)))
+        assert await store.maintenance.settle()
+        assert len(scrubs) <= 4
+        assert files_with(MARK, tmp_path) == []
 
 
 async def test_compacting_reports_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

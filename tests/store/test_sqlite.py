@@ -5,8 +5,6 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-import threading
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +18,10 @@ from tchat.store.open import open_store
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from tests.store.appender import GROUPS
 from tests.store.batches import append, last_seq, packed, read_all
+from tests.store.busy import busy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     from tchat.store.sqlite.store import SqliteStore
 
@@ -65,24 +64,6 @@ async def pragma(store: SqliteStore, statement: str) -> object:
     row = await store.database.write(lambda connection: connection.execute(statement).fetchone())
     assert isinstance(row, tuple)
     return row[0]
-
-
-@asynccontextmanager
-async def busy_writer(store: SqliteStore) -> AsyncIterator[None]:
-    """Keep the writer thread busy with one transaction until the end of the block."""
-    started, go_on = threading.Event(), threading.Event()
-
-    def work(_: sqlite3.Connection) -> None:
-        started.set()
-        assert go_on.wait(30), "the block waited for the writing thread"
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(store.database.write, work)
-        await trio.to_thread.run_sync(started.wait)
-        try:
-            yield
-        finally:
-            go_on.set()
 
 
 # ------------------------------------------------------------------ durability
@@ -160,7 +141,7 @@ async def test_a_cancelled_append_is_atomic(
 
 
 async def test_waiting_appends_share_one_commit(sqlite: SqliteStore, tap: Tapped) -> None:
-    async with trio.open_nursery() as nursery, busy_writer(sqlite):
+    async with trio.open_nursery() as nursery, busy(sqlite.database.write):
         for number in range(100):
             nursery.start_soon(sqlite.append, f"group-{number}", 0, 1, packed(b"one"))
         await trio.testing.wait_all_tasks_blocked()
@@ -187,7 +168,7 @@ async def test_a_conflict_fails_only_its_own_append(sqlite: SqliteStore) -> None
 
 async def test_reads_do_not_wait_for_the_writer(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one")
-    async with busy_writer(sqlite):
+    async with busy(sqlite.database.write):
         assert await read_all(sqlite, "ops") == [b"one"]
 
 

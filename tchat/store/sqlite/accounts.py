@@ -29,7 +29,7 @@ class SqliteAccounts(Accounts):
     async def claim(self, person: str, name: str, key: bytes, at: int) -> str | None:
         """Return the display name; see `Accounts.claim`."""
         # The common case, a login with a known key, costs no commit.
-        known = await self._database.read(lambda c: _display_name(c, person, key))
+        known = await self._database.read_account(lambda c: _display_name(c, person, key))
         if known is not None:
             return known
 
@@ -51,7 +51,7 @@ class SqliteAccounts(Accounts):
 
     async def keys(self, person: str) -> list[AccountKey]:
         """Return the keys of a name; see `Accounts.keys`."""
-        return await self._database.read(
+        return await self._database.read_account(
             lambda c: [AccountKey(key, since) for key, since in c.execute(_KEYS, (person,))]
         )
 
@@ -99,7 +99,7 @@ class SqliteAccounts(Accounts):
 
     async def is_erased(self, person: str) -> bool:
         """Return whether a name is reserved; see `Accounts.is_erased`."""
-        return await self._database.read(lambda c: _is_erased(c, person))
+        return await self._database.read_account(lambda c: _is_erased(c, person))
 
     async def lookalike(self, person: str, name: str) -> str | None:
         """Return the name of another person that looks alike; see `Accounts.lookalike`."""

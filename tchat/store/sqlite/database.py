@@ -9,10 +9,15 @@ connection writes and checkpoints. This also avoids a bug of older SQLite versio
 connections do so, a reset of the WAL can corrupt the file. Reads use separate read-only
 connections, which writes never block in WAL mode.
 
+Reads use three connections, each with a thread and a queue of its own, so that nobody waits for
+heavier work than their own: one for accounts, one for short reads, and one for long ones, such as
+searches, which have a deadline.
+
 Deleted data is overwritten (`secure_delete`), but the write-ahead log still contains it until a
-checkpoint. `scrub` forces one. While another program reads an older state of the file, as a backup
-does, the log cannot be emptied: messages do not wait for that, and the writer thread tries again
-every second.
+checkpoint. `scrub` forces one. SQLite empties the log only while nobody reads from it. So `scrub`
+first waits for this process's readers, the slow ones first, and stops new ones for the length of
+the checkpoint. The writer thread itself never waits for a reader: if another program reads an older
+state of the file, as a backup does, the log cannot be emptied now, and `scrub` says so.
 
 A full disk, an exhausted quota or a limit of the file size rejects the batch and changes nothing.
 After any other write error the contents of the file are unknown, so every later write fails and the
@@ -25,8 +30,9 @@ import queue
 import sqlite3
 import threading
 from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
 from tempfile import TemporaryFile
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -48,13 +54,16 @@ _PROBE_SIZE = 1 << 20
 _RETRY_SECONDS = (0.01, 0.1)
 """Pauses before the retries of a transaction whose write fails, although there is room."""
 
-SCRUB_MS = 20
-"""How long a checkpoint waits for readers in the writer thread, where all other writes wait, too.
-
-The server's own reads are shorter.
-"""
-
 SCRUB_AGAIN_SECONDS = 1.0
+"""Pause between two attempts to scrub, while another program reads the file."""
+
+SLICE_SECONDS = 0.003
+"""How long one step of a long change may occupy the writer thread; messages wait meanwhile."""
+
+_OPENING_MS = 20
+"""How long the checkpoint at the start waits for another program that reads the file."""
+
+_INTERRUPT_SECONDS = 0.02
 COMPACT_SECONDS = 10.0
 """How long `compact` waits for other programs that read the file."""
 
@@ -85,17 +94,12 @@ class _Writer:
         connection: sqlite3.Connection,
         path: Path,
         token: trio.lowlevel.TrioToken,
-        *,
-        is_scrubbed: bool,
     ) -> None:
         self._connection = connection
         self._path = path
         self._token = token
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._broken: TchatError | None = None
-        # Whether the log could not be emptied, and so may have deleted data.
-        self._unscrubbed = not is_scrubbed
-        self._scrub_at = 0.0  # by `monotonic()`
         self._thread = threading.Thread(target=self._run, name="tchat-writer", daemon=True)
         self._thread.start()
 
@@ -129,16 +133,9 @@ class _Writer:
             self._token.run_sync_soon(_finish, jobs)
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
-        """Wait for a job; return all waiting jobs, and whether the thread should continue.
-
-        Return no jobs when it is time to scrub again.
-        """
+        """Wait for a job; return all waiting jobs, and whether the thread should continue."""
         jobs: list[_Job] = []
-        try:
-            wait = max(0.0, self._scrub_at - monotonic()) if self._unscrubbed else None
-            job = self._queue.get(timeout=wait)
-        except queue.Empty:
-            return jobs, True
+        job = self._queue.get()
         while job is not None:
             jobs.append(job)
             if len(jobs) == _MAX_BATCH or self._queue.empty():
@@ -204,15 +201,12 @@ class _Writer:
             return False
 
     def _scrub(self, jobs: list[_Job]) -> None:
-        """Empty the write-ahead log if that was asked for, or is still to be done."""
-        is_due = self._unscrubbed and monotonic() >= self._scrub_at
-        if not (jobs or is_due) or self._broken is not None:
+        """Empty the write-ahead log if that was asked for, without waiting for any reader."""
+        if not jobs or self._broken is not None:
             return
-        # A reader that was there the last time will not be gone within milliseconds.
-        self._unscrubbed = not _truncate_wal(self._connection, 0 if self._unscrubbed else SCRUB_MS)
-        self._scrub_at = monotonic() + SCRUB_AGAIN_SECONDS
+        is_scrubbed = _truncate_wal(self._connection, 0)
         for job in jobs:
-            job.result = not self._unscrubbed
+            job.result = is_scrubbed
 
     def _compact(self, jobs: list[_Job]) -> None:
         if not jobs or self._broken is not None:
@@ -232,17 +226,54 @@ class _Writer:
             job.failure = conflict
 
 
+class _Reader:
+    """A read-only connection; its queries run in a thread, one after another."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.turn = trio.CapacityLimiter(1)
+        self._connection = connection
+
+    async def run(
+        self, query: Callable[[sqlite3.Connection], T], seconds: float | None = None
+    ) -> T:
+        """Run a query on committed data, for at most `seconds`.
+
+        Raises `StorageError`, or `Refused` (too_slow).
+        """
+        if seconds is not None:
+            query = partial(_interrupted_after, seconds, query)
+        try:
+            return await trio.to_thread.run_sync(query, self._connection, limiter=self.turn)
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
+                raise Refused(
+                    Code.TOO_SLOW, f"This took longer than {seconds:g} s and was stopped."
+                ) from None
+            raise _explain(error) from error
+
+
 class Database:
-    """An open database: `write` uses the writer thread, `read` runs concurrently with it."""
+    """An open database: `write` uses the writer thread, reads run concurrently with it.
+
+    `writes` counts the transactions that were asked for.
+    """
 
     def __init__(
-        self, writer: _Writer, reader: sqlite3.Connection, searcher: sqlite3.Connection
+        self,
+        writer: _Writer,
+        accounts: sqlite3.Connection,
+        short: sqlite3.Connection,
+        long: sqlite3.Connection,
+        *,
+        is_scrubbed: bool = True,
     ) -> None:
+        self.writes = 0
+        self.is_scrubbed = is_scrubbed
         self._writer = writer
-        self._reader = reader
-        self._reading = trio.CapacityLimiter(1)
-        self._searcher = searcher
-        self._searching = trio.CapacityLimiter(1)
+        self._accounts = _Reader(accounts)
+        self._short = _Reader(short)
+        self._long = _Reader(long)
+        self._slicing = trio.Lock()
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction; return its result once that is durable.
@@ -250,23 +281,47 @@ class Database:
         Raises `StorageFull` (nothing was written), `StorageError` (the database is broken), or a
         `Conflict` that `work` raised.
         """
+        self.writes += 1
         result: T = await self._writer.do(work)  # type: ignore[assignment]  # what work returned
         return result
 
-    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query on committed data. Raises `StorageError`."""
-        return await _run(query, self._reader, self._reading)
+    async def write_in_slices(self, step: Callable[[sqlite3.Connection], bool]) -> None:
+        """Repeat a short transaction until it returns True, at most half of the time.
 
-    async def read_slowly(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a long query on a connection of its own, so that short ones do not wait for it."""
-        return await _run(query, self._searcher, self._searching)
+        Steps of several callers alternate, and the writes of others run between two steps. Raises
+        what `write` raises.
+        """
+        done = False
+        while not done:
+            async with self._slicing:
+                writes, began = self.writes, trio.current_time()
+                done = await self.write(step)
+                if self.writes > writes + 1:  # the writer thread has other work
+                    await trio.sleep(trio.current_time() - began)
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a short query on committed data. Raises `StorageError`."""
+        return await self._short.run(query)
+
+    async def read_account(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query about names and keys, for which a login waits. Raises `StorageError`."""
+        return await self._accounts.run(query)
+
+    async def read_slowly(
+        self, query: Callable[[sqlite3.Connection], T], seconds: float | None = None
+    ) -> T:
+        """Run a long query, for at most `seconds`. Raises `StorageError`, `Refused` (too_slow)."""
+        return await self._long.run(query, seconds)
 
     async def scrub(self) -> bool:
         """Remove all deleted data from the write-ahead log; return whether that was possible.
 
-        If another program keeps reading the file, it is done later.
+        It is not while another program reads the file, or if the disk is full.
         """
-        return bool(await self._writer.do(lambda _: None, scrub=True))
+        await self._writer.do(_nothing)  # so that readers do not wait for earlier, long writes
+        async with self._long.turn, self._short.turn, self._accounts.turn:
+            self.is_scrubbed = bool(await self._writer.do(_nothing, scrub=True))
+            return self.is_scrubbed
 
     async def compact(self) -> None:
         """Rewrite the file without its unused parts, then scrub. Other writes wait meanwhile.
@@ -274,7 +329,7 @@ class Database:
         Raises `StorageFull`, or `Refused`: busy if another program keeps reading the file, so that
         deleted data stays in the write-ahead log for now.
         """
-        await self._writer.do(lambda _: None, compact=True)
+        await self._writer.do(_nothing, compact=True)
         with trio.move_on_after(COMPACT_SECONDS):
             while True:
                 if await self.scrub():
@@ -286,15 +341,30 @@ class Database:
         )
 
 
-async def _run(
-    query: Callable[[sqlite3.Connection], T],
-    connection: sqlite3.Connection,
-    limiter: trio.CapacityLimiter,
+def _nothing(_: sqlite3.Connection) -> None:
+    """Do nothing: for a job that only has to be done in its turn."""
+
+
+def _interrupted_after(
+    seconds: float, query: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection
 ) -> T:
+    """Run a query, and interrupt all its statements from `seconds` on."""
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        if not ended.wait(seconds):
+            connection.interrupt()
+            # That has no effect between two statements, so do it again until the query has ended.
+            while not ended.wait(_INTERRUPT_SECONDS):
+                connection.interrupt()
+
+    watch = threading.Thread(target=interrupt, name="tchat-deadline", daemon=True)
+    watch.start()
     try:
-        return await trio.to_thread.run_sync(query, connection, limiter=limiter)
-    except sqlite3.Error as error:
-        raise _explain(error) from error
+        return query(connection)
+    finally:
+        ended.set()
+        watch.join()
 
 
 @asynccontextmanager
@@ -308,13 +378,13 @@ async def open_database(
     connection, is_scrubbed = _connect(path, prepare)
     with (
         closing(connection),
-        closing(_connect_read_only(path)) as reader,
-        closing(_connect_read_only(path)) as searcher,
+        closing(_connect_read_only(path)) as accounts,
+        closing(_connect_read_only(path)) as short,
+        closing(_connect_read_only(path)) as long,
     ):
-        token = trio.lowlevel.current_trio_token()
-        writer = _Writer(connection, path, token, is_scrubbed=is_scrubbed)
+        writer = _Writer(connection, path, trio.lowlevel.current_trio_token())
         try:
-            yield Database(writer, reader, searcher)
+            yield Database(writer, accounts, short, long, is_scrubbed=is_scrubbed)
         finally:
             writer.stop()
 
@@ -330,7 +400,7 @@ def _connect(
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
         prepare(connection)
-        is_scrubbed = _truncate_wal(connection, SCRUB_MS)
+        is_scrubbed = _truncate_wal(connection, _OPENING_MS)
     except BaseException:
         connection.close()
         raise

@@ -170,7 +170,7 @@ class SqliteFileIndex(FileIndex):
         # The scan takes a while, so it runs as a read: no message waits for it. A file that it
         # finds may be referenced again by the time of the DELETE, which therefore checks again.
         sql = f"SELECT sha256 FROM blobs WHERE {_UNREFERENCED}"  # noqa: S608  # ours
-        found = await self._database.read(lambda c: [sha256 for (sha256,) in c.execute(sql)])
+        found = await self._database.read_slowly(lambda c: [one for (one,) in c.execute(sql)])
         return await self._database.write(forget) if found else []
 
     async def digests(self) -> set[bytes]:

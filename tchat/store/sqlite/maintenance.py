@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from tchat.core.group.features import decode_event
@@ -15,15 +17,18 @@ if TYPE_CHECKING:
 
     from tchat.store.base import BanKind
     from tchat.store.sqlite.database import Database
+    from tchat.store.sqlite.erasing import Eraser
 
+_SLICE_SECONDS = 0.05
 _TABLES_WITH_PERSON = ("cursors", "held", "fetches")
 
 
 class SqliteMaintenance(Maintenance):
     """Operations on all tables."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, eraser: Eraser) -> None:
         self._database = database
+        self._eraser = eraser
 
     async def groups(self) -> list[str]:
         """Return all groups; see `Maintenance.groups`."""
@@ -39,15 +44,21 @@ class SqliteMaintenance(Maintenance):
     async def expired(self, before: int) -> list[tuple[str, int]]:
         """Return groups with old messages; see `Maintenance.expired`."""
         sql = "SELECT id, name, max(expire_to, erase_to) FROM groups"
+        groups = await self._database.read_slowly(lambda c: c.execute(sql).fetchall())
+        found: list[tuple[str, int]] = []
+        for number, name, upto in groups:
+            if last := await self._last_message(number, upto, before):
+                found.append((name, last))
+        return found
 
-        def query(connection: sqlite3.Connection) -> list[tuple[str, int]]:
-            found = [
-                (name, _last_message(connection, number, upto, before))
-                for number, name, upto in connection.execute(sql).fetchall()
-            ]
-            return [(name, last) for name, last in found if last]
-
-        return await self._database.read_slowly(query)
+    async def _last_message(self, number: int, after: int, before: int) -> int:
+        """Return the last message or edit after `after` older than `before`; 0 if none is."""
+        last, done = 0, False
+        while not done:  # in short reads, so that searches have their turns
+            query = partial(_last_of_some, number=number, after=after, before=before)
+            found, after, done = await self._database.read_slowly(query)
+            last = found or last
+        return last
 
     async def forget(self, person: str, groups: Collection[str]) -> None:
         """Remove a person's rows; see `Maintenance.forget`."""
@@ -81,19 +92,32 @@ class SqliteMaintenance(Maintenance):
         sql = "DELETE FROM bans WHERE kind = ? AND value = ?"
         await self._database.write(lambda c: c.execute(sql, (kind, value)).rowcount)
 
+    async def settle(self) -> bool:
+        """Remove all traces of what has been erased; see `Maintenance.settle`."""
+        return await self._eraser.settle()
+
     async def compact(self) -> None:
         """Rewrite the database file; see `Maintenance.compact`."""
+        await self._eraser.settle()  # otherwise the copy would have removed words, too
         await self._database.compact()
 
 
-def _last_message(connection: sqlite3.Connection, number: int, after: int, before: int) -> int:
-    """Return the last message or edit after `after` that is older than `before`; 0 if none is."""
-    last = 0
+def _last_of_some(
+    connection: sqlite3.Connection, number: int, after: int, before: int
+) -> tuple[int, int, bool]:
+    """Look at some events after `after`, up to the first that is not older than `before`.
+
+    Return the last message or edit among them, or 0; the last event; and whether that was all.
+    """
+    last, deadline = 0, monotonic() + _SLICE_SECONDS
     for segment in segments_from(connection, number, after + 1):
         for seq, body in segment.after(after).bodies().items():
             event = decode_event(body)
             if event.at >= before:
-                return last
+                return last, seq, True
             if isinstance(event.body, Posted | Edited):
                 last = seq
-    return last
+        after = segment.last
+        if monotonic() > deadline:
+            return last, after, False
+    return last, after, True

@@ -12,9 +12,9 @@ So the index is rebuilt when the Unicode tables, which the tokenizer uses, have 
 
 Removed words must not stay on the disk. SQLite ensures that from version 3.42 on. Older versions
 only mark words as removed, until the whole index is merged. With these versions, the index is
-merged immediately after a removal, in short transactions: 0.1 s for a hundred thousand messages. An
-index in ordinary tables would not work: its B-trees would leave copies of the rows that they move
-(see `log`).
+merged after a removal, in short transactions in the background (see `erasing`): 0.3 s for a hundred
+thousand messages. An index in ordinary tables would not work: its B-trees would leave copies of the
+rows that they move (see `log`).
 """
 
 from __future__ import annotations
@@ -27,33 +27,30 @@ from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import trio
-
 from tchat.core.group.features import decode_event
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Edited, Posted
 from tchat.core.protocol.framing import split_frames
 from tchat.store.base import Hit
+from tchat.store.sqlite.database import SLICE_SECONDS
 from tchat.store.sqlite.log import body_of, segments_from
 from tchat.store.words import TABLES, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from tchat.core.group.feature import Event
     from tchat.store.sqlite.database import Database
     from tchat.store.words import Term
 
-    Slice = Callable[[sqlite3.Connection], bool]
-
-SLICE_SECONDS = 0.005
-"""How long one indexing step may occupy the writer thread; messages wait in the meantime."""
+SEARCH_SECONDS = 2.0
+"""How long a search may take, without the time that it waits for its turn."""
 
 _INDEX = "CREATE VIRTUAL TABLE said USING fts5 (words, content='', columnsize=0, tokenize='ascii')"
 _ERASES = sqlite3.sqlite_version_info >= (3, 42)
 _MADE_WITH = f"unicode {TABLES}, {'erasing' if _ERASES else 'merging'}"
 _SEQ_BITS = 36
-_PAGES_PER_MERGE = 16
+_PAGES_PER_MERGE = 4
 
 
 class SearchIndex:
@@ -61,30 +58,29 @@ class SearchIndex:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = trio.Lock()
 
     async def search(
         self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
     ) -> list[Hit]:
         """Return messages that match all terms; see `Store.search`."""
-        outdated = await self._database.read(lambda connection: _outdated(connection, groups))
+        outdated = await self._database.read_slowly(lambda c: _outdated(c, groups))
         for number in outdated:
-            await self._in_slices(partial(_index_some, number=number))
+            await self._database.write_in_slices(partial(_index_some, number=number))
         return await self._database.read_slowly(
-            lambda connection: _search(connection, groups, terms, skip, most)
+            lambda connection: _search(connection, groups, terms, skip, most), SEARCH_SECONDS
         )
 
-    async def purge(self) -> None:
-        """Remove all traces of removed words from the disk."""
-        await self._in_slices(_start_merging)
-        await self._in_slices(_merge_some)
+    async def needs_purge(self) -> bool:
+        """Return whether the database may contain words that were removed from the index."""
+        return await self._database.read(lambda connection: bool(_removals(connection)))
 
-    async def _in_slices(self, step: Slice) -> None:
-        """Repeat a short transaction until it returns True."""
-        done = False
-        while not done:
-            async with self._lock:  # searches alternate, and other writers run between two steps
-                done = await self._database.write(step)
+    async def purge(self) -> None:
+        """Remove all traces of removed words from the database, except its write-ahead log.
+
+        Words that are removed meanwhile need another purge. Raises `StorageFull`.
+        """
+        removals = await self._database.write(_start_merging)
+        await self._database.write_in_slices(partial(_merge_some, removals=removals))
 
 
 def prepare_search(connection: sqlite3.Connection) -> None:
@@ -106,8 +102,8 @@ def prepare_search(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def remove_messages(connection: sqlite3.Connection, number: int, seqs: Collection[int]) -> bool:
-    """Remove messages from the index; return whether `purge` has to follow.
+def remove_messages(connection: sqlite3.Connection, number: int, seqs: Collection[int]) -> None:
+    """Remove messages from the index; `needs_purge` says whether `purge` has to follow.
 
     Call this before the messages are erased from the log, because it needs their texts.
     """
@@ -122,8 +118,7 @@ def remove_messages(connection: sqlite3.Connection, number: int, seqs: Collectio
             )
             found = True
     if found and not _ERASES:
-        connection.execute("UPDATE search_state SET merging = 1")
-    return found and not _ERASES
+        connection.execute("UPDATE search_state SET merging = merging + 1")
 
 
 # ------------------------------------------------------------------ indexing
@@ -197,19 +192,26 @@ def _remove_words(connection: sqlite3.Connection, number: int, seq: int, text: s
     )
 
 
-def _start_merging(connection: sqlite3.Connection) -> bool:
+def _removals(connection: sqlite3.Connection) -> int:
+    """Return the number of removals since the index was merged as a whole."""
+    (removals,) = connection.execute("SELECT merging FROM search_state").fetchone()
+    return int(removals)
+
+
+def _start_merging(connection: sqlite3.Connection) -> int:
+    """Make the following merges include all that is in the index now; return `_removals`."""
     connection.execute("INSERT INTO said (said, rank) VALUES ('merge', ?)", (-_PAGES_PER_MERGE,))
-    return True
+    return _removals(connection)
 
 
-def _merge_some(connection: sqlite3.Connection) -> bool:
-    """Merge some pages of the index; return whether everything is merged."""
+def _merge_some(connection: sqlite3.Connection, removals: int) -> bool:
+    """Merge some pages of the index; return whether everything from the start is merged."""
     deadline = monotonic() + SLICE_SECONDS
     while True:  # at least one step, so that the merge makes progress
         before = connection.total_changes
         connection.execute("INSERT INTO said (said, rank) VALUES ('merge', ?)", (_PAGES_PER_MERGE,))
         if connection.total_changes - before < 2:  # the statement itself counts as one
-            connection.execute("UPDATE search_state SET merging = 0")
+            connection.execute("UPDATE search_state SET merging = merging - ?", (removals,))
             return True
         if monotonic() > deadline:
             return False

@@ -2,13 +2,14 @@
 
 A commit appends a segment to the log of a group. The indexes derived from its events are updated in
 the same transaction, so they can never disagree with the log: people's standings, the group's
-files, erased messages.
+files, erased messages. What is left of erased messages elsewhere on the disk is removed in the
+background (see `erasing`).
 """
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from tchat.errors import Code, StartupError
@@ -24,14 +25,14 @@ from tchat.store.base import (
     Page,
     SideEffects,
     StateSnapshot,
-    StorageFull,
     Store,
     StoredGroup,
 )
 from tchat.store.blobs import BlobDirectory
 from tchat.store.sqlite.accounts import SqliteAccounts, prepare_appearances
-from tchat.store.sqlite.closing import erase_closed, finish_erasing
+from tchat.store.sqlite.closing import finish_erasing
 from tchat.store.sqlite.database import Database, open_database
+from tchat.store.sqlite.erasing import Eraser, open_eraser
 from tchat.store.sqlite.files import SqliteFileIndex, update_files
 from tchat.store.sqlite.log import (
     add_segment,
@@ -44,7 +45,7 @@ from tchat.store.sqlite.log import (
 )
 from tchat.store.sqlite.maintenance import SqliteMaintenance
 from tchat.store.sqlite.schema import forget_before, migrate, set_standings
-from tchat.store.sqlite.search import SearchIndex, prepare_search, remove_messages
+from tchat.store.sqlite.search import prepare_search, remove_messages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Sequence
@@ -57,13 +58,14 @@ if TYPE_CHECKING:
 class SqliteStore(Store):
     """A store in one directory: `tchat.db`, and blobs under `files`."""
 
-    def __init__(self, database: Database, blobs: BlobDirectory) -> None:
+    def __init__(self, database: Database, blobs: BlobDirectory, eraser: Eraser) -> None:
         self.accounts: Accounts = SqliteAccounts(database)
         self.files: FileIndex = SqliteFileIndex(database)
         self.blobs = blobs
-        self.maintenance: Maintenance = SqliteMaintenance(database)
+        self.maintenance: Maintenance = SqliteMaintenance(database, eraser)
         self.database = database
-        self._index = SearchIndex(database)
+        self._index = eraser.index
+        self._eraser = eraser
 
     async def append(
         self,
@@ -75,7 +77,7 @@ class SqliteStore(Store):
     ) -> None:
         """Add packed events; see `Store.append`."""
 
-        def work(connection: sqlite3.Connection) -> bool:
+        def work(connection: sqlite3.Connection) -> None:
             number, last = find_group(connection, group)
             if last != expected:
                 raise Conflict(group, expected, last)
@@ -85,17 +87,12 @@ class SqliteStore(Store):
             connection.execute(
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
             )
-            return bool(effects) and _update_indexes(connection, number, effects)
+            if effects:
+                _update_indexes(connection, number, effects)
 
-        must_purge = await self.database.write(work)
-        # The events are committed, so it is too late to report a full disk: the next start purges.
-        with suppress(StorageFull):
-            if must_purge:
-                await self._index.purge()
-        if effects.erased:
-            await self.database.scrub()
-        if effects.closed_after or effects.expired_to:
-            await erase_closed(self.database, self._index)
+        await self.database.write(work)
+        if effects.erased or effects.closed_after or effects.expired_to:
+            self._eraser.start()
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
@@ -212,7 +209,8 @@ async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
                 database = await stack.enter_async_context(
                     open_database(directory / "tchat.db", _prepare)
                 )
-            yield SqliteStore(database, blobs)
+                eraser = await stack.enter_async_context(open_eraser(database))
+            yield SqliteStore(database, blobs, eraser)
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -238,8 +236,8 @@ def _cursors(connection: sqlite3.Connection, group: str) -> dict[str, int]:
     return dict(connection.execute(sql, (group,)))
 
 
-def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEffects) -> bool:
-    """Apply index updates; return whether the search index has to be purged afterwards."""
+def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEffects) -> None:
+    """Apply index updates."""
     set_standings(connection, number, effects.standings)
     update_files(connection, number, effects)
     if effects.display_name is not None:
@@ -251,11 +249,9 @@ def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEf
         connection.execute(
             "UPDATE groups SET expire_to = ? WHERE id = ?", (effects.expired_to, number)
         )
-    if not effects.erased:
-        return False
-    must_purge = remove_messages(connection, number, effects.erased)
-    erase(connection, number, effects.erased)
-    return must_purge
+    if effects.erased:
+        remove_messages(connection, number, effects.erased)
+        erase(connection, number, effects.erased)
 
 
 @contextmanager
