@@ -98,10 +98,9 @@ class Code(StrEnum):
     TOO_MANY = "too_many", "the connection has reached a limit"
     RATE_LIMITED = "rate_limited", "the rate limit is exceeded; retry after `wait` ms"
     BUSY = "busy", "too many handshakes at the same time; retry with backoff"
-    TOO_SLOW = "too_slow", "the request took too long and was stopped"
+    TOO_SLOW = "too_slow", "it took too long and was stopped; a transfer can be resumed"
     REPLACED = "replaced", "the same client has connected again; this older connection is closed"
     IDLE = "idle", "nothing was received for too long"
-    TOO_SLOW = "too_slow", "a transfer was below the minimum rate; it can be resumed"
     # The server's state.
     STORAGE_FULL = "storage_full", "the server's disk is full; nothing was changed"
     SHUTTING_DOWN = "shutting_down", "the server is stopping; clients reconnect automatically"

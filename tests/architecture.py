@@ -133,7 +133,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"changes"},
     ],
     "server.groups": [
-        {"environment", "ordering", "side_effects", "state_cache", "subscriptions"},
+        {"environment", "ordering", "side_effects", "state_cache"},
+        {"subscriptions"},
         {"inbox", "unsubscribed"},
         {"actor"},
         {"registry"},

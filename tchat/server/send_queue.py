@@ -8,10 +8,16 @@ own while it is slow.
 There are two kinds of senders. A group's actor must never wait for a slow client, so it calls
 `offer`, which refuses data when the queue is full; the client then gets the events from the store
 at its own pace. Tasks of the connection itself can wait, so they call `wait_for_space` first.
+
+What a client has missed in the groups that it follows comes from *sources*, one for each group that
+is behind. One task of the connection, the feeder, lets one source after the other add a page when
+the queue is at most half full. So a connection takes about as much memory with 200 groups that are
+behind as with one: half of a queue and a page.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,10 +25,19 @@ import trio
 from tchat.core.protocol.framing import FRAME_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+
+    Source = Callable[[], Awaitable[bool]]
 
 SEND_QUEUE_LIMIT = 256 * 1024
 """The size in bytes at which a queue is full, and `offer` refuses data."""
+
+OVERFLOW = 8 * SEND_QUEUE_LIMIT
+"""The size in bytes at which the connection ends, because its client does not read.
+
+Answers and notices are queued regardless of `SEND_QUEUE_LIMIT`. They come to less than this, unless
+others make the server send notices to somebody who reads nothing.
+"""
 
 WRITE_SIZE = FRAME_LIMIT
 """The largest size of one write, in bytes; each write has its own deadline."""
@@ -32,23 +47,31 @@ class SendQueueClosed(Exception):
     """The connection has ended, so data that is sent now cannot arrive."""
 
 
+def _no_feeder(_: object) -> None:
+    raise NotImplementedError("this queue has no sources")
+
+
 class SendQueue:
     """The queue between all senders of a connection and its socket.
 
     `send_now` sends as much as the socket accepts and returns the rest, or None if there is none;
     it is not called while a writer runs. `start_writer` is called when data is queued, and on
     close. The writer calls `dequeue`, sends the data, reports it with `mark_sent`, and repeats
-    until `dequeue` returns None.
+    until `dequeue` returns None. `start_feeder` is called with the feeder when there are sources,
+    and starts it as a task. `overflowed` says that the queue was closed at `OVERFLOW`.
     """
 
     __slots__ = (
         "_limit",
         "_pending",
         "_send_now",
+        "_sources",
         "_space",
+        "_start_feeder",
         "_start_writer",
         "_writing",
         "closed",
+        "overflowed",
         "size",
     )
 
@@ -57,11 +80,14 @@ class SendQueue:
         send_now: Callable[[bytes], bytes | None],
         start_writer: Callable[[], None],
         limit: int = SEND_QUEUE_LIMIT,
+        start_feeder: Callable[[Callable[[], Awaitable[None]]], object] = _no_feeder,
     ) -> None:
         self.size = 0
-        self.closed = False
+        self.closed = self.overflowed = False
         self._send_now = send_now
         self._start_writer = start_writer
+        self._start_feeder = start_feeder
+        self._sources: deque[Source] | None = None  # while there is a feeder
         self._limit = limit
         self._pending: list[bytes] = []
         self._writing = False
@@ -95,6 +121,9 @@ class SendQueue:
     def _enqueue(self, data: bytes) -> None:
         self._pending.append(data)
         self.size += len(data)
+        if self.size > OVERFLOW:
+            self.overflowed = True
+            self.close()
 
     @property
     def congested(self) -> bool:
@@ -109,6 +138,34 @@ class SendQueue:
             if self._space is None:
                 self._space = trio.Event()
             await self._space.wait()
+
+    def feed(self, source: Source) -> None:
+        """Call `source` whenever there is space, in turns with others, until it returns True.
+
+        Each time, it may push about a page. Does nothing once the queue is closed.
+        """
+        if self.closed:
+            return
+        if self._sources is not None:
+            self._sources.append(source)
+            return
+        self._sources = deque([source])
+        self._start_feeder(self._run_feeder)
+
+    async def _run_feeder(self) -> None:
+        sources = self._sources or deque()
+        try:
+            while sources:
+                await self.wait_for_space()
+                source = sources.popleft()
+                if not await source():
+                    sources.append(source)
+                if len(sources) > 1:  # others have their turns, even if all pages are in memory
+                    await trio.lowlevel.checkpoint()
+        except SendQueueClosed:
+            return
+        finally:
+            self._sources = None
 
     def dequeue(self) -> bytes | None:
         """Return all queued data, or None if there is none; the writer then has to end.
@@ -135,7 +192,7 @@ class SendQueue:
             self._ensure_writer()
             # The callbacks refer to the connection, which refers to this queue. Delete them to
             # break this cycle, so that reference counting alone frees the objects.
-            del self._send_now, self._start_writer
+            del self._send_now, self._start_writer, self._start_feeder
             self._wake_waiting()
 
     def _ensure_writer(self) -> None:

@@ -46,7 +46,9 @@ class Person:
     def __init__(self, registry: Registry, author: Author = ALICE) -> None:
         self.author = author
         self._arrived = trio.Event()
-        self.send_queue = SendQueue(lambda data: data, self._wake)
+        self.send_queue = SendQueue(
+            lambda data: data, self._wake, start_feeder=trio.lowlevel.spawn_system_task
+        )
         self.registry = registry
         self.subscription = Subscription(author, self.send_queue)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import trio
-
 from tchat.core.group.membership import Approve, Join, Kick, Leave
 from tchat.core.group.state import Author, Group
 from tchat.core.protocol.frames import Attach, Detach, OnlineMember, PresenceUpdate, decode
@@ -132,13 +130,12 @@ async def test_presence_of_many_people_fits_into_frames() -> None:
     names = [f"{28 * 'ä'}{n:04}" for n in range(300)]
     subscriptions = Subscriptions(MemoryStore(), GROUP)
     group = Group(name=GROUP, members={fold(name): name for name in names})
-    async with trio.open_nursery() as feeders:
-        subscriptions.start(group, feeders)
-        for name in names:
-            subscriptions.add(Subscription(Author(name, bytes(8)), stuck_queue()))
-        subscriptions.announce_presence()
-        reader = stuck_queue()
-        subscriptions.feed_from(Subscription(Author(names[0], bytes(8)), reader), 0)
+    subscriptions.start(group)
+    for name in names:
+        subscriptions.add(Subscription(Author(name, bytes(8)), stuck_queue()))
+    subscriptions.announce_presence()
+    reader = stuck_queue()
+    subscriptions.feed_from(Subscription(Author(names[0], bytes(8)), reader), 0)
     frames = [decode(body, TO_CLIENT) for body in split_frames(reader.dequeue() or b"")]
     updates = [frame for frame in frames if isinstance(frame, PresenceUpdate)]
     assert [frame.reset for frame in updates] == [True] + (len(updates) - 1) * [False]

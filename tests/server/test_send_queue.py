@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tchat.server.send_queue import SendQueue, SendQueueClosed
+from tchat.server.send_queue import OVERFLOW, SendQueue, SendQueueClosed
 
 
 class Socket:
@@ -196,3 +196,69 @@ def test_close_starts_a_writer_unless_one_runs() -> None:
     send_queue.close()
     send_queue.close()
     assert (quiet.woken, busy.woken) == (1, 1)
+
+
+async def test_queue_beyond_its_last_limit_is_closed() -> None:
+    send_queue = closed_to_all()
+    for _ in range(OVERFLOW // 1000):
+        send_queue.push(bytes(1000))
+    assert not send_queue.closed
+    send_queue.push(bytes(1000))
+    assert send_queue.closed
+    assert send_queue.overflowed
+
+
+# ------------------------------------------------------------------ sources
+
+
+class Pages:
+    """A source of `count` pages; pushes its letter for each."""
+
+    def __init__(self, send_queue: SendQueue, letter: bytes, count: int) -> None:
+        self.send_queue = send_queue
+        self.letter = letter
+        self.left = count
+
+    async def __call__(self) -> bool:
+        """Push a page; return whether it was the last one."""
+        assert not self.send_queue.congested
+        self.send_queue.push(5 * self.letter)
+        self.left -= 1
+        return not self.left
+
+
+async def test_sources_take_turns_as_space_returns() -> None:
+    async with trio.open_nursery() as nursery:
+        send_queue = SendQueue(lambda data: data, lambda: None, 10, nursery.start_soon)
+        for letter in (b"a", b"b", b"c"):
+            send_queue.feed(Pages(send_queue, letter, 2))
+        await wait_all_tasks_blocked()
+        assert send_queue.size == 10  # half of the queue, and a page
+        assert len(nursery.child_tasks) == 1
+        sent = b""
+        while data := send_queue.dequeue():
+            sent += data
+            send_queue.mark_sent(len(data))
+            await wait_all_tasks_blocked()
+    assert sent == b"".join(5 * bytes([letter]) for letter in b"abcabc")
+
+
+async def test_feeder_starts_again_after_it_ended() -> None:
+    async with trio.open_nursery() as nursery:
+        send_queue = SendQueue(lambda _: None, lambda: None, 10, nursery.start_soon)
+        for _ in range(2):
+            pages = Pages(send_queue, b"a", 3)
+            send_queue.feed(pages)
+            await wait_all_tasks_blocked()
+            assert (pages.left, len(nursery.child_tasks)) == (0, 0)
+
+
+async def test_feeder_of_a_closed_queue_ends() -> None:
+    async with trio.open_nursery() as nursery:
+        send_queue = SendQueue(lambda data: data, lambda: None, 10, nursery.start_soon)
+        pages = Pages(send_queue, b"a", 9)
+        send_queue.feed(pages)
+        await wait_all_tasks_blocked()
+        send_queue.close()
+    send_queue.feed(pages)  # starts nothing in the nursery, which has ended
+    assert pages.left == 7

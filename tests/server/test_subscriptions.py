@@ -11,14 +11,25 @@ import pytest
 import trio
 
 from tchat.core.group.feature import Event
-from tchat.core.group.membership import Kick
-from tchat.core.protocol.frames import Attach, Attached, MembershipChange, PresenceUpdate
+from tchat.core.group.membership import Join, Kick
+from tchat.core.protocol.frames import (
+    Attach,
+    Attached,
+    MembershipChange,
+    PresenceUpdate,
+    Snapshot,
+    encode,
+)
+from tchat.server.groups import subscriptions
+from tchat.server.send_queue import SEND_QUEUE_LIMIT, SendQueue
+from tchat.store.base import PAGE_LIMIT
 from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
     NO_RATE_LIMITS,
     RawClient,
+    RunningServer,
     log_of,
     members,
     raw_client,
@@ -32,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tchat.core.group.state import Group
     from tchat.net.address import Address
     from tchat.store.base import Store
 
@@ -250,3 +262,77 @@ async def test_event_found_by_catch_up_is_sent_once() -> None:
         committed.release()
         await alice.post("next")
         assert texts(await bob.events(1)) == ["next"]
+
+
+GROUPS = [f"group{number}" for number in range(12)]
+
+
+async def fill_groups(server: RunningServer, each: int) -> None:
+    """Found the groups with `each` long messages, more than the actors keep in memory."""
+    async with raw_client(server.address, "alice") as alice:
+        for group in GROUPS:
+            await alice.command(Join, group=group)
+            for n in range(each):
+                await alice.post(f"{n} {LONG}", group)
+
+
+async def test_unread_groups_take_the_memory_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    push = SendQueue.push
+
+    def record(self: SendQueue, data: bytes) -> None:
+        push(self, data)
+        sizes.append(self.size)
+
+    async with running_server() as server:
+        await fill_groups(server, 20)
+        monkeypatch.setattr(SendQueue, "push", record)
+        async with raw_client(server.address, "alice") as alice:
+            await alice.send(*(Attach(n, group, 0, 0) for n, group in enumerate(GROUPS)))
+            while len(sizes) < 2 or sizes[-1] <= SEND_QUEUE_LIMIT // 2:
+                await server.store.read(GROUP, 0)  # until the buffers of the sockets are full
+            await alice_reads(alice, each=20)
+    assert max(sizes) <= SEND_QUEUE_LIMIT // 2 + 2 * PAGE_LIMIT
+
+
+async def alice_reads(alice: RawClient, each: int) -> None:
+    """Read all groups; check that each has each event once, in order."""
+    heard: dict[str, list[int]] = {group: [] for group in GROUPS}
+    while any(len(numbers) <= each for numbers in heard.values()):
+        frame = await alice.receive()
+        assert frame is not None
+        if isinstance(frame, Event):
+            heard[frame.group].append(frame.seq)
+    assert all(numbers == list(range(1, each + 2)) for numbers in heard.values())
+
+
+async def test_long_snapshot_comes_at_the_readers_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is committed meanwhile comes after it, once."""
+    pieces = tuple(encode(Snapshot(GROUP, 3, 48 * 1024 * b"x", more=True)) for _ in range(100))
+    sizes: list[int] = []
+    push = SendQueue.push
+
+    def record(self: SendQueue, data: bytes) -> None:
+        push(self, data)
+        sizes.append(self.size)
+
+    async def snapshot_of(_: Group) -> tuple[bytes, ...]:
+        await trio.lowlevel.checkpoint()
+        return pieces
+
+    monkeypatch.setattr(subscriptions, "snapshot_of", snapshot_of)
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        raw_client(server.address, "bob") as bob,
+    ):
+        monkeypatch.setattr(SendQueue, "push", record)
+        await bob.send(Attach(1, GROUP, 0, 0))
+        for n in range(5):
+            await alice.post(f"text {n}")
+            await alice.events(1)
+        frames = [await bob.receive() for _ in range(len(pieces) + 1)]
+        assert sum(isinstance(frame, Snapshot) for frame in frames) == len(pieces)
+        assert seqs(await bob.events(8)) == list(range(1, 9))
+        assert not any(isinstance(frame, Event) for frame in await bob.before_pong())
+    assert max(sizes) <= SEND_QUEUE_LIMIT // 2 + PAGE_LIMIT

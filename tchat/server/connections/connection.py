@@ -29,7 +29,7 @@ from tchat.server.faults import describe, is_storage
 from tchat.server.send_queue import WRITE_SIZE, SendQueue, SendQueueClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from tchat.core.group.state import Author
     from tchat.core.protocol.frames import Activity
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tchat.net.link import Link
     from tchat.server.context import ServerContext
 
+_READS_NOTHING = "accepted no data for too long"
 _FLUSH_SECONDS = 3.0
 _FRAME_SIZE = 1024  # a longer frame counts as several
 
@@ -114,7 +115,9 @@ class Connection:
     ) -> None:
         self.author = author
         self.reason = "closed by the client"
-        self.send_queue = SendQueue(link.send_nowait, self._start_writer)
+        self.send_queue = SendQueue(
+            link.send_nowait, self._start_writer, start_feeder=self._start_feeder
+        )
         self._context = context
         self._link = link
         self._dispatcher = RequestDispatcher(context, author, self.send_queue, resends=resends)
@@ -166,7 +169,9 @@ class Connection:
             try:
                 with self._reading:
                     await self._read()
-                if self.send_queue.closed:
+                if self.send_queue.overflowed:
+                    self.reason = _READS_NOTHING
+                elif self.send_queue.closed:
                     self.reason = "fault"  # a group's actor has failed, and has logged the error
             finally:
                 self._dispatcher.close()
@@ -185,6 +190,9 @@ class Connection:
     def _start_writer(self) -> None:
         self._writers.start_soon(self._write)
 
+    def _start_feeder(self, feeder: Callable[[], Awaitable[None]]) -> None:
+        self._writers.start_soon(feeder)
+
     async def _write(self) -> None:
         """Send the queued data. A client that accepts no data for too long is disconnected."""
         try:
@@ -195,7 +203,7 @@ class Connection:
                         await self._link.send(chunk)
                     self.send_queue.mark_sent(len(chunk))
         except trio.TooSlowError:
-            self.reason = "accepted no data for too long"
+            self.reason = _READS_NOTHING
             self._writers.cancel_scope.cancel()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.reason = "connection lost"

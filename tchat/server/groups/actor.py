@@ -26,6 +26,7 @@ from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.messages import Delete
 from tchat.core.group.operation import Closed
 from tchat.core.group.rules import apply, decide
+from tchat.core.group.snapshots import SNAPSHOT_LIMIT
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
     Activity,
@@ -40,7 +41,7 @@ from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tchat.server.groups.inbox import Batch, Execute, Item, Query, ReadReceipt, Subscribe, Wake
 from tchat.server.groups.side_effects import side_effects_of
-from tchat.server.groups.state_cache import StateCache, snapshot_of
+from tchat.server.groups.state_cache import StateCache, is_large, too_large_refusal
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.groups.unsubscribed import UnsubscribedMembers
 from tchat.store.base import Page, StorageFull
@@ -88,7 +89,6 @@ class GroupActor:
         self._subscriptions = Subscriptions(
             self._store, key, self._presence.away, self._read_positions
         )
-        self._snapshot: tuple[int, bytes | Refused] = (0, b"")
         self._unsaved_positions: dict[str, int] = {}
         self._will_save_positions = False
         self._unsubscribed = UnsubscribedMembers(self._presence, self._subscriptions)
@@ -115,7 +115,7 @@ class GroupActor:
         self.group, positions = await self._states.load()
         self._read_positions.update(positions)
         async with trio.open_nursery() as tasks:
-            self._subscriptions.start(self.group, tasks)
+            self._subscriptions.start(self.group)
             while await self._gather():
                 await self._process_batch()
                 self._states.save_in_background(self.group, tasks)
@@ -426,7 +426,9 @@ class GroupActor:
         first = self._first_to_send(request, read, group.joined.get(fold(author.name), 0))
         counted = group.counted(author)
         joined = group.joined.get(fold(author.name))
-        snapshot = self._snapshot_frames() if _with_state(request) and group.seq else b""
+        with_state = _with_state(request)
+        if with_state and self._subscriptions.snapshot_size > SNAPSHOT_LIMIT:
+            raise too_large_refusal(group)
         answer = Attached(
             request.id, group.name, "member", group.seq, counted, read, first, joined=joined
         )
@@ -434,10 +436,8 @@ class GroupActor:
         subscription.read = read
         if subscription.gone or not group.seq:
             return
-        if snapshot:
-            send_queue.push(snapshot)
         self._subscriptions.add(subscription)
-        self._subscriptions.feed_from(subscription, first - 1)
+        self._subscriptions.feed_from(subscription, first - 1, with_state=with_state)
 
     def _first_to_send(self, request: Attach, read: int, joined: int) -> int:
         """Return the seq of the first event to send, never one from before the group's founding.
@@ -456,15 +456,13 @@ class GroupActor:
         return min(max(request.after + 1, begin), end)
 
     async def _prepare_snapshot(self) -> None:
-        """Encode the state if a member waits for it, once per event: many may subscribe at once.
+        """Encode a large state if a member waits for it, to know whether clients accept it.
 
         Only those in front of all commands subscribe in this batch (`_comes_after`).
         """
-        if self._snapshot[0] == self.group.seq:
-            return
         before_commands = takewhile(lambda item: not isinstance(item, Execute), self._waiting)
-        if any(self._needs_snapshot(item) for item in before_commands):
-            self._snapshot = (self.group.seq, await snapshot_of(self.group))
+        if any(map(self._needs_snapshot, before_commands)) and is_large(self.group):
+            await self._subscriptions.prepare_snapshot()
 
     def _needs_snapshot(self, item: Item) -> bool:
         return (
@@ -472,13 +470,6 @@ class GroupActor:
             and _with_state(item.request)
             and self.group.standing(item.subscription.author.name) == "member"
         )
-
-    def _snapshot_frames(self) -> bytes:
-        """Return the state as frames. Raises `Refused` (group_too_large)."""
-        _, frames = self._snapshot
-        if isinstance(frames, Refused):
-            raise frames
-        return frames
 
     def _record_read(self, receipt: ReadReceipt) -> None:
         """Advance a member's read position, and report it to their other clients."""

@@ -25,13 +25,12 @@ from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import (
     MADE_WITH,
     PIECE_LIMIT,
-    SNAPSHOT_LIMIT,
     freeze,
     freeze_whole,
     thaw_whole,
 )
 from tchat.core.group.state import Group
-from tchat.core.protocol.frames import Snapshot, encode_all
+from tchat.core.protocol.frames import Snapshot, encode
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.store.base import StateSnapshot, StorageFull
@@ -107,20 +106,21 @@ class StateCache:
             return  # the next activation only has to replay more events
 
 
-async def snapshot_of(group: Group) -> bytes | Refused:
-    """Return the state of a group as encoded `Snapshot` frames.
+async def snapshot_of(group: Group) -> tuple[bytes, ...]:
+    """Return the state of a group as encoded `Snapshot` frames."""
+    return tuple(map(encode, _pieces(group, await _encoded(group, freeze))))
 
-    Return a refusal (group_too_large) instead if no client would accept it. That is possible only
-    for a group that an earlier version let grow so large.
+
+def too_large_refusal(group: Group) -> Refused:
+    """Return the refusal for a state that no client would accept.
+
+    That is possible only for a group that an earlier version let grow so large.
     """
-    data = await _encoded(group, freeze)
-    if len(data) > SNAPSHOT_LIMIT:
-        return Refused(
-            Code.GROUP_TOO_LARGE,
-            f"{group.name} has more members, bans and files than a client accepts; its admin can"
-            " remove some on a device that follows it already.",
-        )
-    return encode_all(_pieces(group, data))
+    return Refused(
+        Code.GROUP_TOO_LARGE,
+        f"{group.name} has more members, bans and files than a client accepts; its admin can"
+        " remove some on a device that follows it already.",
+    )
 
 
 def _pieces(group: Group, data: bytes) -> Iterator[Snapshot]:
@@ -129,10 +129,13 @@ def _pieces(group: Group, data: bytes) -> Iterator[Snapshot]:
         yield Snapshot(group.name, group.seq, data[start:end], end < len(data))
 
 
-async def _encoded(group: Group, encode: Callable[[Group], bytes]) -> bytes:
-    if group.count_entries() < LARGE_ENTRIES:
-        return encode(group)
-    return await trio.to_thread.run_sync(encode, group)
+def is_large(group: Group) -> bool:
+    """Return whether a state takes so long to encode that a thread does it."""
+    return group.count_entries() >= LARGE_ENTRIES
+
+
+async def _encoded(group: Group, freeze: Callable[[Group], bytes]) -> bytes:
+    return await trio.to_thread.run_sync(freeze, group) if is_large(group) else freeze(group)
 
 
 async def _restored(snapshot: StateSnapshot | None) -> Group | None:

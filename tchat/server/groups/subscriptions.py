@@ -1,9 +1,11 @@
 """Fan-out to subscribers, live or catching up, with backpressure; presence within a group.
 
 A *live* subscription has been sent everything up to the group's head, and gets each page of events
-when it is committed. If its send queue is full, it falls back to *catching up*: a task of its own
-sends it pages from the store at the pace of its socket, until it has reached the head and is live
-again. So a slow reader costs a cursor and no memory, and delays nobody.
+when it is committed. If its send queue is full, it falls back to *catching up*: the feeder of its
+connection sends it pages from the store at the pace of its socket, in turns with the connection's
+other subscriptions, until it has reached the head and is live again (see `send_queue`). So a slow
+reader costs a cursor and no memory, and delays nobody. A snapshot of the state is not made before
+its turn, and sent at the same pace; a connection holds one at a time.
 
 All methods that are not coroutines run without a checkpoint, so they are atomic for every other
 task. That makes it safe to compare a cursor with the group's head and act on the result: no event
@@ -13,6 +15,7 @@ is missed and none is sent twice.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tchat.core.group.state import Author, Group
@@ -24,14 +27,13 @@ from tchat.core.protocol.frames import (
     encode_all,
 )
 from tchat.core.text import fold
+from tchat.server.groups.state_cache import snapshot_of
 from tchat.server.recent import RecentChanges
-from tchat.server.send_queue import SendQueue, SendQueueClosed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    import trio
-
+    from tchat.server.send_queue import SendQueue
     from tchat.store.base import Page, Store
 
 _RECENT_LIMIT = 256 * 1024
@@ -44,10 +46,20 @@ class Subscription:
 
     `read` is the person's read position as far as the client knows it. `gone` is set when the
     connection ends or unsubscribes, which may happen before the group's actor has processed the
-    subscription. `announced` are the groups with an unanswered notice to the connection.
+    subscription. `announced` are the groups with an unanswered notice to the connection. With
+    `needs_state`, a snapshot of the state comes before the events.
     """
 
-    __slots__ = ("announced", "author", "cursor", "gone", "key", "read", "send_queue")
+    __slots__ = (
+        "announced",
+        "author",
+        "cursor",
+        "gone",
+        "key",
+        "needs_state",
+        "read",
+        "send_queue",
+    )
 
     def __init__(
         self, author: Author, send_queue: SendQueue, announced: set[str] | None = None
@@ -59,6 +71,7 @@ class Subscription:
         self.cursor = 0
         self.read = 0
         self.gone = False
+        self.needs_state = False
 
 
 class Subscriptions:
@@ -85,22 +98,21 @@ class Subscriptions:
         self._store = store
         self._key = key
         self._group = Group()
-        self._feeders: trio.Nursery
         # Dicts serve as ordered sets, so that the order of the fan-out is reproducible.
         self._by_person: dict[str, dict[Subscription, None]] = {}
         self._live: dict[Subscription, None] = {}
         self._recent: deque[Page] = deque()
         self._recent_size = 0
+        self._snapshot: tuple[int, tuple[bytes, ...]] = (0, ())
         self._announced: dict[str, tuple[str, str]] = {}
         self._someone_left = False
 
     def __bool__(self) -> bool:
         return bool(self._by_person)
 
-    def start(self, group: Group, feeders: trio.Nursery) -> None:
-        """Start with the loaded state; `feeders` is the nursery of the tasks that catch up."""
+    def start(self, group: Group) -> None:
+        """Start with the loaded state."""
         self._group = group
-        self._feeders = feeders
 
     def of(self, person: str) -> list[Subscription]:
         """Return a person's subscriptions."""
@@ -137,9 +149,15 @@ class Subscriptions:
             for subscription in devices:
                 subscription.send_queue.close()
 
-    def feed_from(self, subscription: Subscription, after: int) -> None:
-        """Send a member the log after `after`, and then each event when it is committed."""
+    def feed_from(
+        self, subscription: Subscription, after: int, *, with_state: bool = False
+    ) -> None:
+        """Send a member the log after `after`, and then each event when it is committed.
+
+        With `with_state`, a snapshot of the state comes first.
+        """
         subscription.cursor = after
+        subscription.needs_state = with_state
         self.presence_changed = True
         self._catch_up(subscription)
 
@@ -229,34 +247,64 @@ class Subscriptions:
             self._catch_up(subscription)
 
     def _catch_up(self, subscription: Subscription) -> None:
-        if subscription.cursor >= self._group.seq and not subscription.send_queue.full:
-            self._go_live(subscription)
+        is_behind = subscription.needs_state or subscription.cursor < self._group.seq
+        if is_behind or subscription.send_queue.congested:
+            subscription.send_queue.feed(partial(self._feed, subscription))
         else:
-            self._feeders.start_soon(self._feed, subscription)
-
-    async def _feed(self, subscription: Subscription) -> None:
-        """Send the log up to the head, at the pace of the subscription's socket; then go live."""
-        send_queue = subscription.send_queue
-        try:
-            await send_queue.wait_for_space()
-            while self._is_subscribed(subscription) and subscription.cursor < self._group.seq:
-                page = self._recent_page(subscription.cursor)
-                if page is None:
-                    erasures = self.erasures
-                    page = await self._store.read(self._key, subscription.cursor)
-                    if self.erasures != erasures:
-                        continue  # the page may have been read just before the erasure
-                if page is None or not self._is_subscribed(subscription):
-                    return
-                send_queue.push(page.frames)
-                subscription.cursor = page.last
-                await send_queue.wait_for_space()
-        except SendQueueClosed:
-            return
-        # There is no checkpoint between the last comparison with the head and this line, so no
-        # event is missed.
-        if self._is_subscribed(subscription):
             self._go_live(subscription)
+
+    async def _feed(self, subscription: Subscription) -> bool:
+        """Send the next page to a subscription that is behind; return whether it is not any more.
+
+        If it has reached the head of the log, it goes live.
+        """
+        if not self._is_subscribed(subscription):
+            return True
+        if subscription.needs_state:
+            await self._send_snapshot(subscription)
+            return False
+        if subscription.cursor >= self._group.seq:
+            # There is no checkpoint between this comparison and going live, so no event is missed.
+            self._go_live(subscription)
+            return True
+        page = self._recent_page(subscription.cursor)
+        if page is None:
+            erasures = self.erasures
+            page = await self._store.read(self._key, subscription.cursor)
+            if self.erasures != erasures:
+                return False  # the page may have been read just before the erasure
+        if page is None or not self._is_subscribed(subscription):
+            return True
+        subscription.send_queue.push(page.frames)
+        subscription.cursor = page.last
+        return False
+
+    async def _send_snapshot(self, subscription: Subscription) -> None:
+        """Send the whole present state at the pace of the socket, unless the subscription ends.
+
+        It is not interrupted by other sources: the state changes meanwhile, and so the connection
+        would hold several snapshots that nobody else needs.
+        """
+        subscription.needs_state = False
+        await self.prepare_snapshot()
+        frames = deque(self._snapshot[1])  # those that are sent need no memory
+        while frames:
+            await subscription.send_queue.wait_for_space()
+            if not self._is_subscribed(subscription):
+                return
+            subscription.send_queue.push(frames.popleft())
+
+    async def prepare_snapshot(self) -> None:
+        """Encode the state, cached until the next event: many may subscribe at once."""
+        group = self._group
+        if self._snapshot[0] != group.seq:
+            self._snapshot = (group.seq, await snapshot_of(group))
+
+    @property
+    def snapshot_size(self) -> int:
+        """The size of the present state if it is encoded; otherwise 0."""
+        seq, frames = self._snapshot
+        return sum(map(len, frames)) if seq == self._group.seq else 0
 
     def _is_subscribed(self, subscription: Subscription) -> bool:
         return subscription in self._by_person.get(subscription.key, ())
