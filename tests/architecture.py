@@ -111,6 +111,7 @@ LAYERS: dict[str, list[set[str]]] = {
             "presence",
             "sanitize",
             "stored_bytes",
+            "turns",
         },
         {
             "tickets",
@@ -133,8 +134,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"changes"},
     ],
     "server.groups": [
-        {"environment", "ordering", "side_effects", "state_cache"},
-        {"subscriptions"},
+        {"idle", "ordering", "side_effects", "state_cache"},
+        {"environment", "subscriptions"},
         {"inbox", "unsubscribed"},
         {"actor"},
         {"registry"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,6 +26,7 @@ from tchat.server.presence import Presence
 from tchat.server.rate_limiter import RateLimiter
 from tchat.server.stored_bytes import StoredBytes
 from tchat.server.tickets import Tickets
+from tchat.server.turns import Turns
 from tchat.server.unauthenticated import UnauthenticatedLimiter
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class ServerContext:
     clock: Callable[[], int] = now_ms
     rate_clock: Callable[[], float] = trio.current_time
     tickets: Tickets = field(default_factory=Tickets)
+    search_turns: Turns = field(default_factory=partial(Turns, "searches", people=64, each=4))
+    history_turns: Turns = field(default_factory=partial(Turns, "reads", people=10_000, each=64))
     handshakes: set[trio.CancelScope] = field(default_factory=set)
     open_connections: int = 0
     busy_replies: int = 0

@@ -3,6 +3,10 @@
 A dedicated thread writes the lines. A console may stop accepting bytes (somebody pressed Ctrl-S,
 or the reader of a pipe is suspended), and that must not block the chat. When the queue is full, new
 lines are dropped, to bound the memory.
+
+Each kind of line has a rate, so that nobody can fill the disk with the log: refused connections,
+for example, cost an attacker nothing. What exceeds it is counted, and some seconds later a line
+says how many lines of the kind were left out.
 """
 
 from __future__ import annotations
@@ -16,16 +20,22 @@ from collections import Counter
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from tchat.core.group.features import LOG_LINES
+from tchat.core.pace import Rate, TokenBucket
 from tchat.core.text import clean_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tchat.core.group.feature import Event
 
 LogFormat = Literal["text", "json", "journal"]
 
 _QUEUE_LIMIT = 10_000
+_RATE = Rate(5, 5000)
+"""The rate of each kind of line: enough for everybody to connect again after a restart."""
+
+_RATES = {"refused": Rate(2, 200), "fault": Rate(2, 200)}
+_SUMMARY_SECONDS = 10.0
 
 LINES: dict[str, str] = {
     **LOG_LINES,
@@ -49,6 +59,7 @@ LINES: dict[str, str] = {
     "stopping": "stopping on {signal}",
     "refused": "refused {address}: {reason}",
     "fault": "fault in {where}: {reason}",
+    "omitted": "left out {count} more lines of the kind {kind}",
 }
 """The text of each kind of line, by the stable name of the kind (`event` in JSON).
 
@@ -75,7 +86,8 @@ _PRIORITIES: dict[Level, int] = {"error": 3, "warning": 4, "notice": 5, "info": 
 class Log:
     """Writes lines to `stream`; `clock` gives the time in seconds since the Unix epoch.
 
-    Lines below `level` are only counted: `counts` is the number of lines of each kind so far.
+    Lines below `level`, and those above the rate of their kind, are only counted: `counts` is the
+    number of lines of each kind so far. `monotonic` gives the time for the rates.
     """
 
     def __init__(
@@ -84,11 +96,16 @@ class Log:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.time,
         level: Level = "info",
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lowest = _PRIORITIES[level]
         self._render = _RENDERERS[log_format]
         self._stream = stream or sys.stdout
         self._clock = clock
+        self._monotonic = monotonic
+        self._buckets: dict[str, TokenBucket] = {}
+        self._omitted: Counter[str] = Counter()
+        self._summary_at = 0.0  # by `monotonic`
         self.counts: Counter[str] = Counter()
         self._queue: queue.Queue[str | None] = queue.Queue(_QUEUE_LIMIT)
         self._thread = threading.Thread(target=self._write, name="tchat-log", daemon=True)
@@ -99,11 +116,35 @@ class Log:
         self.counts[kind] += 1
         if _PRIORITIES[LEVELS.get(kind, "info")] > self._lowest:
             return
+        now = self._monotonic()
+        if self._omitted and now >= self._summary_at:
+            self._summarize()
+        if self._has_token(kind, now):
+            self._put(kind, facts)
+            return
+        if not self._omitted:
+            self._summary_at = now + _SUMMARY_SECONDS
+        self._omitted[kind] += 1
+
+    def _has_token(self, kind: str, now: float) -> bool:
+        """Return whether the rate of a kind allows one more line, and count it if so."""
+        bucket = self._buckets.get(kind)
+        if bucket is None:
+            bucket = self._buckets[kind] = TokenBucket(_RATES.get(kind, _RATE), now)
+        return not bucket.take(now)
+
+    def _put(self, kind: str, facts: Mapping[str, str | int]) -> None:
         shown = {k: clean_line(v) if isinstance(v, str) else v for k, v in facts.items()}
         try:
             self._queue.put_nowait(self._render(self._clock(), kind, shown))
         except queue.Full:
             return
+
+    def _summarize(self) -> None:
+        """Write how many lines of each kind were left out."""
+        for kind, count in self._omitted.items():
+            self._put("omitted", {"count": count, "kind": kind})
+        self._omitted.clear()
 
     def event(self, event: Event) -> None:
         """Write the line for an event of a group, if its kind has one."""
@@ -113,6 +154,7 @@ class Log:
 
     def close(self, patience: float = 2.0) -> None:
         """Write the queued lines, for at most `patience` seconds."""
+        self._summarize()
         try:
             self._queue.put(None, timeout=patience)
         except queue.Full:

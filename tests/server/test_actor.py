@@ -20,6 +20,7 @@ from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code
 from tchat.server.groups.actor import IDLE_SECONDS, SAVE_SECONDS
 from tchat.server.groups.environment import GroupEnvironment
+from tchat.server.groups.idle import IdleGroups
 from tchat.server.groups.inbox import Execute, ReadReceipt, Subscribe
 from tchat.server.groups.registry import Registry
 from tchat.server.groups.subscriptions import Subscription
@@ -112,6 +113,69 @@ async def test_group_with_a_subscriber_stays_active(autojump_clock: MockClock, l
         registry.unsubscribe(alice.subscription, GROUP)
         await trio.sleep(IDLE_SECONDS + 1)
         assert not nursery.child_tasks
+
+
+async def test_idle_groups_beyond_the_budget_retire_early(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    """The group that was needed last stays longest, and a group with a subscriber in any case."""
+    store = FaultyStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(GroupEnvironment(store, log, idle=IdleGroups(250)), nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP))
+        await alice.attach()
+        for number, group in enumerate(["a", "b", "c", "a"], start=2):
+            join = Execute(ALICE, Join(number, number, group), alice.send_queue)
+            await registry.send(group, join)
+            await trio.sleep(1)
+        assert registry.count == 3
+        assert [store.count("load", group=group) for group in (GROUP, "a", "b", "c")] == [
+            1,
+            2,
+            1,
+            1,
+        ]
+        await registry.send("c", Execute(ALICE, Join(9, 9, "c"), alice.send_queue))
+        await trio.sleep(1)
+        assert store.count("load", group="c") == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_few_groups_are_loaded_at_the_same_time(log: Log) -> None:
+    """Whoever waits for one holds nothing, and a group that is active is not affected."""
+    store = FaultyStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(GroupEnvironment(store, log, loading_limit=2), nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP))
+        await alice.receive()
+        load = store.hold("load")
+        for number in range(50):
+            receipt = ReadReceipt("alice", 1, alice.send_queue)
+            nursery.start_soon(registry.send, f"unknown{number}", receipt)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (store.count("load"), registry.count) == (3, 3)
+        await alice.send(Post(2, 2, GROUP, "as always"))
+        assert await alice.receive() == [Ok(2, 2)]
+        load.release()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (store.count("load"), registry.count) == (51, 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_failed_load_lets_the_next_group_load(log: Log) -> None:
+    store = FaultyStore()
+    store.fail(ValueError("unreadable"), "load", times=3)
+    async with trio.open_nursery() as nursery:
+        registry = Registry(GroupEnvironment(store, log, loading_limit=1), nursery)
+        alice = Person(registry)
+        for number in range(3):
+            receipt = ReadReceipt("alice", 1, alice.send_queue)
+            await registry.send(f"unknown{number}", receipt)
+        await alice.send(Join(1, 1, GROUP))
+        assert await alice.receive() == [Ok(1, 1)]
+        nursery.cancel_scope.cancel()
 
 
 async def test_read_positions_are_saved_when_a_group_retires(

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import threading
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,7 +158,8 @@ class Stuck(io.StringIO):
 
 def test_stuck_console_blocks_nobody_and_drops_lines() -> None:
     stream = Stuck()
-    log = Log("text", stream)
+    seconds = count(step=10)  # slow enough for the rates
+    log = Log("text", stream, monotonic=lambda: next(seconds))
     for number in range(30_000):
         log.line("stopping", signal=str(number))
     stream.gate.set()
@@ -197,3 +199,43 @@ def test_lines_below_the_level_are_only_counted() -> None:
     assert len(stream.getvalue().splitlines()) == 1
     assert "refused nobody: no reason" in stream.getvalue()
     assert log.counts == {"refused": 1, "stopping": 1}
+
+
+class Steady:
+    """A clock that the test advances."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_flood_of_one_kind_is_summarized() -> None:
+    stream, clock = io.StringIO(), Steady()
+    log = Log("text", stream, monotonic=clock)
+    for number in range(512):
+        log.line("refused", address=str(number), reason="busy")
+    log.line("stopping", signal="SIGTERM")
+    clock.now = 11.0
+    for _ in range(25):
+        log.line("refused", address="late", reason="busy")
+    log.close()
+    lines = [line[20:] for line in stream.getvalue().splitlines()]
+    assert lines[:200] == [f"refused {number}: busy" for number in range(200)]
+    assert lines[200:] == [
+        "stopping on SIGTERM",
+        "left out 312 more lines of the kind refused",
+        *(22 * ["refused late: busy"]),
+        "left out 3 more lines of the kind refused",
+    ]
+    assert log.counts["refused"] == 537
+
+
+def test_everybody_may_connect_again_at_once() -> None:
+    stream = io.StringIO()
+    log = Log("text", stream, monotonic=lambda: 0.0)
+    for number in range(5000):
+        log.line("user_connected", user=str(number), address="here")
+    log.close()
+    assert len(stream.getvalue().splitlines()) == 5000

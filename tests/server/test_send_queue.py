@@ -202,10 +202,9 @@ async def test_queue_beyond_its_last_limit_is_closed() -> None:
     send_queue = closed_to_all()
     for _ in range(OVERFLOW // 1000):
         send_queue.push(bytes(1000))
-    assert not send_queue.closed
+    states = [send_queue.closed]
     send_queue.push(bytes(1000))
-    assert send_queue.closed
-    assert send_queue.overflowed
+    assert [*states, send_queue.closed, send_queue.overflowed] == [False, True, True]
 
 
 # ------------------------------------------------------------------ sources

@@ -2,6 +2,8 @@
 
 A message that is deleted while a request runs must not appear in the answer. So a read is
 repeated if a text in one of its groups was erased meanwhile.
+
+Both take turns (see `turns`): a person has one search and one read of history at a time.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ T = TypeVar("T")
 SEARCH_LIMIT = 200
 """The largest length of the text to search for, in code points."""
 
+MAX_WAIT_SECONDS = 20.0
+"""How long a search may take together with its wait for others and for the index."""
+
 _HITS_PER_PAGE = 20
 _MAX_SKIP = 1000
 _MAX_GROUPS = 256
@@ -62,9 +67,10 @@ async def read_history(
         return group.floor
 
     floor = await _ask_group(context, key, send_queue, floor_of)
-    page = await _read_unerased(
-        context, [key], lambda: context.store.read_before(key, request.before)
-    )
+    async with context.history_turns.of(fold(author.name)):
+        page = await _read_unerased(
+            context, [key], lambda: context.store.read_before(key, request.before)
+        )
     # Events before the floor belong to an earlier group of the same name, which was closed.
     if page is None or page.last < floor:
         return HistoryPage(request.id, 0, 0, b"")
@@ -110,7 +116,10 @@ async def _read_unerased(
 
 
 async def search(context: ServerContext, author: Author, request: Search) -> SearchResults:
-    """Search the groups that a person is a member of. Raises `Refused`."""
+    """Search the groups that a person is a member of.
+
+    Raises `Refused`, for example if it takes too long, or has to wait for too long.
+    """
     check_length(request.text, SEARCH_LIMIT, "A search")
     terms = terms_of(request.text)
     if not terms:
@@ -123,13 +132,23 @@ async def search(context: ServerContext, author: Author, request: Search) -> Sea
             raise Refused(Code.NOT_MEMBER, "Only members can search a group.")
     hits: list[Hit] = []
     if request.skip <= _MAX_SKIP:
-        # One more than a page, to find out whether there is another page.
-        hits = await _read_unerased(
-            context,
-            groups,
-            lambda: context.store.search(groups, terms, request.skip, _HITS_PER_PAGE + 1),
-        )
+        async with context.search_turns.of(fold(author.name)):
+            hits = await _hits(context, groups, terms, request.skip)
     return _results(request, terms, hits)
+
+
+async def _hits(
+    context: ServerContext, groups: Collection[str], terms: list[Term], skip: int
+) -> list[Hit]:
+    with trio.move_on_after(MAX_WAIT_SECONDS):
+        # One more than a page, to find out whether there is another page.
+        return await _read_unerased(
+            context, groups, lambda: context.store.search(groups, terms, skip, _HITS_PER_PAGE + 1)
+        )
+    raise Refused(
+        Code.TOO_SLOW,
+        "Others are searching, or new messages are being indexed; try again in a minute.",
+    )
 
 
 def _results(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResults:

@@ -102,18 +102,24 @@ class GroupActor:
         """Return the seq of the last event that a person (folded) has read."""
         return self._read_positions.get(person, 0)
 
-    async def run(self) -> None:
-        """Process batches until the inbox is closed, or the group was idle for `IDLE_SECONDS`."""
+    async def run(self, on_loaded: Callable[[], None]) -> None:
+        """Process batches until the inbox is closed, or the group was idle for `IDLE_SECONDS`.
+
+        `on_loaded` is called once the state is loaded, or could not be.
+        """
         with self._incoming:
             try:
+                try:
+                    self.group, positions = await self._states.load()
+                finally:
+                    on_loaded()
+                self._read_positions.update(positions)
                 await self._work()
             except BaseException:
                 self._abort()
                 raise
 
     async def _work(self) -> None:
-        self.group, positions = await self._states.load()
-        self._read_positions.update(positions)
         async with trio.open_nursery() as tasks:
             self._subscriptions.start(self.group)
             while await self._gather():
@@ -162,15 +168,9 @@ class GroupActor:
 
     async def _gather(self) -> bool:
         """Wait for an item, then take all waiting items; return False if the actor has to end."""
-        if not (self._waiting or self._subscriptions.presence_changed):
-            # A client may ask about any name, so the actor of a group that does not exist ends at
-            # once.
-            idle = IDLE_SECONDS if self.group.seq else 0
-            with trio.move_on_after(float("inf") if self._subscriptions else idle):
-                try:
-                    self._waiting.append(await self._incoming.receive())
-                except trio.EndOfChannel:
-                    return False
+        is_needed = self._waiting or self._subscriptions.presence_changed
+        if not is_needed and not await self._wait_for_item():
+            return False
         while len(self._waiting) < _BATCH_ITEMS:
             try:
                 self._waiting.append(self._incoming.receive_nowait())
@@ -181,6 +181,26 @@ class GroupActor:
             return True
         self._retire(self)
         return False
+
+    async def _wait_for_item(self) -> bool:
+        """Wait for an item, or until the group has been idle for too long.
+
+        Return False if the inbox is closed.
+        """
+        try:
+            if self._subscriptions:
+                self._waiting.append(await self._incoming.receive())
+                return True
+            # A client may ask about any name, so the actor of a group that does not exist ends at
+            # once.
+            with (
+                trio.move_on_after(IDLE_SECONDS if self.group.seq else 0) as scope,
+                self._environment.idle.waiting(scope, self.group.count_entries()),
+            ):
+                self._waiting.append(await self._incoming.receive())
+        except trio.EndOfChannel:
+            return False
+        return True
 
     async def _process_batch(self) -> None:
         batch = await self._begin_batch()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
 from tchat.server.clock import now_ms
+from tchat.server.groups.idle import IdleGroups
 from tchat.server.presence import Presence
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class GroupEnvironment:
     `presence` notifies people who have not subscribed to the group, and knows who is away.
     `on_standing_changed` is called after each commit with the group (folded) and the new standing
     of everybody whose standing changed. `clock` returns ms since the Unix epoch. An inbox holds
-    `inbox_limit` items before its senders have to wait. `events` counts the committed events.
+    `inbox_limit` items before its senders have to wait. At most `loading_limit` groups are loaded
+    at the same time; `idle` are those that nobody follows. `events` counts the committed events.
     """
 
     store: Store
@@ -38,4 +40,6 @@ class GroupEnvironment:
     limits: GroupLimits = DEFAULT_LIMITS
     clock: Callable[[], int] = now_ms
     inbox_limit: int = 1024
+    loading_limit: int = 16
+    idle: IdleGroups = field(default_factory=IdleGroups)
     events: int = 0

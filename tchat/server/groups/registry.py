@@ -1,4 +1,9 @@
-"""Registry of active groups: starts an actor when a group is needed, forgets it when idle."""
+"""Registry of active groups: starts an actor when a group is needed, forgets it when idle.
+
+A client may ask about any number of names. So only some groups are loaded at the same time, and
+whoever needs another one waits before its actor exists: each connection waits for one at most, and
+nothing piles up.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +33,7 @@ class Registry:
         self._environment = environment
         self._nursery = nursery
         self._actors: dict[str, GroupActor] = {}
+        self._loading = trio.Semaphore(environment.loading_limit)
 
     @property
     def count(self) -> int:
@@ -54,8 +60,13 @@ class Registry:
         """Put `item` into a group's inbox; activate the group if needed, and wait for space."""
         actor = self._actors.get(key)
         if actor is None:
-            actor = self._actors[key] = GroupActor(key, self._environment, self._retire)
-            self._nursery.start_soon(self._run, actor)
+            await self._loading.acquire()
+            actor = self._actors.get(key)  # meanwhile, somebody else may have needed it
+            if actor is None:
+                actor = self._actors[key] = GroupActor(key, self._environment, self._retire)
+                self._nursery.start_soon(self._run, actor)
+            else:
+                self._loading.release()
         # There is no checkpoint between finding the actor and this line, and an actor retires only
         # with an empty inbox, so it cannot end with the item unread.
         await actor.inbox.send(item)
@@ -118,7 +129,7 @@ class Registry:
     async def _run(self, actor: GroupActor) -> None:
         """Run an actor; a fault in one group is logged and does not affect other groups."""
         try:
-            await actor.run()
+            await actor.run(self._loading.release)
         except Exception as error:
             if is_storage(error):
                 raise

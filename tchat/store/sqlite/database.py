@@ -82,6 +82,10 @@ class _Job:
         self.failure: TchatError | None = None
 
 
+class QueryInterrupted(Exception):
+    """A read took longer than it may, and was stopped."""
+
+
 class _FailedWrite(StorageError):
     """A write that failed although the disk is not full."""
 
@@ -238,7 +242,7 @@ class _Reader:
     ) -> T:
         """Run a query on committed data, for at most `seconds`.
 
-        Raises `StorageError`, or `Refused` (too_slow).
+        Raises `StorageError`, or `QueryInterrupted`.
         """
         if seconds is not None:
             query = partial(_interrupted_after, seconds, query)
@@ -246,9 +250,7 @@ class _Reader:
             return await trio.to_thread.run_sync(query, self._connection, limiter=self.turn)
         except sqlite3.Error as error:
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
-                raise Refused(
-                    Code.TOO_SLOW, f"This took longer than {seconds:g} s and was stopped."
-                ) from None
+                raise QueryInterrupted from None
             raise _explain(error) from error
 
 
@@ -310,7 +312,7 @@ class Database:
     async def read_slowly(
         self, query: Callable[[sqlite3.Connection], T], seconds: float | None = None
     ) -> T:
-        """Run a long query, for at most `seconds`. Raises `StorageError`, `Refused` (too_slow)."""
+        """Run a long query, for at most `seconds`. Raises `StorageError`, `QueryInterrupted`."""
         return await self._long.run(query, seconds)
 
     async def scrub(self) -> bool:

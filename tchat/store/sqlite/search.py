@@ -31,8 +31,9 @@ from tchat.core.group.features import decode_event
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Edited, Posted
 from tchat.core.protocol.framing import split_frames
+from tchat.errors import Code, Refused
 from tchat.store.base import Hit
-from tchat.store.sqlite.database import SLICE_SECONDS
+from tchat.store.sqlite.database import SLICE_SECONDS, QueryInterrupted
 from tchat.store.sqlite.log import body_of, segments_from
 from tchat.store.words import TABLES, words_of
 
@@ -66,9 +67,15 @@ class SearchIndex:
         outdated = await self._database.read_slowly(lambda c: _outdated(c, groups))
         for number in outdated:
             await self._database.write_in_slices(partial(_index_some, number=number))
-        return await self._database.read_slowly(
-            lambda connection: _search(connection, groups, terms, skip, most), SEARCH_SECONDS
-        )
+        query = partial(_search, groups=groups, terms=terms, skip=skip, most=most)
+        try:
+            return await self._database.read_slowly(query, SEARCH_SECONDS)
+        except QueryInterrupted:
+            raise Refused(
+                Code.TOO_SLOW,
+                f"The search took longer than {SEARCH_SECONDS:g} s and was stopped; use longer"
+                " words, or search a single group.",
+            ) from None
 
     async def needs_purge(self) -> bool:
         """Return whether the database may contain words that were removed from the index."""
