@@ -12,9 +12,10 @@ import trio
 from tchat.core.group.membership import Join, Kick, Leave
 from tchat.core.group.messages import Delete, Edit
 from tchat.core.pace import Rate
-from tchat.core.protocol.frames import Search
+from tchat.core.protocol.frames import Search, SearchResults
 from tchat.errors import Code
 from tchat.server.clock import now_ms
+from tchat.server.connections import history
 from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
@@ -181,3 +182,33 @@ async def test_deletion_during_a_search_is_respected() -> None:
         await found.reached.wait()
         await alice.command(Delete, target)
         found.release()
+
+
+async def test_search_that_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MAX_WAIT_SECONDS", 0.01)
+    store = FaultyStore()
+    store.hold("search")
+    async with running_server(store) as server, members(server, "alice") as (alice,):
+        assert await refusal(alice, lambda i: Search(i, "hello")) == Code.TOO_SLOW
+
+
+async def test_person_has_one_search_on_all_connections() -> None:
+    store = FaultyStore()
+    held = store.hold("search")
+    async with (
+        running_server(store) as server,
+        members(server, "alice", "bob", "carol") as (alice, bob, carol),
+        raw_client(server.address, "alice") as elsewhere,
+    ):
+        await carol.post("hello")
+        await alice.events(1)
+        await bob.events(1)
+        for client in (alice, elsewhere, bob):
+            await client.send(Search(101, "hello"))
+            for _ in range(10):  # so that it arrives before the next one
+                await carol.before_pong()
+        assert store.count("search") == 2
+        held.release()
+        for client in (alice, elsewhere, bob):
+            assert len((await client.expect(SearchResults)).hits) == 1
+        assert store.count("search") == 3

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Posted
+from tchat.errors import Code, Refused
 from tchat.store.open import open_store
 from tchat.store.sqlite import search as search_module
 from tchat.store.words import excerpt, terms_of
@@ -338,3 +339,20 @@ async def tell(store: Store, story: list[tuple[object, ...]]) -> None:
                 await delete(store, target, *there.pop(target))
             case ("search", str(text)):
                 await hits(store, text)
+
+
+async def test_a_slow_search_is_refused(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(connection: sqlite3.Connection, **_: object) -> None:
+        while True:
+            connection.execute("SELECT count(*) FROM said WHERE said MATCH '1·hello'").fetchone()
+
+    await post(sqlite, "hello")
+    with monkeypatch.context() as patch:
+        patch.setattr(search_module, "_search", search)
+        patch.setattr(search_module, "SEARCH_SECONDS", 0.01)
+        with pytest.raises(Refused, match="The search took longer than") as caught:
+            await found(sqlite, "hello")
+    assert caught.value.code == Code.TOO_SLOW
+    assert await found(sqlite, "hello") == ["hello"]

@@ -15,6 +15,7 @@ import trio.testing
 from tchat.errors import Code, StorageError
 from tchat.store.base import StorageFull
 from tchat.store.open import open_store
+from tchat.store.sqlite.database import QueryInterrupted
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from tests.store.appender import GROUPS
 from tests.store.batches import append, last_seq, packed, read_all
@@ -170,6 +171,59 @@ async def test_reads_do_not_wait_for_the_writer(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one")
     async with busy(sqlite.database.write):
         assert await read_all(sqlite, "ops") == [b"one"]
+
+
+async def test_logins_do_not_wait_for_other_reads(sqlite: SqliteStore) -> None:
+    await sqlite.accounts.claim("alice", "Alice", KEY, 1)
+    async with busy(sqlite.database.read), busy(sqlite.database.read_slowly):
+        assert await sqlite.accounts.claim("alice", "alice", KEY, 2) == "Alice"
+        assert [key.public for key in await sqlite.accounts.keys("alice")] == [KEY]
+        assert not await sqlite.accounts.is_erased("alice")
+
+
+COUNTING = (
+    "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT ?)"
+    " SELECT max(i) FROM n"
+)
+"""A query that counts to a number; for ever if it is negative."""
+
+
+async def test_a_slow_read_is_interrupted(sqlite: SqliteStore) -> None:
+    endless = (
+        "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
+    )
+    with pytest.raises(QueryInterrupted):
+        await sqlite.database.read_slowly(lambda c: c.execute(endless).fetchone(), 0.01)
+    assert await sqlite.database.read_slowly(lambda c: c.execute("SELECT 1").fetchone(), 9) == (1,)
+
+
+async def test_a_slow_read_of_many_statements_is_interrupted(sqlite: SqliteStore) -> None:
+    def query(connection: sqlite3.Connection) -> None:
+        while True:
+            connection.execute(COUNTING, (10_000,)).fetchone()
+
+    with pytest.raises(QueryInterrupted):
+        await sqlite.database.read_slowly(query, 0.01)
+
+
+async def test_long_changes_let_others_write(sqlite: SqliteStore) -> None:
+    steps = iter(range(5))
+    order: list[str] = []
+
+    def step(_: sqlite3.Connection) -> bool:
+        order.append("step")
+        return next(steps) == 4
+
+    async def others() -> None:
+        for number in range(4):
+            await append(sqlite, f"group{number}", b"one")
+            order.append("other")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sqlite.database.write_in_slices, step)
+        nursery.start_soon(others)
+    assert order.count("step") == 5
+    assert order.index("other") < len(order) - 1 - order[::-1].index("step")
 
 
 # ------------------------------------------------------------------ a full disk
