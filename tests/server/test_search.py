@@ -184,6 +184,21 @@ async def test_deletion_during_a_search_is_respected() -> None:
         found.release()
 
 
+async def test_search_ends_while_others_delete() -> None:
+    store = FaultyStore()
+    held = store.hold("search", after=True)
+    async with running_server(store) as server, members(server, "alice", "bob") as (alice, bob):
+        gone, kept = await alice.post("a slip"), await alice.post("another slip")
+        await bob.events(2)
+        await bob.send(Search(1, "slip"))
+        await held.reached.wait()
+        await alice.command(Delete, gone)
+        held.release()
+        await bob.events(1)
+        assert [hit.seq for hit in (await bob.expect(SearchResults)).hits] == [kept]
+        assert store.count("search") == 1
+
+
 async def test_search_that_waits_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "MAX_WAIT_SECONDS", 0.01)
     store = FaultyStore()

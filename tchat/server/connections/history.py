@@ -1,7 +1,8 @@
 """History, search and the list of groups: requests that are answered from the store.
 
-A message that is deleted while a request runs must not appear in the answer. So a read is
-repeated if a text in one of its groups was erased meanwhile.
+A message that is deleted while a request runs must not appear in the answer. So if a text in one
+of its groups was erased meanwhile, a read is repeated, and what a search has found is looked up
+again.
 
 Both take turns (see `turns`): a person has one search and one read of history at a time.
 """
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from tchat.core.group.direct import is_direct
+from tchat.core.group.features import decode_event
+from tchat.core.group.messages import Posted
 from tchat.core.protocol.frames import (
     GroupList,
     GroupsRequest,
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Author, Group
     from tchat.server.context import ServerContext
     from tchat.server.send_queue import SendQueue
-    from tchat.store.base import Hit, Membership
+    from tchat.store.base import Hit, Membership, Store
     from tchat.store.words import Term
 
 T = TypeVar("T")
@@ -140,15 +143,28 @@ async def search(context: ServerContext, author: Author, request: Search) -> Sea
 async def _hits(
     context: ServerContext, groups: Collection[str], terms: list[Term], skip: int
 ) -> list[Hit]:
+    """Return a page of hits, and one more to find out whether there is another page."""
+    before = context.registry.erasures(groups)
     with trio.move_on_after(MAX_WAIT_SECONDS):
-        # One more than a page, to find out whether there is another page.
-        return await _read_unerased(
-            context, groups, lambda: context.store.search(groups, terms, skip, _HITS_PER_PAGE + 1)
-        )
+        hits = await context.store.search(groups, terms, skip, _HITS_PER_PAGE + 1)
+        if context.registry.erasures(groups) == before:
+            return hits
+        # A search takes too long to be repeated: while somebody deletes, it might never end.
+        return await _read_unerased(context, groups, lambda: _unerased(context.store, hits))
     raise Refused(
         Code.TOO_SLOW,
         "Others are searching, or new messages are being indexed; try again in a minute.",
     )
+
+
+async def _unerased(store: Store, hits: list[Hit]) -> list[Hit]:
+    """Return the hits whose messages are still there."""
+    left: list[Hit] = []
+    for hit in hits:
+        body = (await store.find(fold(hit.group), [hit.seq])).get(hit.seq)
+        if body is not None and isinstance(decode_event(body).body, Posted):
+            left.append(hit)
+    return left
 
 
 def _results(request: Search, terms: list[Term], hits: list[Hit]) -> SearchResults:
