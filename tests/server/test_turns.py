@@ -40,7 +40,7 @@ class Worker:
         return self.order
 
 
-async def test_person_has_one_piece_of_work_at_a_time() -> None:
+async def test_person_has_one_piece_of_work() -> None:
     async with trio.open_nursery() as nursery:
         worker = Worker(nursery)
         assert await worker.started("a", "a", "a", "b") == ["a", "b"]

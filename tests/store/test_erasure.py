@@ -217,7 +217,7 @@ async def test_many_erasures_of_all_sizes_leave_nothing(tmp_path: Path) -> None:
         assert len(await found(store, MARK, "a")) == len(kept)
 
 
-async def test_a_foreign_reader_delays_a_scrub_but_no_message(tmp_path: Path) -> None:
+async def test_a_foreign_reader_delays_scrubs_but_no_messages(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         await post(store, MARK, "else", "more")
         with reading(tmp_path):

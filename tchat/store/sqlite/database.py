@@ -4,7 +4,9 @@ Group commit: when the writer thread becomes free, all waiting writes, from all 
 transaction and share one fsync. Batches grow with the load, so that under load a message costs
 microseconds; a single write on an idle server costs the latency of the disk.
 
-`synchronous=FULL` in WAL mode: a commit that has returned survives a power failure. A single
+`synchronous=FULL` in WAL mode: a commit that has returned survives a power failure. Only long
+changes in many steps, such as those of the search index, do not wait for the disk: with the next
+commit of a message, they are on it. A single
 connection writes and checkpoints. This also avoids a bug of older SQLite versions: when several
 connections do so, a reset of the WAL can corrupt the file. Reads use separate read-only
 connections, which writes never block in WAL mode.
@@ -71,10 +73,11 @@ COMPACT_SECONDS = 10.0
 class _Job:
     """A write for the writer thread, and the task that waits for it."""
 
-    __slots__ = ("compact", "done", "failure", "result", "scrub", "work")
+    __slots__ = ("compact", "done", "durable", "failure", "result", "scrub", "work")
 
-    def __init__(self, work: Work, *, scrub: bool, compact: bool) -> None:
+    def __init__(self, work: Work, *, durable: bool, scrub: bool, compact: bool) -> None:
         self.work = work
+        self.durable = durable
         self.scrub = scrub
         self.compact = compact
         self.done = trio.Event()
@@ -104,16 +107,20 @@ class _Writer:
         self._token = token
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._broken: TchatError | None = None
+        self._is_durable = True
         self._thread = threading.Thread(target=self._run, name="tchat-writer", daemon=True)
         self._thread.start()
 
-    async def do(self, work: Work, *, scrub: bool = False, compact: bool = False) -> object:
+    async def do(
+        self, work: Work, *, durable: bool = True, scrub: bool = False, compact: bool = False
+    ) -> object:
         """Run `work` in a transaction; return its result once the transaction is durable.
 
-        With `scrub`, empty the write-ahead log as well, and return whether that was possible. With
-        `compact`, rewrite the file without its unused parts. Neither needs a result of `work`.
+        Without `durable`, do not wait for the disk. With `scrub`, empty the write-ahead log as
+        well, and return whether that was possible. With `compact`, rewrite the file without its
+        unused parts. Neither needs a result of `work`.
         """
-        job = _Job(work, scrub=scrub, compact=compact)
+        job = _Job(work, durable=durable, scrub=scrub, compact=compact)
         self._queue.put(job)
         await job.done.wait()
         if job.failure is not None:
@@ -171,6 +178,7 @@ class _Writer:
     def _attempt(self, jobs: list[_Job]) -> TchatError | None:
         """Run the jobs in one transaction; if that fails, roll it back and return the reason."""
         try:
+            self._set_durable(any(job.durable for job in jobs))
             self._connection.execute("BEGIN IMMEDIATE")
             for job in jobs:
                 self._do(job)
@@ -180,6 +188,12 @@ class _Writer:
                 self._connection.rollback()
             return self._reason_of(error)
         return None
+
+    def _set_durable(self, durable: bool) -> None:
+        """Make the next commit wait for the disk, or not."""
+        if durable != self._is_durable:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._is_durable = durable
 
     def _reason_of(self, error: Exception) -> TchatError:
         """Return the reason of a failed transaction.
@@ -257,7 +271,8 @@ class _Reader:
 class Database:
     """An open database: `write` uses the writer thread, reads run concurrently with it.
 
-    `writes` counts the transactions that were asked for.
+    `writes` counts the transactions that were asked for. `scrub_seconds` is how long the last scrub
+    occupied the writer thread, and stopped all readers.
     """
 
     def __init__(
@@ -270,6 +285,7 @@ class Database:
         is_scrubbed: bool = True,
     ) -> None:
         self.writes = 0
+        self.scrub_seconds = 0.0
         self.is_scrubbed = is_scrubbed
         self._writer = writer
         self._accounts = _Reader(accounts)
@@ -290,15 +306,16 @@ class Database:
     async def write_in_slices(self, step: Callable[[sqlite3.Connection], bool]) -> None:
         """Repeat a short transaction until it returns True, at most half of the time.
 
-        Steps of several callers alternate, and the writes of others run between two steps. Raises
-        what `write` raises.
+        Steps of several callers alternate, and the writes of others run between two steps. They are
+        durable only with the next `write` or `scrub`: after a power failure, all or the latest of
+        them may not have happened. Raises what `write` raises.
         """
         done = False
         while not done:
             async with self._slicing:
                 writes, began = self.writes, trio.current_time()
-                done = await self.write(step)
-                if self.writes > writes + 1:  # the writer thread has other work
+                done = bool(await self._writer.do(step, durable=False))
+                if self.writes > writes:  # the writer thread has other work
                     await trio.sleep(trio.current_time() - began)
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -322,7 +339,9 @@ class Database:
         """
         await self._writer.do(_nothing)  # so that readers do not wait for earlier, long writes
         async with self._long.turn, self._short.turn, self._accounts.turn:
+            began = trio.current_time()
             self.is_scrubbed = bool(await self._writer.do(_nothing, scrub=True))
+            self.scrub_seconds = trio.current_time() - began
             return self.is_scrubbed
 
     async def compact(self) -> None:

@@ -10,7 +10,8 @@ Besides, closed groups and expired messages are erased segment by segment (see `
 
 All of this competes with the messages of other groups for the writer thread, and everybody who may
 delete can cause it. So neither the deleter nor anybody else waits for it, many deletions share one
-round of it, and after each round it rests: a second, or for merging, nine times as long as that
+round of it, and after each round it rests, so that posts are as fast as without: at least a second,
+a hundred times as long as the scrub took, and before the next merge, nine times as long as that
 took. So if one text is deleted, its traces are gone at once, and if many are, soon after the last
 one: merging the index of a million messages takes some seconds. Long reads end within
 `search.SEARCH_SECONDS`, and cannot keep the write-ahead log for longer. Only another program that
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 CLOSE_SECONDS = 3.0
 """How long the end of the program may be delayed; the next start does the rest."""
 
-_REST = 9
-"""How many times as long as a merge took, no other one begins."""
+_REST_AFTER_MERGE = 9
+_REST_AFTER_SCRUB = 100
+_LONGEST_REST_SECONDS = 10.0
 
 
 class Eraser:
@@ -130,7 +132,7 @@ class Eraser:
         try:
             await self.index.purge()
         finally:
-            self._purge_at = trio.current_time() + _REST * (trio.current_time() - began)
+            self._purge_at = trio.current_time() + _REST_AFTER_MERGE * (trio.current_time() - began)
 
     async def _rest(self) -> None:
         """Leave the writer thread to others for a while, unless a task waits in `settle`."""
@@ -138,7 +140,8 @@ class Eraser:
             await trio.lowlevel.checkpoint()
             return
         self._hurry = trio.Event()
-        with trio.move_on_after(SCRUB_AGAIN_SECONDS):
+        seconds = min(_REST_AFTER_SCRUB * self._database.scrub_seconds, _LONGEST_REST_SECONDS)
+        with trio.move_on_after(max(SCRUB_AGAIN_SECONDS, seconds)):
             await self._hurry.wait()
 
 

@@ -3,8 +3,10 @@
 SQLite takes the first frame with a wrong checksum for the end of the log, since a power failure may
 leave a transaction half written. So after a byte has changed there, it drops everything from that
 frame on without an error: committed transactions, too, and with them messages that were
-acknowledged. This check tells the two apart. A transaction is on the disk before the next one is
-written. So if another frame that ends a transaction follows the wrong one, the log is damaged.
+acknowledged. This check tells the two apart. A transaction with messages is on the disk before the
+next one is written. So if another frame that ends a transaction follows the wrong one, the log is
+damaged. (Or the power failed while the search index was updated, whose transactions do not wait for
+the disk; then no message is lost.)
 
 The format is described in https://www.sqlite.org/fileformat2.html#walformat.
 """
