@@ -4,7 +4,13 @@
 
 - how long posts and logins of others take before, while and after two people search and one
   deletes, all as fast as they may, in a group of 100,000 messages;
-- how much memory the server takes for each connection that attaches 200 groups and reads nothing.
+- how much memory the server takes for each connection that attaches 200 groups and reads nothing;
+- how much memory it takes, and how long logins take, while 16 connections of one member send read
+  receipts for random group names as fast as they can.
+
+The exit status is 1 if others' p99 is more than doubled, or the memory more than 1 MiB for each of
+the attacker's connections. Other work on this machine makes delays longer: then run it again,
+alone.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import argparse
 import os
 import random
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -24,7 +31,16 @@ from typing import TYPE_CHECKING, TypeVar
 from tchat.core.group.membership import Join
 from tchat.core.group.messages import Delete, Post
 from tchat.core.group.settings import SetPolicy
-from tchat.core.protocol.frames import Attach, Failed, Ok, Search, SearchResults, decode, encode
+from tchat.core.protocol.frames import (
+    Attach,
+    Failed,
+    Ok,
+    Search,
+    SearchResults,
+    Seen,
+    decode,
+    encode,
+)
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.protocol.handshake import Challenge, Proof, Welcome, proof_text
 from tchat.core.vocabulary import TO_CLIENT
@@ -53,6 +69,10 @@ _GROUPS = 200
 _GROUP_BYTES = 400 * 1024
 _LONG = 15_000
 _CONNECTIONS = 5
+_FLOODING = 16
+_SEND_SECONDS = 3.0
+_MOST_MEMORY = 1 << 20
+_SLACK_MS = 5.0
 
 
 class Client:
@@ -162,6 +182,11 @@ class _Figures:
     elsewhere: list[float] = field(default_factory=list)
     logins: list[float] = field(default_factory=list)
 
+    @property
+    def slowest(self) -> float:
+        """The p99 of the posts, in ms."""
+        return 1000 * percentile(self.posts, 0.99)
+
     def lines(self, phase: str) -> None:
         """Print a line for each kind."""
         for kind in ("posts", "elsewhere", "logins"):
@@ -251,8 +276,11 @@ class _Attack:
         client.close()
 
 
-def measure_searches(place: Path, messages: int = MESSAGES) -> None:
-    """Print how long others' posts and logins take, beside two searchers and one deleter."""
+def measure_searches(place: Path, messages: int = MESSAGES) -> bool:
+    """Print how long others' posts and logins take, beside two searchers and one deleter.
+
+    Return whether their p99 has at most doubled.
+    """
     data = place / "searches"
     with _serving(data) as (_, port):
         _fill(port, messages)
@@ -285,6 +313,7 @@ def measure_searches(place: Path, messages: int = MESSAGES) -> None:
     while_.lines("while")
     after.lines("after")
     say(f"searches {attack.searched}, refused {attack.refused}; deletions {attack.deleted}")
+    return while_.slowest <= 2 * before.slowest + _SLACK_MS
 
 
 @contextmanager
@@ -297,8 +326,11 @@ def _serving_with_limits(data: Path) -> Iterator[int]:
 # ------------------------------------------------------------------ groups that nobody reads
 
 
-def measure_attached(place: Path) -> None:
-    """Print the memory of a connection that attaches 200 groups and reads nothing."""
+def measure_attached(place: Path) -> bool:
+    """Print the memory of a connection that attaches 200 groups and reads nothing.
+
+    Return whether it is at most 1 MiB.
+    """
     data = place / "attached"
     names = [f"g{number}" for number in range(_GROUPS)]
     with _serving(data) as (_, port):
@@ -323,6 +355,50 @@ def measure_attached(place: Path) -> None:
         time.sleep(3)
         each = (resident(process) - before) / _CONNECTIONS
         say(f"a connection with {_GROUPS} attached groups, unread: {each / 1024:.0f} KiB")
+    return each <= _MOST_MEMORY
+
+
+# ------------------------------------------------------------------ names that no group has
+
+
+def measure_unknown_groups(place: Path) -> bool:
+    """Print the server's memory beside read receipts for random names; return whether it holds."""
+    ended = threading.Event()
+    peak, logins = 0, list[float]()
+    with _serving(place / "unknown", "--rate-limit", "20/50") as (process, port):
+
+        def flood() -> None:
+            client, rng = Client(port, "mallory"), random.Random()
+            client.socket.settimeout(_SEND_SECONDS)  # the server reads more slowly
+            with suppress(OSError):
+                while not ended.is_set():
+                    names = (f"x{rng.getrandbits(60):x}" for _ in range(100))
+                    client.send(*(Seen(name, 1) for name in names))
+            client.close()
+
+        Client(port, "bob").close()
+        time.sleep(1)
+        before = resident(process)
+        threads = [threading.Thread(target=flood) for _ in range(_FLOODING)]
+        for thread in threads:
+            thread.start()
+        give_up = time.monotonic() + _PHASE_SECONDS
+        while time.monotonic() < give_up:
+            began = time.monotonic()
+            with suppress(OSError):  # a refusal, after 10 s
+                Client(port, "bob").close()
+            logins.append(1000 * (time.monotonic() - began))
+            peak = max(peak, resident(process))
+            time.sleep(_LOGIN_PAUSE_SECONDS)
+        ended.set()
+        for thread in threads:
+            thread.join()
+    each = (peak - before) / _FLOODING
+    say(
+        f"{_FLOODING} connections with unknown groups: {each / 1024:.0f} KiB each at most;"
+        f" logins p50 {percentile(logins, 0.5):.1f}   p99 {percentile(logins, 0.99):.1f}"
+    )
+    return each <= _MOST_MEMORY
 
 
 def _drain(connected: socket.socket) -> None:
@@ -333,19 +409,21 @@ def _drain(connected: socket.socket) -> None:
             pass
 
 
-def main() -> None:
-    """Run both attacks."""
+def main() -> int:
+    """Run the attacks; return the exit status."""
+    measures = {
+        "searches": measure_searches,
+        "attached": measure_attached,
+        "unknown": measure_unknown_groups,
+    }
     parser = argparse.ArgumentParser(description="Measure searches, deletions and unread groups.")
-    parser.add_argument("--messages", type=int, default=MESSAGES)
-    parser.add_argument("--only", choices=("searches", "attached"))
+    parser.add_argument("--only", choices=measures)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
-        if given.only != "attached":
-            measure_searches(place, given.messages)
-        if given.only != "searches":
-            measure_attached(place)
+        chosen = [measures[given.only]] if given.only else list(measures.values())
+        held = [measure(Path(directory)) for measure in chosen]
+    return 0 if all(held) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
