@@ -148,6 +148,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "client": [
         {
             "backoff",
+            "bounds",
             "drafts",
             "known_servers",
             "native_paths",
@@ -159,8 +160,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"client_id", "request", "server_keys"},
         {"authenticate", "connector", "ping", "sender", "history", "pending_message"},
         {"join_command", "request_tracker", "replica"},
-        {"updates"},
-        {"delivery"},
+        {"retention", "updates"},
+        {"delivery", "update_queue"},
         {"subscriptions"},
         {"session"},
         {"adoption", "files"},

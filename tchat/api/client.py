@@ -171,10 +171,10 @@ class Client:
             await self._follower.wait_until(
                 lambda: replica.standing != "waiting" and not self._follower.is_loading(replica)
             )
-            if replica.standing != "member":
-                raise replica.not_member_refusal()
+            if replica.standing != "member" or replica.unusable:
+                raise replica.unusable or replica.not_member_refusal()
         except Refused:
-            if replica.standing != "member":
+            if replica.standing != "member" or replica.unusable:
                 self._session.unfollow(replica)
             raise
         return self._follower.group_of(replica)
@@ -208,8 +208,8 @@ class Client:
         """
         replica = await self._session.enter(group, join=False)
         await self._follower.wait_until(lambda: not self._follower.is_loading(replica))
-        if replica.standing != "member":
-            refusal = replica.not_member_refusal()
+        if replica.standing != "member" or replica.unusable:
+            refusal = replica.unusable or replica.not_member_refusal()
             self._session.unfollow(replica)
             raise refusal
         return self._follower.group_of(replica)

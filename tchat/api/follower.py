@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import trio
 
@@ -12,6 +13,7 @@ from tchat.api.groups import Connected, Disconnected, Group, Notice, Presence, S
 from tchat.client import updates
 from tchat.client.connector import first_visit_notice, rotation_notice
 from tchat.client.replica import Replica
+from tchat.client.retention import Retention
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.text import clean_line, fold
 from tchat.errors import Refused
@@ -28,7 +30,7 @@ logger = logging.getLogger("tchat")
 LOG_SIZE = 512
 """The most events of a group that are kept in memory; older ones are read from the server."""
 
-_KEPT_SIZE = LOG_SIZE // 2  # after a group had `LOG_SIZE` events, so that few events move the rest
+_RETENTION = Retention(events=LOG_SIZE, size=2 * 1024 * 1024, total=32 * 1024 * 1024)
 _MOST_NOTICES = 256
 
 
@@ -40,11 +42,13 @@ class Follower:
 
     def __init__(self, session: Session, nursery: trio.Nursery) -> None:
         self.session = session
+        session.set_retention(_RETENTION)
         self.updates = 0
         self.closed = False
         self._nursery = nursery
-        self._groups: dict[Replica, Group] = {}
-        self._standings: dict[Replica, Standing | None] = {}
+        # Weak, so that the logs of groups that are not followed any more are freed.
+        self._groups: WeakValueDictionary[Replica, Group] = WeakValueDictionary()
+        self._standings: WeakKeyDictionary[Replica, Standing | None] = WeakKeyDictionary()
         self._notices: set[trio.MemorySendChannel[Notice]] = set()
         self._knows_conversations = False
         self._offline = False
@@ -66,9 +70,10 @@ class Follower:
 
     def group_of(self, replica: Replica) -> Group:
         """Return the one `Group` of a replica."""
-        if replica not in self._groups:
-            self._groups[replica] = Group(self.live_session, self.session.user, replica)
-        return self._groups[replica]
+        group = self._groups.get(replica)
+        if group is None:
+            group = self._groups[replica] = Group(self.live_session, self.session.user, replica)
+        return group
 
     def group_named(self, name: str) -> Group:
         """Return a group without following it: its state is unknown unless it is followed."""
@@ -107,6 +112,8 @@ class Follower:
 
     def is_loading(self, replica: Replica) -> bool:
         """Return whether a group is not known yet, or not loaded up to the present."""
+        if replica.unusable is not None:
+            return False
         return replica.standing is None or (replica.standing == "member" and not replica.caught_up)
 
     async def find_conversations(self) -> None:
@@ -137,9 +144,6 @@ class Follower:
 
     def _handle(self, update: updates.Update) -> None:
         match update:
-            case updates.EventReceived(replica):
-                if len(replica.log) >= LOG_SIZE:
-                    replica.trim(_KEPT_SIZE)
             case updates.Connected(_, again):
                 self._offline = False
                 self._notify(Connected(again))
@@ -206,5 +210,7 @@ def _log(update: updates.Update) -> None:
             logger.warning("%s", first_visit_notice(pin))
         case updates.KeyRotated(pin):
             logger.warning("%s", rotation_notice(pin))
+        case updates.GroupUnusable(_, refusal):
+            logger.warning("%s", refusal)
         case updates.JournalDamaged(sentence):
             logger.warning("%s", sentence)

@@ -295,7 +295,12 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         return None
 
     def _require_member(self, replica: Replica) -> None:
-        """With `while_member`, raise `Refused` if the user is not a member (any more)."""
+        """Raise `Refused` if a chosen group is unusable.
+
+        With `while_member`, also if the user is not a member (any more).
+        """
+        if self._chosen and replica.unusable:
+            raise replica.unusable
         if self._while_member and replica.standing != "member":
             raise replica.not_member_refusal()
 

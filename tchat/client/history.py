@@ -1,12 +1,15 @@
 """Validate history pages, lists of groups and keys, and search results before they are used.
 
-An inconsistent answer is a fault of the server or an attack; it ends the connection.
+An inconsistent answer is a fault of the server or an attack; it ends the connection. A list of
+groups or of messages loses the entries whose group cannot exist: nobody can open it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from tchat.client.bounds import check_bounds
+from tchat.core.group.direct import check_group
 from tchat.core.group.features import decode_event
 from tchat.core.protocol.frames import (
     GroupList,
@@ -18,11 +21,14 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.text import fold
-from tchat.errors import Code, ProtocolError
+from tchat.errors import Code, ProtocolError, Refused
 
 if TYPE_CHECKING:
     from tchat.client.request import Answer
     from tchat.core.group.feature import Event
+    from tchat.core.protocol.schema import Frame
+
+A = TypeVar("A", bound="Frame")
 
 
 def read_page(answer: Answer, group: str, before: int) -> list[Event]:
@@ -30,8 +36,7 @@ def read_page(answer: Answer, group: str, before: int) -> list[Event]:
 
     Raises `ProtocolError` if the page is not contiguous or does not match its header.
     """
-    if not isinstance(answer, HistoryPage):
-        raise _malformed("The answer is of another type than the request.")
+    answer = expect(answer, HistoryPage)
     if not answer.frames:
         return []
     frames = FrameBuffer()
@@ -46,28 +51,42 @@ def read_page(answer: Answer, group: str, before: int) -> list[Event]:
         raise _malformed("A page of history does not match its header.")
     if any(fold(event.group) != fold(group) for event in events):
         raise _malformed("A page of history is of another group.")
+    for event in events:
+        check_bounds(event)
     return events
 
 
 def read_groups(answer: Answer) -> list[GroupSummary]:
-    """Return the groups of a list. Raises `ProtocolError` for another answer."""
-    if not isinstance(answer, GroupList):
-        raise _malformed("The answer is of another type than the request.")
-    return list(answer.groups)
+    """Return the groups of a list whose names are valid. Raises `ProtocolError`."""
+    return [one for one in expect(answer, GroupList).groups if is_group_name(one.name)]
 
 
 def read_keys(answer: Answer) -> tuple[NameKey, ...]:
     """Return the keys of a list. Raises `ProtocolError` for another answer."""
-    if not isinstance(answer, KeyList):
-        raise _malformed("The answer is of another type than the request.")
-    return answer.keys
+    return expect(answer, KeyList).keys
 
 
 def read_found(answer: Answer) -> SearchResults:
-    """Return search results. Raises `ProtocolError` for another answer."""
-    if not isinstance(answer, SearchResults):
+    """Return search results in groups whose names are valid. Raises `ProtocolError`."""
+    results = expect(answer, SearchResults)
+    hits = tuple(hit for hit in results.hits if is_group_name(hit.group))
+    return SearchResults(results.re, hits, results.older)
+
+
+def expect(answer: Answer, kind: type[A]) -> A:
+    """Return the answer, which is of this type. Raises `ProtocolError` for another answer."""
+    if not isinstance(answer, kind):
         raise _malformed("The answer is of another type than the request.")
     return answer
+
+
+def is_group_name(name: str) -> bool:
+    """Return whether a group, or a conversation of two, can have a name."""
+    try:
+        check_group(name)
+    except Refused:
+        return False
+    return True
 
 
 def _malformed(sentence: str) -> ProtocolError:

@@ -48,6 +48,9 @@ _LINES_PER_ENTRY = 8
 COMPACTION_LINES = 1000
 """A file with fewer lines is not compacted, since that is not worth a sync."""
 
+MOST_ENTRIES = 20_000
+"""Most messages that wait to be sent: a program that posts without a connection ends there."""
+
 _TEXT = b'"text"'
 
 
@@ -105,7 +108,14 @@ class Journal:
         at: int,
         once: str | None = None,
     ) -> JournalEntry:
-        """Add a message. Raises `Refused` if the file cannot be written; then nothing is added."""
+        """Add a message.
+
+        Raises `Refused` if too many wait, or the file cannot be written; then nothing is added.
+        """
+        if len(self._entries) >= MOST_ENTRIES:
+            raise Refused(
+                Code.TOO_MANY, f"{MOST_ENTRIES} messages wait to be sent; try again later."
+            )
         entry = JournalEntry(self._next, fold(user), server, group, at, text, reply, once=once)
         self._append([_typed_item(entry)])
         return self._insert(entry)

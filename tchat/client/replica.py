@@ -6,17 +6,21 @@ only added to the log; earlier events are prepended page by page when the person
 the snapshot, every event is both applied and added. So there are two positions: `state.seq`, up to
 which events are applied, and `last`, up to which they are in the log. After a broken connection,
 catch-up begins after `last`.
+
+A log that has become long loses its first events (see `retention`), which can be loaded again.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tchat.client.bounds import MOST_EDITS, MOST_PRESENT, check_state, exceeded
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.group.rules import apply
-from tchat.core.group.snapshots import SNAPSHOT_LIMIT, thaw
+from tchat.core.group.snapshots import SNAPSHOT_LIMIT
 from tchat.core.group.state import Group, banned_refusal
 from tchat.core.protocol.frames import Attach, HistoryRequest
 from tchat.core.text import clean_line, fold
@@ -34,6 +38,12 @@ if TYPE_CHECKING:
         Snapshot,
         Standing,
     )
+
+
+EVENT_SIZE = 600
+"""What an event takes without its text, in bytes: the event, its header, and the line of it."""
+
+_MOST_COUNTS = 1000
 
 
 class GapError(Exception):
@@ -56,6 +66,11 @@ class Replica:
     events up to it are read on some device, or from before the person's admission. `seen` is the
     read position that was last sent to the server. `resets` counts how often the server's log was
     shorter than this one (see `reset`).
+    `attached` says that the server has answered an attach on the present connection: only then is
+    anything believed that it says about the group. `unusable` is why the group cannot be followed,
+    if the server sends what this client does not accept. `size` is what the log takes in memory, in
+    bytes; `held` says that the person is looking at an earlier part of it.
+
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
     that the person was kicked or banned, `banned` that the ban still stands, `closed` that the
     group was closed while the person followed it.
@@ -101,6 +116,10 @@ class Replica:
         self._snapshot_seq = 0
         self.resets = 0
         self._was_reset = False
+        self.attached = False
+        self.unusable: Refused | None = None
+        self.size = 0
+        self.held = False
 
     @property
     def last(self) -> int:
@@ -138,6 +157,7 @@ class Replica:
         A shorter log means that the server was restored from a backup; the replica is then reset.
         """
         first_time = self.standing != "member"
+        self.attached = True
         self.initial_standing = self.initial_standing or answer.standing
         self.name = answer.group
         self.standing = answer.standing
@@ -149,9 +169,10 @@ class Replica:
         self._announced_first = answer.first
         self._snapshot.clear()
         if answer.standing == "member":
+            read = min(answer.read, answer.seq)
             if first_time or self._was_reset:
-                self.read, self._was_reset = answer.read, False
-            known = max(answer.read, answer.joined or 0)
+                self.read, self._was_reset = read, False
+            known = max(read, min(answer.joined or 0, answer.seq))
             if not self.state.seq:  # an empty replica, perhaps of a log that was restored
                 self.position = known
             self.position = max(self.position, known)
@@ -160,26 +181,29 @@ class Replica:
         self.reset()
         return False
 
-    def apply_snapshot(self, part: Snapshot) -> None:
-        """Add a part of a snapshot; with the last part, continue from the snapshot's state.
+    def collect_snapshot(self, part: Snapshot) -> bytes | None:
+        """Add a part of a snapshot; return the whole snapshot with the last part, for `restore`.
 
         A snapshot that was not requested, or is not needed, is ignored. Raises `ProtocolError`.
         """
         if self.state.seq or self._recent is None:
-            return
+            return None
         if not self._snapshot:
             self._snapshot_seq = part.seq
         self._snapshot += part.data
         if part.seq != self._snapshot_seq or len(self._snapshot) > SNAPSHOT_LIMIT:
             raise ProtocolError(Code.MALFORMED, "The parts of a snapshot do not fit together.")
-        if not part.more:
-            self._restore(thaw(bytes(self._snapshot), part.seq))
-            self._snapshot.clear()
+        if part.more:
+            return None
+        whole = bytes(self._snapshot)
+        self._snapshot = bytearray()
+        return whole
 
     def apply_event(self, event: Event) -> bool:
         """Add the next event and apply it; return False for a duplicate.
 
-        Raises `GapError` when events are missing before it.
+        Raises `GapError` when events are missing before it, and `ProtocolError` when the events
+        would make the state too large for this client.
         """
         if event.seq <= self.last:
             return False
@@ -189,8 +213,9 @@ class Replica:
             # The group was founded again, and its earlier log is not for its new members.
             self._clear_log(event.seq)
         if event.seq > self.state.seq:
-            apply(self.state, event)
+            self._apply(event)
         self.log.append(event)
+        self.size += size_of(event)
         match event.body:
             case Edited(target, text) if target not in self.deleted:
                 self.texts[target] = text
@@ -205,6 +230,7 @@ class Replica:
         """
         self.log[:0] = events
         self.first -= len(events)
+        self.size += sum(map(size_of, events))
         targets = {event.body.target for event in events if isinstance(event.body, Deleted)}
         self._erase(self.deleted | targets, len(events))
         page = tuple(self.log[: len(events)])
@@ -218,28 +244,40 @@ class Replica:
         excess = len(self.log) - most
         if excess <= 0:
             return
+        self.size -= sum(map(size_of, self.log[:excess]))
         del self.log[:excess]
         self.first += excess
         self.texts = {seq: text for seq, text in self.texts.items() if seq >= self.first}
         self.deleted = {seq for seq in self.deleted if seq >= self.first}
 
+    def count_within(self, size: int) -> int:
+        """Return how many of the latest events take at most `size` bytes."""
+        for count, event in enumerate(reversed(self.log)):
+            size -= size_of(event)
+            if size < 0:
+                return count
+        return len(self.log)
+
     def apply_read_position(self, seq: int) -> bool:
         """Advance the read position; return whether it has moved."""
+        seq = min(seq, max(self.head, self.last))
         moved = seq > self.position
         self.position = max(self.position, seq)
         return moved
 
-    def apply_membership(self, news: MembershipChange) -> None:
-        """Apply that the person is not a member, and why."""
+    def apply_membership(self, news: MembershipChange) -> bool:
+        """Apply that the person is not a member, and why; return whether that is a change."""
+        before = self.standing, self.kicked, self.banned, self.closed
         self.standing = news.standing
         if news.reason != "unbanned":  # a lifted ban does not undo the kick
             self.kicked = news.reason in ("kicked", "banned")
         self.banned = news.reason == "banned"
         self.closed = news.reason == "closed"
         self.clear_presence()
+        return before != (self.standing, self.kicked, self.banned, self.closed)
 
     def apply_presence(self, news: PresenceUpdate) -> None:
-        """Apply a presence update: who is online, away, or offline."""
+        """Apply a presence update: who is online, away, or offline. Raises `ProtocolError`."""
         if news.reset:
             self.clear_presence()
             self.presence_known = True
@@ -250,6 +288,8 @@ class Replica:
             self.online[fold(member.name)] = member.name
             if member.away:
                 self.away[fold(member.name)] = clean_line(member.away)
+        if len(self.online) > MOST_PRESENT:
+            raise exceeded("The presence in a group")
 
     def not_member_refusal(self, advice: str = "") -> Refused:
         """Return why the person cannot act as a member; `advice` is for outsiders."""
@@ -270,6 +310,12 @@ class Replica:
             sentence = f"{sentence} {advice}"
         return Refused(Code.NOT_MEMBER, sentence)
 
+    def on_disconnected(self) -> None:
+        """Believe nothing about the group until it is attached again."""
+        self.attached = False
+        self._snapshot = bytearray()
+        self.clear_presence()
+
     def clear_presence(self) -> None:
         """Clear presence: it is not known who is online."""
         self.online, self.away = {}, {}
@@ -283,8 +329,11 @@ class Replica:
         self._clear_log(1)
         self.clear_presence()
 
-    def _restore(self, state: Group) -> None:
-        """Continue from a snapshot, with an empty log that begins where the server announced."""
+    def restore(self, state: Group) -> None:
+        """Continue from a snapshot, with an empty log that begins where the server announced.
+
+        Raises `ProtocolError`.
+        """
         first = self._announced_first or state.seq + 1
         if fold(state.name) != fold(self.name) or first > state.seq + 1:
             raise ProtocolError(
@@ -293,8 +342,18 @@ class Replica:
         self.state = state
         self._clear_log(first)
 
+    def _apply(self, event: Event) -> None:
+        """Apply an event to the state. Raises `ProtocolError` if it becomes too large."""
+        state, body = self.state, event.body
+        if isinstance(body, Edited) and len(state.edits_of(body.target)) >= MOST_EDITS:
+            raise exceeded("The number of edits of a message")
+        apply(state, event)
+        if len(state.counts) > _MOST_COUNTS:
+            state.counts.clear()  # only servers need the command numbers
+        check_state(state)
+
     def _clear_log(self, first: int) -> None:
-        self.log, self.first = [], first
+        self.log, self.first, self.size = [], first, 0
         self.texts, self.deleted = {}, set()
 
     def _erase(self, targets: set[int], end: int) -> None:
@@ -305,8 +364,16 @@ class Replica:
         # Neither a message nor its edits come before the message's seq.
         start = max(min(targets, default=self.last) - self.first, 0)
         for index in range(start, end):
-            if _message_of(self.log[index]) in targets:
-                self.log[index] = replace(self.log[index], body=Erased())
+            event = self.log[index]
+            if _message_of(event) in targets:
+                self.log[index] = erased = replace(event, body=Erased())
+                self.size -= size_of(event) - size_of(erased)
+
+
+def size_of(event: Event) -> int:
+    """Return how many bytes an event takes in memory, approximately."""
+    body = event.body
+    return EVENT_SIZE + (sys.getsizeof(body.text) if isinstance(body, Posted | Edited) else 0)
 
 
 def _message_of(event: Event) -> int | None:

@@ -22,7 +22,8 @@ from tchat.core.protocol.frames import (
     encode,
 )
 from tchat.core.protocol.schema import INT_LIMIT, Frame
-from tchat.errors import Code, Refused, TchatError
+from tchat.core.vocabulary import ANSWERED_BY
+from tchat.errors import Code, ProtocolError, Refused, TchatError
 
 if TYPE_CHECKING:
     from tchat.client.journal import JournalEntry
@@ -52,8 +53,9 @@ class PendingRequest:
 
     A command gets its `number` when it is first sent, and keeps it until it is answered, so that
     the server can deduplicate what is sent again. `check` validates the answer before anybody else
-    sees it, and raises `ProtocolError`. `on_done` is called after success and after failure.
-    `entry` is the command's entry in the journal, if it is a message.
+    sees it, and raises `ProtocolError`; the type of the answer was validated before. `on_done` is
+    called after success and after failure. `entry` is the command's entry in the journal, if it is
+    a message.
     """
 
     def __init__(self, request_id: int, make: MakeRequest | MakeCommand, *, command: bool) -> None:
@@ -65,6 +67,7 @@ class PendingRequest:
         self.check: Callable[[Answer], object] = _accept
         self.on_done: Callable[[], None] = _ignore
         self.done = trio.Event()
+        self._answered_by: tuple[type[Frame], ...] = ()
         self.answer: Answer | None = None
         self.failure: TchatError | None = None
 
@@ -72,8 +75,17 @@ class PendingRequest:
         """Return the request's frame in bytes. Raises `ProtocolError` if it is too long."""
         if self.command:
             # A command without a number is encoded with the largest one, to check its length.
-            return encode(cast("MakeCommand", self.make)(self.id, self.number or INT_LIMIT - 1))
-        return encode(cast("MakeRequest", self.make)(self.id))
+            frame = cast("MakeCommand", self.make)(self.id, self.number or INT_LIMIT - 1)
+        else:
+            frame = cast("MakeRequest", self.make)(self.id)
+        self._answered_by = ANSWERED_BY[type(frame)]
+        return encode(frame)
+
+    def validate(self, answer: Answer) -> None:
+        """Raise `ProtocolError` if this frame cannot be the answer to this request."""
+        if type(answer) not in self._answered_by:
+            raise ProtocolError(Code.MALFORMED, "The answer is of another type than the request.")
+        self.check(answer)
 
     def succeed(self, answer: Answer) -> None:
         """Set the answer and wake those who wait for it."""
@@ -98,7 +110,7 @@ class PendingRequest:
 
 
 def _accept(_: Answer) -> None:
-    """Accept any answer; the caller that waits for it checks the type."""
+    """Accept any answer of a type that the request can have."""
 
 
 def _ignore() -> None:

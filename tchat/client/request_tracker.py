@@ -3,6 +3,10 @@
 A request keeps its id and a command its number on every connection, so the server executes a
 command only once, however often it arrives (idempotent resending). To the caller, a broken
 connection is only a delay.
+
+An answer is believed only if it was asked for: it has the id of a request, and a type that the
+request can have (`vocabulary.ANSWERED_BY`). A second answer, or that of a request that was
+cancelled, has no effect.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING
 from tchat.client.request import PendingRequest
 from tchat.client.sender import Sender
 from tchat.core.text import clean_line
-from tchat.errors import Code, Refused
+from tchat.errors import Code, ProtocolError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,16 +98,21 @@ class RequestTracker:
 
     # ------------------------------------------------------------------ answers
 
-    def handle_answer(self, answer: Answer) -> None:
-        """Complete the request that was answered. Raises `ProtocolError` for a wrong answer."""
-        request = self._unanswered.get(answer.re)
-        if request is not None:
-            request.check(answer)
-            self.succeed(request, answer)
+    def handle_answer(self, answer: Answer) -> bool:
+        """Complete the request that was answered; return False if it is done already.
+
+        Raises `ProtocolError` for an answer that was not asked for.
+        """
+        request = self._find_asked(answer.re)
+        if request is None:
+            return False
+        request.validate(answer)
+        self.succeed(request, answer)
+        return True
 
     def handle_failure(self, failed: Failed) -> None:
         """Fail the refused request, or resend it if it was only rate-limited."""
-        request = self._unanswered.get(failed.re or 0)
+        request = self._find_asked(failed.re or 0)
         if request is None:
             return
         if failed.code == Code.RATE_LIMITED and failed.wait is not None:
@@ -132,6 +141,12 @@ class RequestTracker:
     def _tell_if_all_answered(self) -> None:
         if not self._unanswered:  # the end of the last request may have started another
             self._on_all_answered()
+
+    def _find_asked(self, request_id: int) -> PendingRequest | None:
+        """Return an unanswered request; None if it is done. Raises `ProtocolError`."""
+        if not 0 < request_id <= self._last_id:
+            raise ProtocolError(Code.MALFORMED, "An answer to a request that was never sent.")
+        return self._unanswered.get(request_id)
 
     def _new_id(self) -> int:
         self._last_id += 1

@@ -16,7 +16,6 @@ A session never prints: both user interfaces and all bots are built on it.
 
 from __future__ import annotations
 
-import math
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ import trio
 
 from tchat.client.authenticate import Account, Busy, authenticate, closing_error
 from tchat.client.backoff import Backoff
+from tchat.client.bounds import check_bounds
 from tchat.client.client_id import is_in_a_journal
 from tchat.client.delivery import Delivery
 from tchat.client.history import read_found, read_groups, read_keys, read_page
@@ -32,6 +32,7 @@ from tchat.client.replica import GapError, Replica
 from tchat.client.request import Answer, MakeCommand, MakeRequest, PendingRequest
 from tchat.client.request_tracker import RequestTracker
 from tchat.client.subscriptions import FollowedGroups, News
+from tchat.client.update_queue import UpdateQueue
 from tchat.client.updates import (
     AllAnswered,
     Connected,
@@ -40,10 +41,8 @@ from tchat.client.updates import (
     KeyRotated,
     KeyUnlinked,
     NewServer,
-    Update,
 )
 from tchat.core.group.direct import direct_name
-from tchat.core.group.feature import Event
 from tchat.core.group.membership import Join
 from tchat.core.protocol.frames import (
     Attached,
@@ -58,7 +57,6 @@ from tchat.core.protocol.frames import (
     KeyRemoved,
     KeysRequest,
     NameKey,
-    Ok,
     Ping,
     Pong,
     Search,
@@ -80,6 +78,8 @@ if TYPE_CHECKING:
     from tchat.client.journal import Journal
     from tchat.client.pending_message import PendingMessage
     from tchat.client.program_state import ProgramState
+    from tchat.client.retention import Retention
+    from tchat.core.group.feature import Event
     from tchat.core.protocol.handshake import Welcome
     from tchat.core.protocol.schema import Frame
     from tchat.net.address import Address
@@ -92,6 +92,10 @@ SILENCE_SECONDS = 20.0
 PATIENCE_SECONDS = 8.0
 """Seconds without an answer to a ping after which the connection counts as broken."""
 
+STABLE_SECONDS = 30.0
+"""How long a connection lasts before the next one that breaks is replaced without a delay."""
+
+_CHECK_SECONDS = 0.1  # until the next look at whether requests are unanswered
 _OTHERS_SECONDS = 0.1  # until the next look at what other processes have sent
 
 CONNECT_ERRORS = (
@@ -121,11 +125,8 @@ class Session:
         self.connector = connector
         self.user = check_name(account.user, "username")
         self.groups: dict[str, Replica] = {}
-        self.updates: trio.MemoryReceiveChannel[Update]
-        # Unbounded: the receiver of the updates may be waiting for an answer that arrives after
-        # them, so backpressure would deadlock. The replicas hold the same events anyway.
-        channel, self.updates = trio.open_memory_channel[Update](math.inf)
-        self._notify = channel.send_nowait
+        self.updates = UpdateQueue()
+        self._notify = self.updates.put
         self._account = account
         client_id, servers = account.client_id, connector.names()
         self._requests = requests = RequestTracker(client_id, partial(self._notify, AllAnswered()))
@@ -147,6 +148,7 @@ class Session:
         self._link_changed = trio.Event()
         self._backoff = Backoff()
         self._was_connected = False
+        self._is_reading = True
         self._persistent = persistent
 
     @property
@@ -253,6 +255,10 @@ class Session:
         await request.wait()
 
     # ------------------------------------------------------------------ groups
+
+    def set_retention(self, retention: Retention) -> None:
+        """Bound what the replicas keep in memory of the logs, otherwise than for a person."""
+        self._following.trimmer.retention = retention
 
     def follow(self, group: str) -> Replica:
         """Return the replica of a group, a new one if need be. Raises `Refused` (bad_name)."""
@@ -393,13 +399,13 @@ class Session:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._requests.sender.run, link)
                 nursery.start_soon(self._keep_alive, link)
+                nursery.start_soon(self._reset_backoff)
                 await self._receive(link)
                 nursery.cancel_scope.cancel()
         finally:
             self._set_link(None)
             self._requests.on_disconnected()
-            for replica in self.groups.values():
-                replica.clear_presence()
+            self._following.on_disconnected()
             await self._flush_and_close(link)
         return False
 
@@ -414,8 +420,7 @@ class Session:
         self.user = clean_line(welcome.user)
         # Attach requests are sent before all commands (see `sender`): catch-up then delivers the
         # events of resent messages that were stored before, and later events arrive live.
-        for replica in self.groups.values():
-            self._following.request_attach(replica)
+        self._following.on_connected()
         if self._away is not None and self._away[1].answer is not None:
             make, _ = self._away
             self._away = make, self._requests.ask(make)
@@ -446,6 +451,8 @@ class Session:
         """Send pings when a direction is idle; raise if the server has gone silent."""
         while True:
             now = trio.current_time()
+            if not self._is_reading:
+                link.last_received = now  # it is this side that is slow
             if now - link.last_received >= SILENCE_SECONDS + PATIENCE_SECONDS:
                 raise trio.BrokenResourceError("the server does not answer any more")
             quiet = now - min(link.last_received, link.last_sent)
@@ -463,27 +470,45 @@ class Session:
                 frame = decode(body, TO_CLIENT)
             except UnknownType:
                 continue  # from a newer server
-            self._handle_frame(frame)
+            await self._handle_frame(frame)
+            if self.updates.is_full(unanswered=bool(self.unanswered)):
+                await self._wait_for_receiver(link)
 
-    def _handle_frame(self, frame: Frame) -> None:
-        if isinstance(frame, Event | Ok | Pong):
-            # Not reset by the handshake alone, so that a server that accepts clients and then fails
-            # is not overloaded.
-            self._backoff.reset()
-        if isinstance(frame, Attached):
-            self._following.handle_attached(frame)
+    async def _wait_for_receiver(self, link: Link) -> None:
+        """Read nothing while too many updates wait to be received (backpressure)."""
+        self._is_reading = False
+        while self.updates.is_full(unanswered=bool(self.unanswered)):
+            with trio.move_on_after(_CHECK_SECONDS):
+                await self.updates.wait_taken()
+        link.last_received = trio.current_time()
+        self._is_reading = True
+
+    async def _reset_backoff(self) -> None:
+        """Retry without a delay after a connection that has lasted for a while.
+
+        A server that accepts clients and then fails, whatever it sends before, is not overloaded.
+        """
+        await trio.sleep(STABLE_SECONDS)
+        self._backoff.reset()
+
+    async def _handle_frame(self, frame: Frame) -> None:
+        if isinstance(frame, News):
+            await self._following.handle(frame)
+            return
+        check_bounds(frame)
         if isinstance(frame, KeyAdded):
             self._notify(KeyLinked(NameKey(frame.key, frame.since)))
         elif isinstance(frame, KeyRemoved):
             self._notify(KeyUnlinked(frame.key))
-        elif isinstance(frame, News):
-            self._following.handle(frame)
         elif isinstance(frame, Answer):
-            self._requests.handle_answer(frame)
+            if not self._requests.handle_answer(frame) and isinstance(frame, Attached):
+                self._following.handle_late_answer(frame)
         elif isinstance(frame, Failed) and frame.re is not None:
             self._requests.handle_failure(frame)
         elif isinstance(frame, Failed | Goodbye):
             raise closing_error(frame.code, frame.text)
+        elif not isinstance(frame, Pong):
+            raise ProtocolError(Code.HANDSHAKE, "The server repeats the handshake.")
 
 
 @asynccontextmanager

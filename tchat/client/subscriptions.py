@@ -2,6 +2,10 @@
 
 Frames are applied in the order of their arrival, and an update is sent only afterwards, so that its
 receiver finds the replica in the state that the update describes.
+
+A server is believed about a group only after it has answered the client's attach on the present
+connection. What exceeds the client's bounds (see `bounds`) ends the subscription to its group, and
+the other groups go on.
 """
 
 from __future__ import annotations
@@ -11,17 +15,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tchat.client.history import read_page
-from tchat.client.replica import GapError, Replica
+from tchat.client.bounds import check_bounds, read_state
+from tchat.client.history import expect, is_group_name, read_page
+from tchat.client.replica import GapError, Replica, size_of
+from tchat.client.retention import Trimmer
 from tchat.client.updates import (
     Addressed,
     CaughtUp,
     EventReceived,
     GroupJoined,
+    GroupUnusable,
     HistoryLoaded,
     PositionMoved,
     PresenceChanged,
     StandingChanged,
+    Trimmed,
     Update,
 )
 from tchat.core.group.direct import check_group, is_direct, pair_of
@@ -30,13 +38,16 @@ from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
     Activity,
     Attached,
+    Detach,
     MembershipChange,
     PresenceUpdate,
     ReadPosition,
     Snapshot,
+    encode,
 )
 from tchat.core.text import check_name, clean_line, fold
-from tchat.errors import Refused
+from tchat.errors import Code, ProtocolError, Refused
+from tchat.transfer.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +56,10 @@ if TYPE_CHECKING:
     from tchat.client.delivery import Delivery
     from tchat.client.request import Answer, PendingRequest
     from tchat.client.request_tracker import RequestTracker
+
+_SHORT_SNAPSHOT = 64 * 1024  # bytes: a longer one is decoded in a thread
+_MOST_FOLLOWED = 1000
+_MOST_UNFOLLOWED = 1000
 
 News = Event | Snapshot | PresenceUpdate | MembershipChange | Activity | ReadPosition
 """Frames that the server sends about a group without a request."""
@@ -66,6 +81,7 @@ class FollowedGroups:
 
     With `recent`, a new replica begins with its `recent` latest events, not with the whole log;
     with `unread` false, even if more are unread.
+    `trimmer` bounds what the replicas keep in memory.
     """
 
     def __init__(
@@ -89,13 +105,22 @@ class FollowedGroups:
         self._notify = notify
         self._recent = recent
         self._unread = unread
+        self.trimmer = Trimmer(groups.values(), self._on_trimmed)
 
     def follow(self, group: str) -> Replica:
-        """Return the replica of a group, a new one if need be. Raises `Refused` (bad_name)."""
+        """Return the replica of a group, a new one if need be.
+
+        Raises `Refused` (bad_name, too_many).
+        """
         name = check_group(group)
         known = self.groups.get(fold(name))
         if known is not None:
             return known
+        if len(self.groups) >= _MOST_FOLLOWED:
+            raise Refused(
+                Code.TOO_MANY,
+                f"This client can follow at most {_MOST_FOLLOWED} groups.",
+            )
         replica = Replica(name, self._recent, self._delivery.of(name), unread=self._unread)
         self.groups[fold(name)] = replica
         return replica
@@ -107,14 +132,17 @@ class FollowedGroups:
         del self.groups[fold(replica.name)]
         history = max(replica.head, replica.last, replica.position)
         self._unfollowed[fold(replica.name)] = Unfollowed(replica.state.admin, history)
-        self._requests.abandon(replica.attach_request)
-        self._requests.abandon(replica.history_request)
+        if len(self._unfollowed) > _MOST_UNFOLLOWED:
+            del self._unfollowed[next(iter(self._unfollowed))]
+        self._abandon(replica)
         self._delivery.prune(replica.name)
         return True
 
     def request_attach(self, replica: Replica) -> PendingRequest:
         """Request catch-up from the replica's last event, unless such a request is unanswered."""
-        return self._requests.ask_deduplicated(replica.attach_request)
+        return self._requests.ask_deduplicated(
+            replica.attach_request, partial(self._handle_attached, replica)
+        )
 
     def request_history(self, replica: Replica) -> PendingRequest:
         """Request the page of events before the log, unless such a request is unanswered."""
@@ -122,36 +150,73 @@ class FollowedGroups:
             replica.history_request, partial(self._handle_history, replica)
         )
 
+    def on_connected(self) -> None:
+        """Attach all groups on a new connection."""
+        for replica in self.groups.values():
+            if replica.unusable is None:
+                self.request_attach(replica)
+
+    def on_disconnected(self) -> None:
+        """Believe nothing about the groups until they are attached again."""
+        for replica in self.groups.values():
+            replica.on_disconnected()
+
+    def _abandon(self, replica: Replica) -> None:
+        self._requests.abandon(replica.attach_request)
+        self._requests.abandon(replica.history_request)
+
     # ------------------------------------------------------------------ frames from the server
 
-    def handle(self, news: News) -> None:
+    async def handle(self, news: News) -> None:
         """Apply a frame about a group. Raises `GapError` or `ProtocolError`."""
         replica = self.groups.get(fold(news.group))
+        if replica is None or not replica.attached:
+            check_bounds(news)
+            self._handle_other(replica, news)
+        elif replica.unusable is None:
+            try:
+                check_bounds(news)
+                if isinstance(news, Snapshot):
+                    await self._handle_snapshot(replica, news)
+                else:
+                    self._handle_attached_group(replica, news)
+            except ProtocolError as error:
+                self._give_up(replica, error)
+
+    def _handle_other(self, replica: Replica | None, news: News) -> None:
+        """Handle a frame about a group that is not followed, or not attached (yet)."""
         if isinstance(news, Activity):
             self._handle_activity(replica, news)
         elif replica is None and isinstance(news, MembershipChange):
             self._handle_elsewhere(news)
-        elif replica is None or replica.standing is None:
+        elif isinstance(news, MembershipChange) and replica is not None:
+            if replica.standing is not None:  # it is sent to people who do not follow the group
+                self._handle_membership(replica, news)
+        else:
             self._handle_late(news)
-        elif isinstance(news, Event):
+
+    def _handle_attached_group(self, replica: Replica, news: News) -> None:
+        if isinstance(news, Event):
             self._handle_event(replica, news)
-        elif isinstance(news, Snapshot):
-            self._handle_snapshot(replica, news)
         elif isinstance(news, PresenceUpdate):
             replica.apply_presence(news)
             self._notify(PresenceChanged(replica))
         elif isinstance(news, ReadPosition):
             if replica.apply_read_position(news.seq):
                 self._notify(PositionMoved(replica, replica.position))
-        else:
+        elif isinstance(news, MembershipChange):
             self._handle_membership(replica, news)
+        elif isinstance(news, Activity):
+            self._handle_activity(replica, news)
 
-    def handle_attached(self, answer: Attached) -> None:
-        """Apply the answer to an attach: standing and head of the log. Raises `GapError`."""
-        replica = self.groups.get(fold(answer.group))
-        if replica is None:
-            self._handle_late_answer(answer)
-            return
+    def _handle_attached(self, replica: Replica, answer: Answer) -> None:
+        """Apply the answer to an attach: standing and head of the log.
+
+        Raises `GapError` or `ProtocolError`.
+        """
+        answer = expect(answer, Attached)
+        if fold(answer.group) != fold(replica.name) or not is_group_name(answer.group):
+            raise ProtocolError(Code.MALFORMED, "The answer is about another group.")
         self._client_id.advance_past(answer.counted)
         before, anew = replica.standing, not replica.state.seq
         if not replica.apply_attached(answer):
@@ -169,12 +234,20 @@ class FollowedGroups:
             return
         self._delivery.on_event(replica, event)
         self._notify(EventReceived(replica, event, event.seq > replica.read))
+        self.trimmer.on_added(replica, size_of(event))
         if replica.caught_up and not was_caught_up:
             self._caught_up(replica)
 
-    def _handle_snapshot(self, replica: Replica, part: Snapshot) -> None:
+    async def _handle_snapshot(self, replica: Replica, part: Snapshot) -> None:
+        data = replica.collect_snapshot(part)
+        if data is None:
+            return
+        read = partial(read_state, data, part.seq)
+        state = read() if len(data) <= _SHORT_SNAPSHOT else await in_thread(read)
+        if self.groups.get(fold(part.group)) is not replica:
+            return  # it was unfollowed meanwhile
         was_caught_up = replica.caught_up
-        replica.apply_snapshot(part)
+        replica.restore(state)
         if replica.caught_up and not was_caught_up:
             self._caught_up(replica)
 
@@ -191,8 +264,8 @@ class FollowedGroups:
         if news.standing != "outsider":
             self.request_attach(replica)
             return
-        replica.apply_membership(news)
-        self._standing_changed(replica, news)
+        if replica.apply_membership(news):
+            self._standing_changed(replica, news)
 
     def _handle_elsewhere(self, news: MembershipChange) -> None:
         """Notify that the person has joined a group that is not followed here."""
@@ -228,7 +301,7 @@ class FollowedGroups:
             if news.body.addressees(group, [self._user]):
                 self._handle_activity(None, Activity(news.group, news.seq, news.actor))
 
-    def _handle_late_answer(self, answer: Attached) -> None:
+    def handle_late_answer(self, answer: Attached) -> None:
         """Note which events are history, in a group that was unfollowed before the answer came."""
         if (left := self._unfollowed.get(fold(answer.group))) is not None:
             history = max(left.history, answer.seq)
@@ -238,6 +311,19 @@ class FollowedGroups:
         self._delivery.on_standing(replica)
         self._notify(StandingChanged(replica, news))
         self._delivery.prune(replica.name)
+
+    def _give_up(self, replica: Replica, error: ProtocolError) -> None:
+        """End the subscription to a group, because of what the server sends of it."""
+        name = clean_line(replica.name)
+        sentence = f"{name} cannot be shown. {error.sentence} Other groups are not affected."
+        replica.unusable = Refused(error.code, sentence)
+        replica.reset()
+        self._abandon(replica)
+        self._requests.sender.send_urgent(encode(Detach(replica.name)))
+        self._notify(GroupUnusable(replica, replica.unusable))
+
+    def _on_trimmed(self, replica: Replica) -> None:
+        self._notify(Trimmed(replica, replica.first))
 
     def _caught_up(self, replica: Replica) -> None:
         self._notify(CaughtUp(replica))

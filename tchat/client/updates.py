@@ -95,6 +95,22 @@ class HistoryLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Trimmed:
+    """The replica's log begins with event `first` now: it had become long (see `retention`)."""
+
+    replica: Replica
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupUnusable:
+    """This client does not follow the group any more, because of what the server sends of it."""
+
+    replica: Replica
+    refusal: Refused
+
+
+@dataclass(frozen=True, slots=True)
 class Addressed:
     """Event `seq`, by `by`, is meant for the person, in a group that is not followed here.
 
@@ -174,6 +190,8 @@ Update = (
     | PresenceChanged
     | AllAnswered
     | HistoryLoaded
+    | Trimmed
+    | GroupUnusable
     | Addressed
     | GroupJoined
     | KeyLinked

@@ -73,6 +73,22 @@ NOTICES = (
 )
 """Frames that a client receives without a request, besides events."""
 
+ANSWERED_BY: dict[type[Frame], tuple[type[Frame], ...]] = {
+    **dict.fromkeys(COMMANDS, (Ok,)),
+    Attach: (Attached,),
+    HistoryRequest: (HistoryPage,),
+    Search: (SearchResults,),
+    GroupsRequest: (GroupList,),
+    Away: (Ok,),
+    Upload: (Ticket, DigestRequired, AlreadyStored),
+    Download: (Ticket,),
+    FileListRequest: (FileList,),
+    LinkRequest: (LinkCode,),
+    KeysRequest: (KeyList,),
+    Unlink: (Ok,),
+}
+"""The answers that each request can have, besides `Failed`."""
+
 TO_CLIENT = {**by_type(*WELCOMES, *ANSWERS, *NOTICES), Event.type: read_event}
 """Frames that a client accepts from a server."""
 

@@ -8,7 +8,7 @@ import pytest
 
 from tchat.client.client_id import ClientId
 from tchat.client.request_tracker import RequestTracker
-from tchat.core.protocol.frames import Failed, GroupsRequest, KeysRequest, Ok
+from tchat.core.protocol.frames import Away, Failed, Ok
 from tchat.errors import Code
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def test_next_request_at_the_end_of_the_last(is_refused: bool) -> None:
             tracker.handle_answer(Ok(request_id))
 
     tracker = RequestTracker(ClientId(), on_all_answered)
-    first = tracker.ask(KeysRequest)
-    first.on_done = lambda: following.append(tracker.ask(GroupsRequest))
+    first = tracker.ask(Away)
+    first.on_done = lambda: following.append(tracker.ask(Away))
     end(first.id)
     assert (len(tracker), told) == (1, [])
     end(following[0].id)

@@ -28,6 +28,9 @@ _TO_PARTS = "".join(
 """A table for `bytes.translate`: words in lower case, and spaces for all other characters."""
 
 _CACHED_NAMES = 64
+_SHORT_TEXT = 1000
+_LONGEST_RUN = 30  # of combining marks: the longest of a text in the stream-safe format (UAX #15)
+_LAST_MARK = 0x1FFFF  # there are no combining marks of a class in the planes of ideographs and tags
 
 
 class Names(Collection[str]):
@@ -86,6 +89,8 @@ class Names(Collection[str]):
                 return set()
             folded, word = text.lower(), _ASCII_WORD
         else:
+            if len(text) > _SHORT_TEXT:
+                text = _runs_of_marks().sub(r"\1", text)
             folded, word = unicodedata.normalize("NFKC", text).casefold(), _word()
         found = self._words.intersection(word.findall(folded)) if self._words else set()
         return found | self._find_others(folded) if self._others else found
@@ -150,6 +155,17 @@ def _is_whole(folded: str, start: int, name: str) -> bool:
 @cache
 def _word() -> re.Pattern[str]:
     return re.compile(rf"{_LETTER}+(?:[.-]{_LETTER}+)*")
+
+
+@cache
+def _runs_of_marks() -> re.Pattern[str]:
+    """Return a pattern for long runs of combining marks, whose beginning is group 1.
+
+    NFKC sorts the marks of each run, which takes quadratic time. A server's sanitizer leaves no
+    such runs, but a client does not rely on that.
+    """
+    marks = "".join(char for char in map(chr, range(_LAST_MARK)) if unicodedata.combining(char))
+    return re.compile(f"([{marks}]{{{_LONGEST_RUN}}})[{marks}]+")
 
 
 @cache

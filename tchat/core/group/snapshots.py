@@ -62,9 +62,18 @@ def freeze(group: Group) -> bytes:
     return frozen
 
 
-def thaw(data: bytes, seq: int) -> Group:
-    """Return the state in a shared snapshot, as of event `seq`. Raises `ProtocolError`."""
-    group = Group.from_map(unpack(data))
+def thaw(data: bytes, seq: int, most: int | None = None) -> Group:
+    """Return the state in a shared snapshot, as of event `seq`. Raises `ProtocolError`.
+
+    With `most`, a snapshot is refused in which any list has more entries. This is checked before a
+    state is made of it: whoever chooses the numbers of files and messages can choose them so that
+    the hash table of a dict takes quadratic time.
+    """
+    item = unpack(data)
+    lists = [value for value in item.values() if isinstance(value, list | dict)]
+    if most is not None and any(len(value) > most for value in lists):
+        raise ProtocolError(Code.MALFORMED, "A snapshot has too many entries.")
+    group = Group.from_map(item)
     group.seq = seq
     return group
 

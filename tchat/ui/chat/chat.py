@@ -33,6 +33,7 @@ from tchat.client.updates import (
     Disconnected,
     EventReceived,
     GroupJoined,
+    GroupUnusable,
     HistoryLoaded,
     JournalDamaged,
     KeyLinked,
@@ -43,6 +44,7 @@ from tchat.client.updates import (
     PositionMoved,
     RefusalFound,
     StandingChanged,
+    Trimmed,
     Update,
 )
 from tchat.core.fingerprints import fingerprint
@@ -85,6 +87,17 @@ QUIT_SECONDS = 3.0
 
 PRESENCE_SECONDS = 5.0
 """Seconds that a command waits for the server to say who is online."""
+
+_GroupUpdate = (
+    EventReceived
+    | PositionMoved
+    | CaughtUp
+    | StandingChanged
+    | HistoryLoaded
+    | Trimmed
+    | GroupUnusable
+)
+"""What a window shows of its group."""
 
 _YES, _NO = ("y", "yes"), ("n", "no")
 _LISTED_CHOICES = 20
@@ -331,7 +344,7 @@ class Chat:
             while (
                 self.session.groups.get(fold(group.name)) is replica
                 and replica.standing == "member"
-                and not replica.caught_up
+                and not (replica.caught_up or replica.unusable)
             ):
                 await self._wait_for_progress()
             me = fold(self.session.user)
@@ -921,9 +934,7 @@ class Chat:
     @property
     def has_updates(self) -> bool:
         """Whether the session has updates that are not handled yet."""
-        channel = self.session.updates.statistics()
-        # The update that is being handled has left the buffer; meanwhile no receiver waits.
-        return channel.current_buffer_used > 0 or not channel.tasks_waiting_receive
+        return not self.session.updates.is_idle
 
     async def ready(self, window: Window) -> None:
         """Wait until a window has caught up with its group. Raises `Refused`."""
@@ -1004,7 +1015,13 @@ class Chat:
             case KeyLinked() | KeyUnlinked():
                 self._handle_key(update)
             case (
-                EventReceived() | PositionMoved() | CaughtUp() | StandingChanged() | HistoryLoaded()
+                EventReceived()
+                | PositionMoved()
+                | CaughtUp()
+                | StandingChanged()
+                | HistoryLoaded()
+                | Trimmed()
+                | GroupUnusable()
             ):
                 self._recognise(update.replica, getattr(update, "event", None))
                 if (window := self._window_of(update.replica)) is not None:
@@ -1115,11 +1132,7 @@ class Chat:
             f" was refused ({failure.sentence}) {what}: {pending.text}"
         )
 
-    def _handle_in(
-        self,
-        window: Window,
-        update: EventReceived | PositionMoved | CaughtUp | StandingChanged | HistoryLoaded,
-    ) -> None:
+    def _handle_in(self, window: Window, update: _GroupUpdate) -> None:
         match update:
             case PositionMoved(_, position, anew):
                 window.handle_position(position, anew=anew)
@@ -1131,6 +1144,10 @@ class Chat:
                 window.handle_caught_up(greet=window is self.current)
             case HistoryLoaded(_, events):
                 window.handle_past(events)
+            case Trimmed(_, first):
+                window.handle_trimmed(first)
+            case GroupUnusable(_, refusal):
+                window.fail(refusal)
 
     def mark_seen(self) -> None:
         """Send the read position of each window."""

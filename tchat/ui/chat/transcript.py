@@ -250,6 +250,17 @@ class Transcript:
             self.lines[-1:] = gathered([self.lines[-1], line])
         return is_run
 
+    def trim(self, first: int) -> int:
+        """Remove the lines up to the last one before event `first`; return their number."""
+        old = (index for index, line in enumerate(self.lines) if 0 < line.seq < first)
+        count = max(old, default=-1) + 1
+        del self.lines[:count]
+        targets = set(map(self._target, {line.seq for line in self.lines if line.reply}))
+        edits = {seq for one in targets if one for seq in self._replica.state.edits_of(one)}
+        kept = targets | edits
+        self._elsewhere = {seq: one for seq, one in self._elsewhere.items() if seq in kept}
+        return count
+
     def clear(self, upto: int) -> None:
         """Remove all lines, of events up to `upto`; `uncover` shows the events again."""
         self.lines = []

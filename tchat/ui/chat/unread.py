@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from tchat.core.group.feature import Event
 
 
+_MOST_KEPT = 100_000
+
+
 @dataclass(slots=True)
 class Unread:
     """A message or a file of somebody else: `author` is folded, `file` the number of a file.
@@ -169,6 +172,12 @@ class ReadState:
             for old in list(takewhile(lambda kept: kept <= self._rule, self._kept)):
                 del self._kept[old]
         self._counts = None
+
+    def trim(self, first: int) -> None:
+        """Forget messages and files before event `first`, if very many are unread."""
+        if len(self._kept) > _MOST_KEPT:
+            self._kept = {seq: one for seq, one in self._kept.items() if seq >= first}
+            self._counts = None
 
     def reconsider(self) -> None:
         """Count again, after the set of ignored people has changed."""

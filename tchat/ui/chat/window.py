@@ -420,6 +420,8 @@ class Window:
     @property
     def catching_up(self) -> bool:
         """Whether the group is being entered, or its log is not complete yet."""
+        if self.replica.unusable:
+            return False
         return self.entering or (self.replica.standing == "member" and not self.caught_up)
 
     # ------------------------------------------------------------------ entering the group
@@ -782,6 +784,11 @@ class Window:
         """Show a page of history that was loaded, unless the window was cleared."""
         if not self._transcript.cleared:
             self._inserted(self._transcript.prepend(events))
+
+    def handle_trimmed(self, first: int) -> None:
+        """Remove the lines before event `first`, which can be loaded again."""
+        self.reading.trim(first)
+        self._inserted(-self._transcript.trim(first))
 
     def clear(self) -> None:
         """Remove all lines, until the person asks for the history."""

@@ -111,6 +111,8 @@ class _OneShot:
         ):
             self._updated = trio.Event()
             await self._updated.wait()
+            if replica.unusable:
+                raise replica.unusable
         if replica.standing != "member":
             session = self._session
             hint = join_hint(session.connector.address, session.user, replica.name)

@@ -1,0 +1,108 @@
+"""Bounds of what a client accepts from a server: lengths of names and texts, numbers, entries.
+
+The schema checks the types of values. It does not say how long a name is, or how high a number,
+because a server has limits of its own, which its operator may set. The bounds here are far above
+these limits: no honest server exceeds them. They limit what a broken or malicious server can make a
+client compute and remember.
+
+What exceeds them in a group (an event, a snapshot) ends only the subscription to that group; in any
+other frame, it ends the connection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from tchat.core.group.snapshots import thaw
+from tchat.core.protocol.schema import Shape
+from tchat.core.text import TEXT_LIMIT
+from tchat.errors import Code, ProtocolError
+
+if TYPE_CHECKING:
+    from tchat.core.group.state import Group
+
+NUMBER_LIMIT = 2**53
+"""Limit of seqs, times and sizes: numbers below it are exact in every language."""
+
+NAME_LENGTH = 256
+"""Most code points of a name, of a topic, and of every other text that is not a message."""
+
+MOST_LISTED = 100_000
+"""Most entries of each list in a snapshot."""
+
+MOST_ENTRIES = 200_000
+"""Most entries of all lists in the state of a group together."""
+
+MOST_EDITS = 1000
+"""Most edits of one message; an honest server stops at a tenth of them."""
+
+MOST_PRESENT = 20_000
+"""Most people of one group who are online."""
+
+# A message, the start of one, or a sentence. Sanitizing makes no text longer in code points.
+_TEXTS = frozenset({"text"})
+
+# Command numbers, since earlier versions could be made to count up to the limit of the schema; and
+# a wait, which is cut to a minute where it is used.
+_ANY_NUMBER = frozenset({"n", "counted", "wait"})
+
+
+def check_bounds(shape: Shape) -> None:
+    """Check all values of a frame or record. Raises `ProtocolError` (malformed)."""
+    for name in _FIELD_NAMES[type(shape)]:
+        _check(name, getattr(shape, name))
+
+
+def read_state(data: bytes, seq: int) -> Group:
+    """Return the state in a group's snapshot, as of event `seq`. Raises `ProtocolError`."""
+    group = thaw(data, seq, MOST_LISTED)
+    check_bounds(group)
+    check_state(group)
+    if any(len(edits.seqs) > MOST_EDITS for edits in group.edits.values()):
+        raise exceeded("The state of a group")
+    return group
+
+
+def check_state(group: Group) -> None:
+    """Check that the events of a group have not made its state too large. Raises `ProtocolError`.
+
+    It looks at the sizes only, and takes no longer in a large group than in a small one.
+    """
+    if group.count_entries() > MOST_ENTRIES:
+        raise exceeded("The state of a group")
+
+
+def exceeded(what: str) -> ProtocolError:
+    """Return the error about something that is too long or too large."""
+    return ProtocolError(Code.MALFORMED, f"{what} exceeds the bounds of this client.")
+
+
+class _FieldNames(dict[Any, tuple[str, ...]]):
+    """The names of the fields of each class, found when they are first needed."""
+
+    def __missing__(self, cls: Any) -> tuple[str, ...]:  # noqa: ANN401  # any dataclass
+        return self.setdefault(cls, tuple(field.name for field in dataclasses.fields(cls)))
+
+
+_FIELD_NAMES = _FieldNames()
+
+
+def _check(name: str, value: object) -> None:
+    """Check a value of the field `name`, and the values inside it."""
+    match value:
+        case str():
+            if len(value) > (TEXT_LIMIT if name in _TEXTS else NAME_LENGTH):
+                raise exceeded(f"The value of {name!r}")
+        case int():
+            if value >= NUMBER_LIMIT and name not in _ANY_NUMBER:
+                raise exceeded(f"The value of {name!r}")
+        case tuple():
+            for one in value:
+                _check(name, one)
+        case dict():
+            for key, one in value.items():
+                _check(name, key)
+                _check(name, one)
+        case Shape():
+            check_bounds(value)
