@@ -55,7 +55,7 @@ class PendingRequest:
     the server can deduplicate what is sent again. `check` validates the answer before anybody else
     sees it, and raises `ProtocolError`; the type of the answer was validated before. `on_done` is
     called after success and after failure. `entry` is the command's entry in the journal, if it is
-    a message.
+    a message. `wrong_answers` counts the answers that were not valid.
     """
 
     def __init__(self, request_id: int, make: MakeRequest | MakeCommand, *, command: bool) -> None:
@@ -67,6 +67,7 @@ class PendingRequest:
         self.check: Callable[[Answer], object] = _accept
         self.on_done: Callable[[], None] = _ignore
         self.done = trio.Event()
+        self.wrong_answers = 0
         self._answered_by: tuple[type[Frame], ...] = ()
         self.answer: Answer | None = None
         self.failure: TchatError | None = None

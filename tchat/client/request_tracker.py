@@ -31,6 +31,10 @@ LONGEST_WAIT_SECONDS = 60.0
 """The longest pause after a rate limit, whatever the server asks for."""
 
 
+MOST_WRONG_ANSWERS = 3
+"""Wrong answers to one request, after which it fails: others must not wait for it for ever."""
+
+
 class RequestTracker:
     """The unanswered requests of one session; `sender` is the queue that sends them.
 
@@ -101,13 +105,21 @@ class RequestTracker:
     def handle_answer(self, answer: Answer) -> bool:
         """Complete the request that was answered; return False if it is done already.
 
-        Raises `ProtocolError` for an answer that was not asked for.
+        Raises `ProtocolError` for an answer that was not asked for, or is wrong: the request is
+        sent again on the next connection. With the last of several wrong answers, it fails.
         """
         request = self._find_asked(answer.re)
         if request is None:
             return False
-        request.validate(answer)
-        self.succeed(request, answer)
+        try:
+            request.validate(answer)
+        except ProtocolError as error:
+            request.wrong_answers += 1
+            if request.wrong_answers < MOST_WRONG_ANSWERS:
+                raise
+            self._fail(request, Refused(error.code, error.sentence))
+        else:
+            self.succeed(request, answer)
         return True
 
     def handle_failure(self, failed: Failed) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tchat.client.updates import CaughtUp, Disconnected, EventReceived, HistoryLoaded
+from tchat.client.updates import CaughtUp, Disconnected, EventReceived, GroupUnusable, HistoryLoaded
 from tchat.core.protocol.frames import Attached, GroupList, GroupSummary, SearchHit, SearchResults
 from tchat.errors import Refused
 from tests.cddl import unchecked
-from tests.client.impostor import Wire, event, events, impostor, kindly, page, snapshot
+from tests.client.impostor import Wire, event, events, impostor, page, snapshot
 from tests.client.receiving import next_update, pending_updates
 from tests.helpers import GROUP, GUARD, seqs, session_at, texts, until
 from tests.hostile_cbor import LARGEST
@@ -291,23 +291,32 @@ async def test_invalid_page_ends_the_connection(lie: Answer) -> None:
         assert seqs(ops.log) == list(range(44, 51))
 
 
-async def test_invalid_snapshot_ends_the_connection() -> None:
-    async def lying(wire: Wire) -> None:
+async def test_invalid_snapshot_loses_only_its_group() -> None:
+    async def act(wire: Wire) -> None:
         await wire.greet()
         request = await wire.hear_only("attach")
         answer = Attached(request["id"], GROUP, "member", seq=50, first=48)
         (piece,) = snapshot(50)
-        await wire.say(answer.to_map(), piece | {"data": b"\xa0"})
+        await wire.say(answer.to_map(), piece | {"data": b"\xa0"}, *events(48, 50))
+        assert (await wire.hear_only("detach"))["group"] == GROUP
+        await wire.attach(seq=2)
+        await wire.say(*events(1, 2, "lab"))
         await wire.hear()
 
     async with (
-        impostor(lying, kindly) as server,
+        impostor(act) as server,
         session_at(server.address, "alice", recent=3) as alice,
     ):
         ops = alice.follow(GROUP)
-        await next_update(alice, Disconnected)
-        await next_update(alice, CaughtUp)
-        assert ops.log == []
+        update = await next_update(alice, GroupUnusable)
+        lab = alice.follow("lab")
+        await alice.enter("lab", join=False)
+        await until(alice, lambda: lab.last == 2)
+        assert server.connections == 1
+    assert isinstance(update, GroupUnusable)
+    assert update.refusal is ops.unusable
+    assert update.refusal.sentence.startswith("ops cannot be shown.")
+    assert (ops.log, ops.state.seq) == ([], 0)
 
 
 # ------------------------------------------------------------------ group lists and search

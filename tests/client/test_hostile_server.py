@@ -7,6 +7,7 @@ serves all further connections.
 from __future__ import annotations
 
 import os
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import cbor2
@@ -44,7 +45,10 @@ from tests.hostile_cbor import LARGEST, WRONG_VALUES, costly_answers, framed
 from tests.hostile_frames import Mutator
 
 if TYPE_CHECKING:
-    from tests.client.impostor import Act
+    from collections.abc import AsyncIterator
+
+    from tchat.client.session import Session
+    from tests.client.impostor import Act, Impostor
 
 FRAMES = int(os.environ.get("TCHAT_FUZZ_FRAMES", "2000")) // 2
 A_CONNECTION = 20
@@ -178,6 +182,29 @@ async def test_busy_server_is_retried() -> None:
 # ------------------------------------------------------------------ many invalid frames
 
 
+@asynccontextmanager
+async def following(server: Impostor) -> AsyncIterator[Session]:
+    """Open a session that follows the group, and enters it again whenever it is given up."""
+
+    async def enter() -> None:
+        with suppress(Refused):
+            await alice.enter(GROUP, join=False)
+
+    async def follow() -> None:
+        while True:
+            replica = alice.groups.get(GROUP)
+            if replica is None or replica.unusable:
+                if replica is not None:
+                    alice.unfollow(replica)
+                nursery.start_soon(enter)
+            await trio.sleep(0.001)
+
+    async with session_at(server.address, "alice") as alice, trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        yield alice
+        nursery.cancel_scope.cancel()
+
+
 def bearable(data: bytes) -> bool:
     """Return whether the frame is anything but a final refusal, which may end a session."""
     try:
@@ -198,8 +225,7 @@ async def test_a_session_survives_very_many_wrong_frames() -> None:
         part = [waiting.pop() for _ in range(min(A_CONNECTION, len(waiting)))]
         await wire.send(b"".join(part))
 
-    async with impostor(throw) as server, session_at(server.address, "alice") as alice:
-        alice.follow(GROUP)
+    async with impostor(throw) as server, following(server) as alice:
         while waiting:
             await next_update(alice, Disconnected)
         server.acts = [kindly]
@@ -218,8 +244,7 @@ async def test_every_wrong_frame_alone_ends_no_session() -> None:
         elif bearable(data := waiting.pop()):
             await wire.send(data)
 
-    async with impostor(throw) as server, session_at(server.address, "alice") as alice:
-        alice.follow(GROUP)
+    async with impostor(throw) as server, following(server):
         with trio.fail_after(GUARD):
             await over.wait()
 
@@ -232,8 +257,7 @@ async def test_good_server_on_the_same_port_is_found() -> None:
         await wire.say(event(1, kind="created"), event(2), event(3))
         await wire.send(b"".join(data for data in frames if bearable(data)))
 
-    async with impostor(throw) as evil, session_at(evil.address, "alice") as alice:
-        alice.follow(GROUP)
+    async with impostor(throw) as evil, following(evil) as alice:
         while evil.connections < 5:
             await next_update(alice, Disconnected)
         evil.leave.cancel()
