@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio.testing
 
 from tchat.client.client_id import ClientId
+from tchat.client.retention import Retention
 from tchat.client.updates import JournalDamaged
 from tchat.core.group.membership import Approve, Kick, Leave
 from tchat.core.group.messages import Delete, Edit, Post
@@ -213,6 +214,24 @@ async def test_a_closed_group_can_be_founded_again() -> None:
 
 
 # ------------------------------------------------------------------ history, quotations
+
+
+async def test_lines_of_a_cut_log_are_loaded_again() -> None:
+    """The front end learns how many lines were removed, so that it can keep its position."""
+    async with (
+        running_server() as server,
+        members(server, "alice") as (raw,),
+        typing(server) as alice,
+    ):
+        alice.chat.session.set_retention(Retention(events=40))
+        for n in range(100):
+            await raw.post(f"text {n}")
+        await alice.reads("alice: text 99")
+        assert len(alice.window.lines) <= 40
+        assert alice.window.past == "more"
+        assert {title for title, count in alice.frontend.inserts if count < 0} == {"#ops"}
+        await alice.load_all_history()
+        assert alice.screen() == [f"alice: text {n}" for n in range(100)]
 
 
 async def test_the_past_is_loaded_page_by_page() -> None:
