@@ -62,7 +62,11 @@ class UpdateQueue(trio.abc.ReceiveChannel[Update]):
 
     async def receive(self) -> Update:
         """Wait for the next update, and return it."""
-        await trio.lowlevel.checkpoint()
+        # Without a checkpoint if there is none: whoever waits until the receiver is idle looks right
+        # after an update was handled, and nothing would wake them later.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._waiting:
+            await trio.lowlevel.cancel_shielded_checkpoint()
         while not self._waiting:
             if self._added.is_set():
                 self._added = trio.Event()
