@@ -62,7 +62,7 @@ class UpdateQueue(trio.abc.ReceiveChannel[Update]):
 
     async def receive(self) -> Update:
         """Wait for the next update, and return it."""
-        # Without a checkpoint if there is none: whoever waits until the receiver is idle looks right
+        # No checkpoint if there is none: whoever waits until the receiver is idle looks right
         # after an update was handled, and nothing would wake them later.
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._waiting:
