@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
+from tchat.client.bounds import read_state
 from tchat.client.replica import GapError, Replica
 from tchat.core.group.feature import Event, Unknown
 from tchat.core.group.snapshots import freeze, thaw, thaw_whole
@@ -135,7 +136,8 @@ def _apply(group: Replica, frame: object) -> None:
         case Attached():
             group.apply_attached(frame)
         case Snapshot():
-            group.apply_snapshot(frame)
+            if (state := group.collect_snapshot(frame)) is not None:
+                group.restore(read_state(state, frame.seq))
         case Event():
             group.apply_event(frame)
         case MembershipChange():

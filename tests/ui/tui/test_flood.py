@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tchat.client.drafts import open_drafts
-from tchat.client.updates import EventReceived, Update
+from tchat.client.updates import EventReceived
 from tchat.core.group.feature import Event
 from tchat.core.group.messages import Posted
 from tchat.core.text import TEXT_LIMIT
@@ -116,9 +116,8 @@ async def test_keys_overtake_a_flood_of_updates(monkeypatch: pytest.MonkeyPatch)
     """Each update is a step of its own, so that the keyboard's task has its turn in between."""
     monkeypatch.setattr(app_module, "_FRAME_SECONDS", float("inf"))
     async with painting() as (app, screen, alice), trio.open_nursery() as nursery:
-        send, alice.chat.session.updates = trio.open_memory_channel[Update](MANY)
         for update in arrive(alice, MANY):
-            send.send_nowait(update)
+            alice.chat.session.updates.put(update)
         nursery.start_soon(app.follow_session)
         press(app, "x")
         while not screen.last_row().rstrip().endswith("x"):
