@@ -96,7 +96,7 @@ class Code(StrEnum):
     BAD_VERSION = "bad_version", "client and server have no protocol version in common"
     HANDSHAKE = "handshake", "the handshake was invalid or took too long"
     TOO_MANY = "too_many", "the connection has reached a limit"
-    RATE_LIMITED = "rate_limited", "the rate limit is exceeded; retry after `wait` ms"
+    RATE_LIMITED = "rate_limited", "too fast, by more than a short delay; retry after `wait` ms"
     BUSY = "busy", "too many handshakes at the same time; retry with backoff"
     TOO_SLOW = "too_slow", "it took too long and was stopped; a transfer can be resumed"
     REPLACED = "replaced", "the same client has connected again; this older connection is closed"

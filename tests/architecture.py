@@ -97,13 +97,14 @@ LAYERS: dict[str, list[set[str]]] = {
         {"store"},
     ],
     "server": [
-        {"recent"},
+        {"recent", "costs"},
         {
             "bans",
             "clock",
             "faults",
             "log",
             "limits",
+            "ledger",
             "rate_limiter",
             "unauthenticated",
             "network_rates",
@@ -134,7 +135,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"changes"},
     ],
     "server.groups": [
-        {"idle", "ordering", "side_effects", "state_cache"},
+        {"idle", "side_effects", "state_cache"},
         {"environment", "subscriptions"},
         {"inbox", "unsubscribed"},
         {"actor"},

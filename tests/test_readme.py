@@ -17,9 +17,7 @@ from tchat.core.group import feature, membership, settings, snapshots, state
 from tchat.core.protocol import framing, handshake
 from tchat.core.protocol.frames import AWAY_LIMIT
 from tchat.errors import Code, Refused
-from tchat.server import accounts, limits, tickets
-from tchat.server.connections import dispatch
-from tchat.server.groups import ordering
+from tchat.server import accounts, costs, ledger, limits, tickets
 from tchat.store.base import BACK_LIMIT
 from tests import picture, readme
 from tests.command_lines import first_command
@@ -152,10 +150,10 @@ def test_numbers_in_readme_match_the_code() -> None:
 def test_numbers_in_protocol_match_the_code() -> None:
     text = " ".join(PROTOCOL.read_text(encoding="utf-8").split())
     default = limits.Limits()
-    joins, requests, frames = default.joins, default.requests, default.frames
+    joins, person = default.joins, default.work_per_person
     assert joins
-    assert requests
-    assert frames
+
+    assert person
     for sentence in (
         f"# The tchat protocol, version {handshake.VERSION} ",
         f"The current version is {handshake.VERSION} ",
@@ -175,14 +173,13 @@ def test_numbers_in_protocol_match_the_code() -> None:
         f"at most {core_text.FILE_NAME_LIMIT} bytes",
         f"for {accounts.LINK_CODE_SECONDS / 60:.0f} minutes",
         f"at most {membership.LONGEST_INVITE_MS // 86_400_000} days",
-        f"for at most {ordering.RETRY_SECONDS:.0f} seconds after its `wait`",
-        f"{requests.burst} at once and {requests.per_second} a second",
+        f"{person.burst:,} at once and {person.per_second:,.0f} a second",
         f"{joins.burst} at once and {joins.per_second * 60:g} a minute",
         f"less than {state.WINDOW:,} apart",
-        f"{frames.burst:,} frames at once and {frames.per_second} a second",
+        f"for at most {ledger.LONGEST_WAIT:.0f} seconds",
         f"within {default.handshake_seconds:.0f} seconds by default",
         f"hears nothing for {default.silence_seconds:.0f} seconds",
-        f"`search` costs {dispatch.SEARCH_COST}",
+        f"a `search` costs {costs.COSTS['search']:.0f}",
     ):
         assert sentence in text
 

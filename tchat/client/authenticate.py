@@ -89,8 +89,7 @@ async def authenticate(link: Link, account: Account) -> Welcome:
     """
     nonce = secrets.token_bytes(NONCE_SIZE)
     user, client, key = account.user, account.client_id.client, account.identity.public
-    upcoming = account.client_id.upcoming
-    hello = Hello(VERSION, user, client, key, nonce, resends=True, upcoming=upcoming)
+    hello = Hello(VERSION, user, client, key, nonce, upcoming=account.client_id.upcoming)
     await link.send(encode(hello))
     challenge = await _next(link)
     if not isinstance(challenge, Challenge) or len(challenge.nonce) != NONCE_SIZE:

@@ -123,12 +123,17 @@ class RequestTracker:
         return True
 
     def handle_failure(self, failed: Failed) -> None:
-        """Fail the refused request, or resend it if it was only rate-limited."""
+        """Fail the refused request.
+
+        Earlier servers refuse requests that come too fast, for example from a client that attaches
+        to very many groups: these are sent again. A command is not, because it would then come
+        after those behind it; a client that keeps to the rate has none refused for its speed.
+        """
         request = self._find_asked(failed.re or 0)
         if request is None:
             return
-        if failed.code == Code.RATE_LIMITED and failed.wait is not None:
-            self.sender.requeue(request, min(failed.wait / 1000, LONGEST_WAIT_SECONDS))
+        if failed.code == Code.RATE_LIMITED and failed.wait is not None and not request.command:
+            self.sender.retry(request, min(failed.wait / 1000, LONGEST_WAIT_SECONDS))
             return
         self._fail(request, Refused(clean_line(failed.code), clean_line(failed.text)))
 

@@ -6,10 +6,11 @@ before the connection broke, or by an earlier process, go first on the next conn
 
 The server limits the rate of commands with a token bucket. The client paces its commands with a
 bucket of its own, which has 80 % of the server's rate and half of its burst, so that even a long
-paste exceeds no limit. The reason for the half is a stall of the network. Meanwhile the client's
-bucket fills up, but a bucket of the server that is full stays as it is. After the stall, two groups
-of commands arrive at once: those in flight, and a new burst. Each is limited to half of the
-server's burst, so the server has a token for every command.
+paste exceeds no limit, and other requests do not wait behind it at the server. The reason for the
+half is a stall of the network. Meanwhile the client's bucket fills up, but a bucket of the server
+that is full stays as it is. After the stall, two groups of commands arrive at once: those in
+flight, and a new burst. Each is limited to half of the server's burst, so the server has a token
+for every command.
 
 Read positions are not urgent: the latest one of each group replaces those before it.
 """
@@ -85,12 +86,10 @@ class Sender:
         self._urgent.append(frame)
         self._wakeup.set()
 
-    def requeue(self, request: PendingRequest, seconds: float) -> None:
-        """Put a rate-limited request back in its place, and send nothing for `seconds`."""
-        self._in_flight.discard(request.number or 0)
+    def retry(self, request: PendingRequest, seconds: float) -> None:
+        """Send a request that is no command again; send nothing at all for `seconds`."""
         if request not in self._queue:
-            self._queue.append(request)
-        self._queue = deque(sorted(self._queue, key=_send_order))
+            self._queue.appendleft(request)
         self._not_before = max(self._not_before, trio.current_time() + seconds)
         self._wakeup.set()
 
@@ -156,7 +155,7 @@ class Sender:
                 break
             self._queue.popleft()
             if request.done.is_set():
-                continue  # it was requeued, and then an earlier copy was answered
+                continue  # it is sent again, and an earlier copy was answered
             due.append(request)
             if request.command and request.number is None and self._assign_number(request):
                 numbered.append(request)

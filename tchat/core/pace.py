@@ -1,8 +1,8 @@
 """Token bucket: the server's rate limit, and the client's pacing to stay within it.
 
 A bucket holds up to `burst` tokens and gains `per_second` tokens a second; each action takes one.
-So a burst passes at once, and a longer sequence is limited to the rate. The server rejects actions
-above the rate; a well-behaved client paces itself by the same rule and is never rejected.
+So a burst passes at once, and a longer sequence is limited to the rate. The server delays actions
+above the rate; a well-behaved client paces itself by the same rule and is never delayed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,18 @@ class TokenBucket:
             self._tokens -= cost
             return 0.0
         return (cost - self._tokens) / self._rate.per_second
+
+    def reserve(self, now: float, longest: float) -> float:
+        """Take a token that the bucket has now, or will have within `longest` seconds.
+
+        Return the seconds until then. If they are more than `longest`, no token is taken.
+        """
+        self._fill(now)
+        missing = 1 - self._tokens
+        wait = missing / self._rate.per_second if missing > _TOLERANCE else 0.0
+        if wait <= longest:
+            self._tokens -= 1
+        return wait
 
     def is_full(self, now: float) -> bool:
         """Return whether the bucket is full: it then behaves like a new one and may be dropped."""

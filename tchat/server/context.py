@@ -20,6 +20,7 @@ from tchat.server.connection_quota import ConnectionQuota
 from tchat.server.group_quota import GroupQuota
 from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.registry import Registry
+from tchat.server.ledger import Ledger
 from tchat.server.limits import Limits
 from tchat.server.network_rates import NetworkRates
 from tchat.server.presence import Presence
@@ -81,6 +82,7 @@ class ServerContext:
     started: int = field(init=False)
     stored_bytes: StoredBytes = field(init=False)
     rate_limiter: RateLimiter = field(init=False)
+    ledger: Ledger = field(init=False)
     unauthenticated: UnauthenticatedLimiter = field(init=False)
     connection_quota: ConnectionQuota = field(init=False)
     network_rates: NetworkRates = field(init=False)
@@ -91,6 +93,7 @@ class ServerContext:
         self.stored_bytes = StoredBytes(self.store.files)
         self.store.blobs.set_reserve(self.limits.disk_reserve)
         self.rate_limiter = RateLimiter(self.limits, self.rate_clock)
+        self.ledger = Ledger(self.limits)
         self.unauthenticated = UnauthenticatedLimiter(self.limits)
         self.connection_quota = ConnectionQuota(self.limits)
         self.network_rates = NetworkRates(self.limits, self.rate_clock)
@@ -147,6 +150,7 @@ class ServerContext:
         self.connection_quota.limits = self.network_rates.limits = limits
         self.tickets.limits = limits
         self.store.blobs.set_reserve(limits.disk_reserve)
+        self.ledger.set_limits(limits)
         self.group_quota.limit = limits.groups_per_user
         self.registry.set_limits(limits.group)
         self.credentials = credentials

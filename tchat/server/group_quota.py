@@ -40,6 +40,10 @@ class GroupQuota:
         while len(self._groups) > MAX_CACHED:
             self._groups.popitem(last=False)
 
+    def has(self, person: str, group: str) -> bool:
+        """Return whether a loaded person is in a group, or asks to join it."""
+        return group in self._groups.get(person, ())
+
     def reserve(self, person: str, group: str) -> None:
         """Count one more group for a person. Raises `Refused` (groups_full)."""
         groups = self._groups.get(person)

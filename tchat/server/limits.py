@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tchat.core.group.feature import DEFAULT_LIMITS, HIGHEST_LIMITS, GroupLimits
 from tchat.core.pace import Rate
 from tchat.core.text import size_text
+from tchat.server.costs import UNITS_PER_CORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,10 +183,12 @@ class Limits:
 
     Sizes are in bytes; `keep_files` and `keep_messages` are in ms.
 
-    Rates apply to each person, on all devices together: `messages` to commands that append to a
-    log, `joins` to founding groups and asking to join, `requests` to requests that append nothing.
-    `frames` applies to all frames of one connection; if a connection exceeds it, the server reads
-    more slowly, instead of refusing frames.
+    Rates apply to each person, on all devices together: `messages` to commands, `joins` to founding
+    groups and asking to join. `work` is what all together may cost the server, in the units of
+    `costs`; `work_per_person` and `work_per_address` are the shares of each: a tenth and a quarter
+    of a processor core. A person's burst is enough for a client that attaches to 200 groups, and an
+    address's for an office that reconnects as a whole; the burst of `work` is short, because it is
+    how long others may have to wait. If a connection exceeds a rate, the server reads more slowly.
 
     `claims` and `logins` apply to each address, and more generously to the networks around it.
     A connection that has not authenticated keeps its place among these for `place_seconds`, even if
@@ -208,8 +211,9 @@ class Limits:
             "requests to join, and groups founded, by one person: N per minute, BURST at once",
         ),
     )
-    requests: Rate | None = field(default=Rate(50, 500))
-    frames: Rate | None = field(default=Rate(500, 2000))
+    work: Rate | None = field(default=Rate(0.8 * UNITS_PER_CORE, 5_000))
+    work_per_person: Rate | None = field(default=Rate(0.1 * UNITS_PER_CORE, 60_000))
+    work_per_address: Rate | None = field(default=Rate(0.25 * UNITS_PER_CORE, 300_000))
     groups_per_user: int = field(
         default=200,
         metadata=_option("--max-groups", _COUNT, "groups that one person may be in or ask to join"),
@@ -356,8 +360,9 @@ class Limits:
             self,
             messages=None,
             joins=None,
-            requests=None,
-            frames=None,
+            work=None,
+            work_per_person=None,
+            work_per_address=None,
             claims=None,
             logins=None,
             place_seconds=0.0,

@@ -1,6 +1,9 @@
-"""Rate limits per person (token buckets).
+"""Rate limits of what people do to each other: messages, and requests to join (token buckets).
 
-A refusal contains the time to wait, so that clients can retry automatically.
+Actions above a rate are delayed. Their order is preserved, because the reader of their connection
+waits. An action that would have to wait for longer than a client believes that the connection is
+alive is refused instead, which is final: the refusal contains the time after which a new attempt
+succeeds.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import trio
 
 from tchat.core.pace import TokenBucket
 from tchat.errors import Code, Refused
+from tchat.server.ledger import LONGEST_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,10 +23,13 @@ if TYPE_CHECKING:
     from tchat.core.pace import Rate
     from tchat.server.limits import Limits
 
-RateKind = Literal["messages", "joins", "requests"]
-"""The rates of `Limits` that apply to a person."""
+RateKind = Literal["messages", "joins"]
+"""The rates of `Limits` that apply to what a person does."""
 
-_MIN_WAIT_SHOWN = 0.1
+_TOO_MANY: dict[RateKind, str] = {
+    "messages": "This server allows fewer messages",
+    "joins": "This server allows fewer joins and new groups",
+}
 
 
 class RateLimiter:
@@ -42,23 +49,20 @@ class RateLimiter:
         self._max_buckets = max_buckets
         self._buckets: dict[tuple[RateKind, str], TokenBucket] = {}
 
-    def acquire(self, kind: RateKind, person: str, cost: int = 1) -> None:
-        """Take `cost` tokens from a person's bucket. Raises `Refused` (rate_limited)."""
+    def reserve(self, kind: RateKind, person: str) -> float:
+        """Return the seconds that a person has to wait before one more thing, which is counted.
+
+        If they are more than `LONGEST_WAIT`, it has to be refused (`too_fast`), and is not counted.
+        """
         rate: Rate | None = getattr(self._limits, kind)
         if rate is None:
-            return
+            return 0.0
         now = self._clock()
         bucket = self._buckets.get((kind, person))
         if bucket is None:
             self._drop_full_buckets(now)
             bucket = self._buckets[kind, person] = TokenBucket(rate, now)
-        wait = bucket.take(now, cost)
-        if wait:
-            raise Refused(
-                Code.RATE_LIMITED,
-                f"Too fast; try again in {max(wait, _MIN_WAIT_SHOWN):.1f} s.",
-                math.ceil(wait * 1000),
-            )
+        return bucket.reserve(now, LONGEST_WAIT)
 
     @property
     def limits(self) -> Limits:
@@ -78,3 +82,12 @@ class RateLimiter:
         """Bound the memory: a full bucket is no different from a new one."""
         if len(self._buckets) >= self._max_buckets:
             self._buckets = {k: b for k, b in self._buckets.items() if not b.is_full(now)}
+
+
+def too_fast(kind: RateKind, wait: float) -> Refused:
+    """Return the refusal of what would have to wait for so many seconds."""
+    return Refused(
+        Code.RATE_LIMITED,
+        f"{_TOO_MANY[kind]}; try again in {math.ceil(wait)} seconds.",
+        math.ceil(wait * 1000),
+    )

@@ -51,6 +51,10 @@ def _no_feeder(_: object) -> None:
     raise NotImplementedError("this queue has no sources")
 
 
+async def _admit_at_once() -> None:
+    """Admit a page of a queue that belongs to nobody."""
+
+
 class SendQueue:
     """The queue between all senders of a connection and its socket.
 
@@ -58,10 +62,12 @@ class SendQueue:
     it is not called while a writer runs. `start_writer` is called when data is queued, and on
     close. The writer calls `dequeue`, sends the data, reports it with `mark_sent`, and repeats
     until `dequeue` returns None. `start_feeder` is called with the feeder when there are sources,
-    and starts it as a task. `overflowed` says that the queue was closed at `OVERFLOW`.
+    and starts it as a task. `admit_page` waits until the client's budget allows a page of a log.
+    `overflowed` says that the queue was closed at `OVERFLOW`.
     """
 
     __slots__ = (
+        "_admit_page",
         "_limit",
         "_pending",
         "_send_now",
@@ -81,12 +87,14 @@ class SendQueue:
         start_writer: Callable[[], None],
         limit: int = SEND_QUEUE_LIMIT,
         start_feeder: Callable[[Callable[[], Awaitable[None]]], object] = _no_feeder,
+        admit_page: Callable[[], Awaitable[None]] = _admit_at_once,
     ) -> None:
         self.size = 0
         self.closed = self.overflowed = False
         self._send_now = send_now
         self._start_writer = start_writer
         self._start_feeder = start_feeder
+        self._admit_page = admit_page
         self._sources: deque[Source] | None = None  # while there is a feeder
         self._limit = limit
         self._pending: list[bytes] = []
@@ -167,6 +175,12 @@ class SendQueue:
         finally:
             self._sources = None
 
+    async def wait_for_budget(self) -> None:
+        """Wait until the client's budget allows a page, and charge it. Raises `SendQueueClosed`."""
+        if self.closed:
+            raise SendQueueClosed
+        await self._admit_page()
+
     def dequeue(self) -> bytes | None:
         """Return all queued data, or None if there is none; the writer then has to end.
 
@@ -192,7 +206,7 @@ class SendQueue:
             self._ensure_writer()
             # The callbacks refer to the connection, which refers to this queue. Delete them to
             # break this cycle, so that reference counting alone frees the objects.
-            del self._send_now, self._start_writer, self._start_feeder
+            del self._send_now, self._start_writer, self._start_feeder, self._admit_page
             self._wake_waiting()
 
     def _ensure_writer(self) -> None:

@@ -71,24 +71,44 @@ async def test_extreme_paces_do_not_stop_the_client(pace: dict[str, int]) -> Non
 
 @pytest.mark.parametrize("wait", [0, 1, 2**62, LARGEST])
 async def test_rate_limit_waits_are_capped(wait: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers before the ledger of work refuse requests that come too fast."""
     assert requests_module.LONGEST_WAIT_SECONDS == 60
     monkeypatch.setattr(requests_module, "LONGEST_WAIT_SECONDS", 0.01)
-    numbers: list[int] = []
+    asked: list[int] = []
 
     async def act(wire: Wire) -> None:
-        await wire.let_in()
+        await wire.greet()
         for _ in range(5):
-            post = await wire.hear_only("post")
-            numbers.append(post["n"])
+            request = await wire.hear_only("attach")
+            asked.append(request["id"])
             slow = {"type": "error", "code": "rate_limited", "text": EVIL, "wait": wait}
-            await wire.say({**slow, "re": post["id"]})
-        await wire.say({"type": "ok", "re": (await wire.hear_only("post"))["id"], "seq": 1})
+            await wire.say({**slow, "re": request["id"]})
+        await wire.attach()
+        await wire.hear()
+
+    async with impostor(act) as server:
+        with trio.fail_after(GUARD):
+            async with session_of(server.address, "alice") as (_, ops):
+                assert ops.standing == "member"
+    assert asked == 5 * asked[:1]
+
+
+async def test_command_refused_for_speed_has_failed() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in()
+        for n in range(2):
+            post = await wire.hear_only("post")
+            slow = {"type": "error", "code": "rate_limited", "text": "Too fast.", "wait": 1}
+            answer = slow if n == 0 else {"type": "ok", "seq": 1}
+            await wire.say({**answer, "re": post["id"]})
         await wire.hear()
 
     async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
         with trio.fail_after(GUARD):
-            await alice.post(ops, "hello").wait()
-    assert numbers == sorted(numbers)
+            with pytest.raises(Refused, match="Too fast"):
+                await alice.post(ops, "one").wait()
+            assert [message.entry.text for message in ops.pending] == ["one"]  # and is not lost
+            await alice.post(ops, "two").wait()
 
 
 @pytest.mark.parametrize("counted", [2**41, 2**62, LARGEST])

@@ -116,7 +116,7 @@ SIGNATURE = bytes(range(64))
 
 REQUESTS: list[Frame] = [
     Hello(VERSION, "alice", CLIENT, KEY, NONCE),
-    Hello(VERSION, "alice", CLIENT, KEY, NONCE, resends=True, upcoming=19),
+    Hello(VERSION, "alice", CLIENT, KEY, NONCE, upcoming=19),
     Proof(SIGNATURE, "K7QM-2XJ4-9DTR"),
     TransferHello(VERSION, TICKET),
     Join(1, 1, "ops", TOKEN, create=False),
@@ -259,7 +259,7 @@ EVERY_TYPE = TO_SERVER | TO_CLIENT | IN_TRANSFER
 """All directions in one vocabulary."""
 
 OPTIONAL = {
-    "hello": {"resends", "upcoming"},
+    "hello": {"upcoming"},
     "proof": {"link"},
     "welcome": {"interval", "burst"},
     "join": {"invite", "create"},

@@ -103,7 +103,7 @@ def dump() -> str:
 
 
 def _hello() -> Hello:
-    return Hello(VERSION, "Zoë", CLIENT, _public(), HELLO_NONCE, resends=True)
+    return Hello(VERSION, "Zoë", CLIENT, _public(), HELLO_NONCE)
 
 
 def _identity() -> Identity:

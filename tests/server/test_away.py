@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tchat.core.group.membership import Kick
-from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Away, Detach, MembershipChange, OnlineMember, PresenceUpdate
 from tchat.errors import Code
 from tests.helpers import (
     GROUP,
-    NO_RATE_LIMITS,
     RawClient,
     log_of,
     members,
@@ -126,15 +122,3 @@ async def test_away_is_not_announced_to_kicked_members() -> None:
         await updates(alice)
         await away(bob, "far away")
         assert await updates(alice) == []
-
-
-async def test_away_costs_one_request_for_each_group() -> None:
-    limits = replace(NO_RATE_LIMITS, requests=Rate(0.001, 6))
-    async with (
-        running_server(limits=limits) as server,
-        members(server, "alice", group="one") as (alice,),
-        members(server, "alice", group="two"),
-    ):
-        await away(alice, "lunch")
-        await away(alice, "tea")
-        assert await refusal(alice, Away) == Code.RATE_LIMITED

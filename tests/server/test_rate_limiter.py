@@ -9,9 +9,9 @@ import pytest
 
 from tchat.core.pace import Rate
 from tchat.core.protocol.handshake import VERSION, Welcome
-from tchat.errors import Code, Refused
+from tchat.errors import Code
 from tchat.server.limits import Limits
-from tchat.server.rate_limiter import RateLimiter
+from tchat.server.rate_limiter import RateLimiter, too_fast
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
 from tests.helpers import (
     NO_RATE_LIMITS,
@@ -23,61 +23,58 @@ from tests.helpers import (
 if TYPE_CHECKING:
     from trio.testing import MockClock
 
-    from tchat.server.rate_limiter import RateKind
 
-TIGHT = Limits(messages=Rate(2, 3), joins=Rate(0.1, 1), requests=Rate(1, 1))
+TIGHT = Limits(messages=Rate(2, 3), joins=Rate(0.1, 1))
 HERE = "192.0.2.1"
 HELLO = hello_of("alice")
 
 
-def refusal(rates: RateLimiter, kind: RateKind, person: str) -> Refused:
-    with pytest.raises(Refused) as caught:
-        rates.acquire(kind, person)
-    return caught.value
-
-
-# ------------------------------------------------------------------ rates per person
-
-
-async def test_person_above_the_rate_learns_the_wait(mock_clock: MockClock) -> None:
+async def test_action_above_the_rate_waits_for_its_token(mock_clock: MockClock) -> None:
     rates = RateLimiter(TIGHT)
+    assert [rates.reserve("messages", "alice") for _ in range(3)] == [0, 0, 0]
+    assert rates.reserve("messages", "alice") == pytest.approx(0.5)
+    mock_clock.jump(0.25)
+    assert rates.reserve("messages", "alice") == pytest.approx(0.75)  # after the one before it
+    mock_clock.jump(1.25)
+    assert rates.reserve("messages", "alice") == 0
+
+
+async def test_action_far_above_the_rate_is_not_counted(mock_clock: MockClock) -> None:
+    rates = RateLimiter(TIGHT)
+    assert rates.reserve("joins", "alice") == 0
     for _ in range(3):
-        rates.acquire("messages", "alice")
-    too_fast = refusal(rates, "messages", "alice")
-    assert (too_fast.code, too_fast.wait) == (Code.RATE_LIMITED, 500)
-    mock_clock.jump(0.25)
-    assert refusal(rates, "messages", "alice").wait == 250
-    mock_clock.jump(0.25)
-    rates.acquire("messages", "alice")
-    refusal(rates, "messages", "alice")
+        assert rates.reserve("joins", "alice") == pytest.approx(10)
+    refusal = too_fast("joins", 9.3)
+    assert (refusal.code, refusal.wait) == (Code.RATE_LIMITED, 9300)
+    assert "10 seconds" in refusal.sentence
+    mock_clock.jump(10)
+    assert rates.reserve("joins", "alice") == 0
 
 
-async def test_wait_is_sufficient_and_never_zero(mock_clock: MockClock) -> None:
+async def test_wait_is_sufficient(mock_clock: MockClock) -> None:
     for per_second in (0.3, 3, 7, 999, 1e6):
         rates = RateLimiter(Limits(messages=Rate(per_second, 1)))
-        rates.acquire("messages", "alice")
-        wait = refusal(rates, "messages", "alice").wait
-        assert wait
-        mock_clock.jump(wait / 1000)
-        rates.acquire("messages", "alice")
+        assert rates.reserve("messages", "alice") == 0
+        wait = rates.reserve("messages", "alice")
+        assert wait > 0
+        mock_clock.jump(wait + 1 / per_second)
+        assert rates.reserve("messages", "alice") == 0
 
 
 @pytest.mark.usefixtures("mock_clock")
 async def test_rates_are_per_person_and_kind() -> None:
     rates = RateLimiter(TIGHT)
-    for kind in ("joins", "requests"):
-        rates.acquire(kind, "alice")
-        rates.acquire(kind, "bob")
-        refusal(rates, kind, "alice")
-    rates.acquire("messages", "alice")
+    for person in ("alice", "bob"):
+        assert rates.reserve("joins", person) == 0
+        assert rates.reserve("joins", person) > 0
+        assert rates.reserve("messages", person) == 0
 
 
-async def test_no_rate_means_no_refusal() -> None:
+async def test_no_rate_means_no_wait() -> None:
     rates = RateLimiter(TIGHT.without_rates())
     for _ in range(100):
-        rates.acquire("messages", "alice")
-        rates.acquire("joins", "alice")
-        rates.acquire("requests", "alice")
+        assert rates.reserve("messages", "alice") == 0
+        assert rates.reserve("joins", "alice") == 0
 
 
 async def test_only_full_buckets_are_forgotten(
@@ -85,19 +82,20 @@ async def test_only_full_buckets_are_forgotten(
 ) -> None:
     rates = RateLimiter(TIGHT, max_buckets=10)
     for number in range(9):
-        rates.acquire("messages", f"quiet {number}")
+        rates.reserve("messages", f"quiet {number}")
     mock_clock.jump(10)
     for _ in range(3):
-        rates.acquire("messages", "loud")
-    rates.acquire("messages", "one more")
+        rates.reserve("messages", "loud")
+    rates.reserve("messages", "one more")
     assert len(rates) == 2  # of "loud" and "one more"
-    refusal(rates, "messages", "loud")
+    assert rates.reserve("messages", "loud") > 0
 
 
 def test_limits_without_rates_are_otherwise_equal() -> None:
     lifted = replace(TIGHT, unauthenticated=7).without_rates()
     assert lifted == replace(lifted, unauthenticated=7)
-    assert (lifted.messages, lifted.joins, lifted.requests, lifted.frames) == (None,) * 4
+    rates = (lifted.work, lifted.work_per_person, lifted.work_per_address)
+    assert (lifted.messages, lifted.joins, *rates) == (None,) * 5
 
 
 async def test_welcome_announces_the_rate_of_messages() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +10,6 @@ import trio
 
 from tchat.core.group.membership import Join, Kick, Leave
 from tchat.core.group.messages import Delete, Edit
-from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Search, SearchResults
 from tchat.errors import Code
 from tchat.server.clock import now_ms
@@ -20,7 +18,6 @@ from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
     GROUP,
-    NO_RATE_LIMITS,
     members,
     raw_client,
     running_server,
@@ -155,14 +152,6 @@ async def test_search_needs_a_word_of_limited_length() -> None:
         assert await refusal(alice, lambda i: Search(i, "x" * 201)) == Code.TEXT_TOO_LONG
         assert await refusal(alice, lambda i: Search(i, "x", "a b")) == Code.BAD_NAME
         assert await search(alice, "x", skip=2**62) == []
-
-
-async def test_search_costs_more_than_other_requests() -> None:
-    limits = replace(NO_RATE_LIMITS, requests=Rate(0.001, 25))
-    async with running_server(limits=limits) as server, raw_client(server.address, "eve") as eve:
-        assert await search(eve, "hello") == []
-        assert await search(eve, "hello") == []
-        assert await refusal(eve, lambda i: Search(i, "hello")) == Code.RATE_LIMITED
 
 
 async def test_deletion_during_a_search_is_respected() -> None:

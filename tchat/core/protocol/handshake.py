@@ -49,9 +49,8 @@ class Hello(Frame):
     """Open a chat connection.
 
     `client` is the client's id (8 bytes), `key` an Ed25519 public key (32 bytes, RFC 8032), `nonce`
-    32 random bytes that are new for each connection. With `resends`, the client promises to resend
-    rate-limited commands under the same numbers, and the server preserves their order. Commands
-    with numbers below `upcoming` may have been sent on an earlier connection; others were not.
+    32 random bytes that are new for each connection. Commands with numbers below `upcoming` may
+    have been sent on an earlier connection; others were not.
     """
 
     type = "hello"
@@ -60,7 +59,6 @@ class Hello(Frame):
     client: bytes
     key: bytes
     nonce: bytes
-    resends: bool | None = None
     upcoming: int | None = None
 
 

@@ -4,6 +4,10 @@ The reader passes each frame to the dispatcher. Replies and events go to the soc
 send queue, which starts a writer when the socket does not accept them at once. Both tasks run in
 one nursery, so that they end together and nothing outlives the connection.
 
+Each frame is charged to the person, their address and the whole server before it is worked on; see
+`tchat.server.ledger`. While a budget is exhausted, the reader waits, so that the frames behind it
+stay in the client's socket, in order.
+
 Backpressure: the reader waits for space in the send queue before it handles the next frame, so
 a client that sends requests without reading the replies is slowed down to the pace of its reading.
 
@@ -16,15 +20,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.pace import TokenBucket
 from tchat.core.protocol.frames import Failed, Goodbye, UnknownType, encode, failed
 from tchat.core.protocol.handshake import Welcome, agree
+from tchat.core.text import fold
 from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.server.connections.dispatch import RequestDispatcher
 from tchat.server.connections.handshake import Peer, authenticate_peer, refuse
 from tchat.server.connections.transfers import serve_transfer
 from tchat.server.context import STOPPING
+from tchat.server.costs import CONNECTION, COSTS, PAGE, READING, UNKNOWN, cost_of_size
 from tchat.server.faults import describe, is_storage
 from tchat.server.send_queue import WRITE_SIZE, SendQueue, SendQueueClosed
 
@@ -37,10 +42,10 @@ if TYPE_CHECKING:
     from tchat.net.address import Address
     from tchat.net.link import Link
     from tchat.server.context import ServerContext
+    from tchat.server.ledger import LedgerAccount
 
 _READS_NOTHING = "accepted no data for too long"
 _FLUSH_SECONDS = 3.0
-_FRAME_SIZE = 1024  # a longer frame counts as several
 
 
 async def serve_connection(context: ServerContext, stream: trio.SocketStream) -> None:
@@ -83,25 +88,29 @@ async def _serve_chat(context: ServerContext, peer: Peer, author: Author) -> Non
     context.check_person(author, peer.link.peer)
     context.presence.check_devices(author, context.limits.devices)
     peer.link.allow_long_frames()
-    connection = Connection(context, peer.link, author, resends=peer.resends)
-    context.log.line("user_connected", user=author.name, address=peer.link.address)
-    context.presence.connected(connection)
-    try:
-        # No checkpoint here either: a goodbye needs the send queue's writer, which `run` enables.
-        await connection.run(agree(peer.version))
-    finally:
-        context.presence.disconnected(connection)
-        context.log.line("user_disconnected", user=author.name, reason=connection.reason)
+    with context.ledger.account_of(fold(author.name), peer.link.peer) as account:
+        # The address was charged for the handshake, when nobody knew the person yet.
+        account.charge_owner(CONNECTION + COSTS["hello"] + COSTS["proof"])
+        connection = Connection(context, peer.link, author, account)
+        context.log.line("user_connected", user=author.name, address=peer.link.address)
+        context.presence.connected(connection)
+        try:
+            # No checkpoint here either: a goodbye needs the send queue's writer, which `run`
+            # enables.
+            await connection.run(agree(peer.version))
+        finally:
+            context.presence.disconnected(connection)
+            context.log.line("user_disconnected", user=author.name, reason=connection.reason)
 
 
 class Connection:
     """An authenticated client's connection, from welcome to goodbye. `reason` says why it ended."""
 
     __slots__ = (
+        "_account",
         "_context",
         "_dispatcher",
         "_ending",
-        "_frames",
         "_link",
         "_reading",
         "_writers",
@@ -111,18 +120,22 @@ class Connection:
     )
 
     def __init__(
-        self, context: ServerContext, link: Link, author: Author, *, resends: bool
+        self, context: ServerContext, link: Link, author: Author, account: LedgerAccount
     ) -> None:
         self.author = author
         self.reason = "closed by the client"
         self.send_queue = SendQueue(
-            link.send_nowait, self._start_writer, start_feeder=self._start_feeder
+            link.send_nowait,
+            self._start_writer,
+            start_feeder=self._start_feeder,
+            admit_page=self._admit_page,
         )
         self._context = context
         self._link = link
-        self._dispatcher = RequestDispatcher(context, author, self.send_queue, resends=resends)
-        rate = context.limits.frames
-        self._frames = TokenBucket(rate, trio.current_time()) if rate else None
+        self._account = account
+        self._dispatcher = RequestDispatcher(
+            context, author, self.send_queue, account.charge, self._on_delayed
+        )
         self._reading = trio.CancelScope()
         self._ending = False
         self._writers: trio.Nursery
@@ -212,19 +225,31 @@ class Connection:
         if self.send_queue.closed:
             self._reading.cancel()
 
+    async def _admit_page(self) -> None:
+        """Charge a page of a log that the client has to catch up with."""
+        if not self._account.is_covered:
+            await self._account.admit()
+        self._account.charge(PAGE)
+
     # -------------------------------------------------------------- reading
 
     async def _read(self) -> None:
+        link = self._link
+        woken_at = 0.0
         try:
-            while (body := await self._link.receive()) is not None:
-                if self._frames is not None:
-                    await self._throttle(self._frames, len(body))
+            while (body := await link.receive()) is not None:
                 if self.send_queue.congested:
                     await self.send_queue.wait_for_space()
+                if not self._account.is_covered:
+                    await self._account.admit()
+                    self._on_delayed()
                 if self._ending:
                     return  # ignore frames from before the goodbye: the key may be revoked
+                if link.last_received != woken_at:
+                    woken_at = link.last_received
+                    self._account.charge(READING)
                 await self._receive(body)
-            if self._link.broken:
+            if link.broken:
                 self.reason = "connection lost"
         except ProtocolError as error:
             self.reason = str(error.code)
@@ -234,19 +259,19 @@ class Connection:
         except SendQueueClosed:
             return
 
-    async def _throttle(self, frames: TokenBucket, size: int) -> None:
-        """Wait until the rate limit allows one more frame of `size` bytes, valid or not."""
-        cost = 1 + size // _FRAME_SIZE
-        if wait := frames.take(trio.current_time(), cost):
-            await trio.sleep(wait)
-            frames.take(trio.current_time(), cost)
+    def _on_delayed(self) -> None:
+        """Count a client whose frames wait here as heard: it is not silent."""
+        self._link.last_received = trio.current_time()
 
     async def _receive(self, body: bytes) -> None:
+        size = cost_of_size(len(body))
         try:
             frame = decode_request(body)
         except UnknownType as unknown:  # from a newer client, which has to handle this error
+            self._account.charge(size + UNKNOWN)
             self.notify(Failed(unknown.code, unknown.sentence, unknown.re))
             return
+        self._account.charge(size + COSTS[frame.type])
         try:
             await self._dispatcher.handle(frame)
         except Refused as refusal:

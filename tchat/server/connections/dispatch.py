@@ -1,8 +1,9 @@
 """Request dispatch: pass each frame of a chat connection to its handler.
 
 `RequestDispatcher.handle` is the table. Commands, and requests about a group's current state, go to
-the group's actor, which replies itself; the others are answered here from the store. Each handler
-acquires tokens from the rate limiter before it does any expensive work.
+the group's actor, which replies itself; the others are answered here from the store. The connection
+has charged the cost of the frame's type already; what depends on its group is charged here, before
+the work.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+import trio
 
 from tchat.core.group.direct import check_group, is_direct
 from tchat.core.group.feature import Command
@@ -52,9 +55,11 @@ from tchat.server.connections.file_requests import (
     prepare_upload,
 )
 from tchat.server.connections.history import list_groups, read_history, search
+from tchat.server.costs import ACTIVATION, ANNOUNCEMENT, LISTENER
 from tchat.server.groups.inbox import Execute, Query, ReadReceipt, Subscribe
-from tchat.server.groups.ordering import CommandOrder
 from tchat.server.groups.subscriptions import Subscription
+from tchat.server.ledger import LONGEST_WAIT
+from tchat.server.rate_limiter import too_fast
 from tchat.server.sanitize import check_own_group, is_others
 
 if TYPE_CHECKING:
@@ -63,30 +68,27 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Author, Group
     from tchat.core.protocol.schema import Frame
     from tchat.server.context import ServerContext
+    from tchat.server.rate_limiter import RateKind
     from tchat.server.send_queue import SendQueue
 
 FileRequest = TypeVar("FileRequest", Upload, Download, FileListRequest)
 
 _MAX_SUBSCRIPTIONS = 256
 
-# The cost of an expensive request, in tokens of the "requests" rate.
-SNAPSHOT_COST = 5
-GROUPS_COST = 5
-SEARCH_COST = 10
-
 
 class RequestDispatcher:
     """Handles the requests of one client, whose replies go to `send_queue`.
 
     `subscriptions` are the groups (folded) that the client follows, `announced` those with a notice
-    of activity that the client has not answered yet. `resends` is as in `Hello`.
+    of activity that the client has not answered yet. `charge` charges work to the person,
+    `on_delayed` is called after a command has waited for the person's rate.
     """
 
     __slots__ = (
         "_author",
+        "_charge",
         "_context",
-        "_message_checks",
-        "_order",
+        "_on_delayed",
         "_person",
         "_send_queue",
         "announced",
@@ -94,7 +96,12 @@ class RequestDispatcher:
     )
 
     def __init__(
-        self, context: ServerContext, author: Author, send_queue: SendQueue, *, resends: bool
+        self,
+        context: ServerContext,
+        author: Author,
+        send_queue: SendQueue,
+        charge: Callable[[float], None],
+        on_delayed: Callable[[], None],
     ) -> None:
         self.subscriptions: dict[str, Subscription] = {}
         self.announced: set[str] = set()
@@ -102,9 +109,8 @@ class RequestDispatcher:
         self._author = author
         self._person = fold(author.name)
         self._send_queue = send_queue
-        self._order = CommandOrder() if resends else None
-        # Created once, not for each message.
-        self._message_checks = (partial(context.rate_limiter.acquire, "messages", self._person),)
+        self._charge = charge
+        self._on_delayed = on_delayed
 
     async def handle(self, frame: Frame) -> None:  # noqa: C901  # a table: one case per frame
         """Handle a frame. Raises `Refused` to refuse it, `ProtocolError` to end the connection."""
@@ -116,14 +122,12 @@ class RequestDispatcher:
             case Detach():
                 self._unsubscribe(fold(check_group(frame.group)))
             case Seen():
-                receipt = ReadReceipt(self._author.name, frame.seq, self._send_queue)
-                await self._send_to_group(self._checked(frame.group), receipt)
+                await self._mark_read(frame)
             case HistoryRequest():
                 await self._read_history(frame)
             case Search():
                 await self._search(frame)
             case GroupsRequest():
-                self._acquire(GROUPS_COST)
                 self._reply(await list_groups(self._context, self._author, frame))
             case Upload():
                 await self._ask_about_files(frame, prepare_upload)
@@ -134,7 +138,6 @@ class RequestDispatcher:
             case Away():
                 self._set_away(frame)
             case LinkRequest():
-                self._acquire()
                 code = self._context.accounts.new_link_code(self._author)
                 self._reply(LinkCode(frame.id, code, int(LINK_CODE_SECONDS * 1000)))
             case KeysRequest():
@@ -158,10 +161,6 @@ class RequestDispatcher:
     def _reply(self, frame: Frame) -> None:
         self._send_queue.push(encode(frame))
 
-    def _acquire(self, cost: int = 1) -> None:
-        """Count a request. Raises `Refused` (rate_limited)."""
-        self._context.rate_limiter.acquire("requests", self._person, cost)
-
     def _checked(self, group: str) -> str:
         """Return a group's display name. Raises `Refused`; see `check_own_group`."""
         return check_own_group(group, self._author)
@@ -170,6 +169,13 @@ class RequestDispatcher:
         self, group: str, item: Execute | Subscribe | ReadReceipt | Query
     ) -> None:
         key, registry = fold(group), self._context.registry
+        listeners = registry.listeners(key)
+        if listeners is None:
+            self._charge(ACTIVATION)
+        elif isinstance(item, Execute):
+            self._charge(LISTENER * listeners)
+        elif isinstance(item, Subscribe):
+            self._charge(ANNOUNCEMENT * listeners)
         if not registry.try_send(key, item):
             await registry.send(key, item)
 
@@ -178,26 +184,37 @@ class RequestDispatcher:
     async def _execute(self, command: Command) -> None:
         group = self._checked(command.group)
         command = clean(command if command.group == group else replace(command, group=group))
-        checks: Sequence[Callable[[], None]] = self._message_checks
+        checks: Sequence[Callable[[], None]]
         if isinstance(command, Join):
             checks = await self._join_checks(command)
-        elif isinstance(command, Share):
-            checks = await self._share_checks(command)
-        await self._send_to_group(
-            group, Execute(self._author, command, self._send_queue, checks, self._order)
-        )
+        else:
+            checks = await self._paced("messages")
+            if isinstance(command, Share):
+                checks = (*checks, *await self._share_checks(command))
+        await self._send_to_group(group, Execute(self._author, command, self._send_queue, checks))
 
     # The actor runs these checks, but not for a repeated command: its first copy may be committed,
     # and if the repeat were refused, the author would write the same message again. The data that
     # the checks need is loaded here, because a batch must not wait for the disk.
 
+    async def _paced(self, kind: RateKind) -> Sequence[Callable[[], None]]:
+        """Wait until the rate allows one more command; if that takes too long, it is refused."""
+        wait = self._context.rate_limiter.reserve(kind, self._person)
+        if wait > LONGEST_WAIT:
+            return (partial(_refuse, too_fast(kind, wait)),)
+        if wait:
+            await trio.sleep(wait)
+            self._on_delayed()
+        return ()
+
     async def _join_checks(self, command: Join) -> Sequence[Callable[[], None]]:
-        context, person = self._context, self._person
-        await context.group_quota.load(person)
-        return (
-            partial(context.rate_limiter.acquire, "joins", person),
-            partial(context.group_quota.reserve, person, fold(command.group)),
-        )
+        quota, person, group = self._context.group_quota, self._person, fold(command.group)
+        await quota.load(person)
+        checks: Sequence[Callable[[], None]] = ()
+        if not quota.has(person, group):  # to join again changes nothing
+            checks = await self._paced("joins")
+            await quota.load(person)  # the cache may have dropped the person meanwhile
+        return (*checks, partial(quota.reserve, person, group))
 
     async def _share_checks(self, command: Share) -> Sequence[Callable[[], None]]:
         context, person = self._context, self._person
@@ -205,7 +222,6 @@ class RequestDispatcher:
         used = await context.store.files.usage(person)
         in_group = await context.store.files.group_usage(fold(command.group), command.sha256)
         return (
-            *self._message_checks,
             partial(check_uploaded, size, command.size),
             partial(check_quota, context, used),
             partial(check_group_quota, context, in_group, command.size),
@@ -214,7 +230,6 @@ class RequestDispatcher:
     # -------------------------------------------------------------- subscriptions
 
     async def _subscribe(self, request: Attach) -> None:
-        self._acquire(1 if request.recent is None else SNAPSHOT_COST)
         group = check_group(request.group)
         if is_others(group, self._author):
             self._reply(Attached(request.id, group, "outsider"))
@@ -233,17 +248,27 @@ class RequestDispatcher:
         self.announced.discard(key)
         subscription = self.subscriptions.pop(key, None)
         if subscription is not None:
-            self._context.registry.unsubscribe(subscription, key)
+            registry = self._context.registry
+            self._charge(ANNOUNCEMENT * (registry.listeners(key) or 0))
+            registry.unsubscribe(subscription, key)
 
     # -------------------------------------------------------------- history and files
 
+    async def _mark_read(self, seen: Seen) -> None:
+        """Record a read position; ignore those of groups that the person is not in."""
+        group = self._checked(seen.group)
+        if not is_direct(group) and not self._context.registry.is_active(fold(group)):
+            # Nobody answers, so an unknown group need not be loaded.
+            await self._context.group_quota.load(self._person)
+            if not self._context.group_quota.has(self._person, fold(group)):
+                return
+        await self._send_to_group(group, ReadReceipt(self._author.name, seen.seq, self._send_queue))
+
     async def _read_history(self, request: HistoryRequest) -> None:
-        self._acquire()
         request = replace(request, group=self._checked(request.group))
         self._reply(await read_history(self._context, self._author, self._send_queue, request))
 
     async def _search(self, request: Search) -> None:
-        self._acquire(SEARCH_COST)
         if request.group is not None:
             request = replace(request, group=self._checked(request.group))
         self._reply(await search(self._context, self._author, request))
@@ -256,7 +281,6 @@ class RequestDispatcher:
         ],
     ) -> None:
         """Do the slow part of a request here; the group's actor then decides and replies."""
-        self._acquire()
         group = self._checked(request.group)
         if is_direct(group):
             raise Refused(Code.DIRECT, "Direct conversations have no files; use a group.")
@@ -275,20 +299,22 @@ class RequestDispatcher:
     def _set_away(self, request: Away) -> None:
         reason = clean(request).text
         presence = self._context.presence
-        # The change is announced in each followed group, so it costs one token per group.
-        groups = presence.followed_groups(self._person)
-        self._acquire(max(1, len(groups)))
         if presence.set_away(self._person, reason):
-            for group in groups:
-                self._context.registry.refresh_presence(group)
+            registry = self._context.registry
+            for group in presence.followed_groups(self._person):
+                # The change is announced to everybody who follows the group.
+                self._charge(1 + ANNOUNCEMENT * (registry.listeners(group) or 0))
+                registry.refresh_presence(group)
         self._reply(Ok(request.id))
 
     async def _list_keys(self, request: KeysRequest) -> None:
-        self._acquire()
         keys = await self._context.accounts.keys(self._person)
         self._reply(KeyList(request.id, tuple(NameKey(key.public, key.since) for key in keys)))
 
     async def _unlink(self, request: Unlink) -> None:
-        self._acquire()
         await self._context.accounts.unlink(self._author, request.key)
         self._reply(Ok(request.id))
+
+
+def _refuse(refusal: Refused) -> None:
+    raise refusal

@@ -42,9 +42,11 @@ from tchat.net.proxy_protocol import read_proxy_header
 from tchat.net.tls import BUSY_ALERT
 from tchat.server.accounts import is_established
 from tchat.server.context import STOPPING
+from tchat.server.costs import CONNECTION, COSTS
 
 if TYPE_CHECKING:
     from tchat.server.context import ServerContext
+    from tchat.server.ledger import LedgerAccount
     from tchat.server.tickets import Permission
 
 REFUSAL_SECONDS = 3.0
@@ -58,15 +60,14 @@ too much, so further connections are closed without a reply.
 class Peer:
     """An authenticated client: a person (`author`), or the holder of a transfer's `permission`.
 
-    `version` is the newest protocol version that the client speaks; `resends` is as in `Hello`.
-    `established` is whether the person's name is.
+    `version` is the newest protocol version that the client speaks. `established` is whether the
+    person's name is.
     """
 
     link: Link
     version: int
     author: Author | None = None
     permission: Permission | None = None
-    resends: bool = False
     established: bool = False
 
 
@@ -120,13 +121,17 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
             # The server cancels these scopes when it stops.
             context.handshakes.add(scope)
             try:
-                # They may be replaced meanwhile, but this connection has these.
-                credentials = context.credentials
-                if credentials is not None:
-                    await link.accept_tls(credentials)
-                # Not before, so that the reason can be told.
-                context.bans.check_address(link.peer)
-                peer = await _authenticate(context, link, credentials.pin if credentials else b"")
+                with context.ledger.account_of_stranger(link.peer) as account:
+                    await account.admit()
+                    account.charge(CONNECTION)
+                    # They may be replaced meanwhile, but this connection has these.
+                    credentials = context.credentials
+                    if credentials is not None:
+                        await link.accept_tls(credentials)
+                    # Not before, so that the reason can be told.
+                    context.bans.check_address(link.peer)
+                    pin = credentials.pin if credentials else b""
+                    peer = await _authenticate(context, link, account, pin)
                 if peer is not None:
                     context.connection_quota.check(link.peer, established=peer.established)
                 return peer
@@ -144,7 +149,9 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
     return None
 
 
-async def _authenticate(context: ServerContext, link: Link, pin: bytes) -> Peer | None:
+async def _authenticate(
+    context: ServerContext, link: Link, account: LedgerAccount, pin: bytes
+) -> Peer | None:
     """Read the first frame, then challenge a hello or redeem a transfer ticket.
 
     `pin` is that of the key that the server has shown on this connection.
@@ -153,14 +160,17 @@ async def _authenticate(context: ServerContext, link: Link, pin: bytes) -> Peer 
     if body is None:
         return None
     opening = check_hello(decode_request(body))
+    account.charge(COSTS[opening.type])
     if isinstance(opening, TransferHello):
         permission = context.tickets.redeem(opening.ticket)
         known = context.unauthenticated.is_known(link.peer)
         return Peer(link, opening.version, permission=permission, established=known)
-    return await _challenge(context, link, opening, pin)
+    return await _challenge(context, link, account, opening, pin)
 
 
-async def _challenge(context: ServerContext, link: Link, hello: Hello, pin: bytes) -> Peer | None:
+async def _challenge(
+    context: ServerContext, link: Link, account: LedgerAccount, hello: Hello, pin: bytes
+) -> Peer | None:
     """Return the authenticated person; None if the client closes the connection instead."""
     challenge = Challenge(agree(hello.version), secrets.token_bytes(NONCE_SIZE))
     await link.send(encode(challenge))
@@ -170,6 +180,7 @@ async def _challenge(context: ServerContext, link: Link, hello: Hello, pin: byte
     proof = decode_request(body)
     if not isinstance(proof, Proof):
         raise ProtocolError(Code.HANDSHAKE, "The answer to a challenge has to be a proof.")
+    account.charge(COSTS[proof.type])
     # The signature covers the server's pin, so a proof that was made for another server fails.
     verify(hello.key, proof.signature, proof_text(hello, challenge, pin))
     context.bans.check_person(Author(hello.user, hello.client, hello.key))
@@ -181,7 +192,7 @@ async def _challenge(context: ServerContext, link: Link, hello: Hello, pin: byte
     if established:
         context.unauthenticated.remember(link.peer)
     author = Author(name, hello.client, hello.key, hello.upcoming or 0)
-    return Peer(link, hello.version, author, resends=bool(hello.resends), established=established)
+    return Peer(link, hello.version, author, established=established)
 
 
 async def _refuse_busy(context: ServerContext, link: Link, busy: TchatError) -> None:

@@ -98,6 +98,11 @@ class GroupActor:
         """The number of erasures in this group since it became active."""
         return self._subscriptions.erasures
 
+    @property
+    def listeners(self) -> int:
+        """The number of subscribers that get the next event when it is committed."""
+        return self._subscriptions.listeners
+
     def last_read(self, person: str) -> int:
         """Return the seq of the last event that a person (folded) has read."""
         return self._read_positions.get(person, 0)
@@ -306,12 +311,11 @@ class GroupActor:
         command = item.command
         target = batch.targets.get(command.target) if isinstance(command, TargetedCommand) else None
         try:
-            with item.in_turn(self.key):
-                limits = self._environment.limits
-                events = decide(batch.draft, item.author, command, now, limits, target)
-                if events:
-                    item.check()
-                    _require_acquainted(batch)
+            limits = self._environment.limits
+            events = decide(batch.draft, item.author, command, now, limits, target)
+            if events:
+                item.check()
+                _require_acquainted(batch)
         except Refused as refusal:
             batch.add_reply(item, failed(refusal, command.id))
             return command.erases

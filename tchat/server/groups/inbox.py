@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,8 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Author, Group
     from tchat.core.protocol.frames import Attach
     from tchat.errors import Refused
-    from tchat.server.groups.ordering import CommandOrder
     from tchat.server.groups.subscriptions import Subscription
     from tchat.server.send_queue import SendQueue
-
-_UNORDERED = nullcontext()
 
 
 @dataclass(slots=True, eq=False)
@@ -27,24 +23,18 @@ class Execute:
     """Validate and commit a command.
 
     `checks` may refuse the command. They run only if the command is not a repeat and the group's
-    rules allow it, because a repeated command must get the reply of its first copy. `order`
-    preserves the order of the connection's commands, if its client retries rate-limited ones.
+    rules allow it, because a repeated command must get the reply of its first copy.
     """
 
     author: Author
     command: Command
     send_queue: SendQueue
     checks: Sequence[Callable[[], None]] = ()
-    order: CommandOrder | None = None
 
     def check(self) -> None:
         """Run the checks. Raises `Refused`."""
         for check in self.checks:
             check()
-
-    def in_turn(self, group: str) -> AbstractContextManager[None]:
-        """Preserve the order of the connection's commands; see `CommandOrder.in_turn`."""
-        return _UNORDERED if self.order is None else self.order.in_turn(group, self.command.n)
 
 
 @dataclass(frozen=True, slots=True)

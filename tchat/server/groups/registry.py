@@ -45,6 +45,15 @@ class Registry:
         """The number of events that were committed in all groups."""
         return self._environment.events
 
+    def listeners(self, key: str) -> int | None:
+        """Return how many subscribers get the next event of a group; None if it is not active."""
+        actor = self._actors.get(key)
+        return None if actor is None else actor.listeners
+
+    def is_active(self, key: str) -> bool:
+        """Return whether a group is active."""
+        return key in self._actors
+
     def try_send(self, key: str, item: Item) -> bool:
         """Put `item` into a group's inbox; return False if it is full or the group inactive."""
         actor = self._actors.get(key)

@@ -110,6 +110,11 @@ class Subscriptions:
     def __bool__(self) -> bool:
         return bool(self._by_person)
 
+    @property
+    def listeners(self) -> int:
+        """The number of live subscriptions."""
+        return len(self._live)
+
     def start(self, group: Group) -> None:
         """Start with the loaded state."""
         self._group = group
@@ -269,6 +274,7 @@ class Subscriptions:
             return True
         page = self._recent_page(subscription.cursor)
         if page is None:
+            await subscription.send_queue.wait_for_budget()
             erasures = self.erasures
             page = await self._store.read(self._key, subscription.cursor)
             if self.erasures != erasures:

@@ -1,0 +1,92 @@
+"""Cost of each request, in units of the work that one ping takes.
+
+A unit is the processor time of one ping among many that arrive together: 11 microseconds on the
+machine where the costs were measured. The time of all threads counts, that of the database too. The
+costs are those of some requests that arrive together, as in an attack, whether they are allowed or
+refused. `tests/server/test_costs.py` measures every frame type, allowed and refused, and fails if
+one takes more than three times its cost.
+
+What does not depend on the type alone is added: waking the task of the connection, the size of a
+frame, loading a group that nobody has used for a while, and the subscribers that an event is sent
+to.
+"""
+
+from __future__ import annotations
+
+from tchat.core.vocabulary import TO_SERVER
+
+UNITS_PER_CORE = 90_000
+"""How many units one processor core can do in a second."""
+
+CONNECTION = 100.0
+"""Accepting a connection: TLS and its task."""
+
+READING = 5.0
+"""Waking the task of a connection, for the frames that have arrived together."""
+
+ACTIVATION = 40.0
+"""Loading a group that is not active, whether it exists or not."""
+
+PAGE = 30.0
+"""Reading a page of a log from the disk, and sending it to a client that catches up."""
+
+LISTENER = 0.1
+"""Sending an event to one subscriber. A busy group sends many events at a time, an idle one a
+single event to each, which costs more; but then it is idle, and the rate of commands is limited."""
+
+ANNOUNCEMENT = 0.3
+"""Telling one subscriber of a group who came, left or is away."""
+
+UNKNOWN = 10.0
+"""A frame of an unknown type, which may hold as many items as a frame can."""
+
+_BYTES_PER_UNIT = 1024
+
+_ROWS: dict[str, float] = {
+    # the handshake
+    "hello": 20,
+    "proof": 100,  # the signature, and a name that is claimed for the first time
+    "transfer": 30,
+    # commands
+    "join": 60,
+    "approve": 40,
+    "deny": 40,
+    "leave": 45,
+    "kick": 45,
+    "ban": 40,
+    "unban": 20,
+    "transfer_admin": 40,
+    "invite": 20,
+    "post": 12,
+    "edit": 18,
+    "delete": 120,  # erases: a transaction of its own
+    "pin": 20,
+    "unpin": 20,
+    "share": 80,
+    "remove_file": 30,
+    "set_topic": 15,
+    "set_policy": 15,
+    # requests
+    "attach": 20,
+    "detach": 4,
+    "seen": 4,
+    "history_request": 100,
+    "search": 150,
+    "groups_request": 60,
+    "away": 6,
+    "ping": 1,
+    "upload": 60,
+    "download": 30,
+    "file_list_request": 30,
+    "link": 6,
+    "keys": 25,
+    "unlink": 60,
+}
+
+COSTS: dict[str, float] = {word: _ROWS[word] for word in TO_SERVER}
+"""The cost of each type of frame that a client may send; one without a row fails here."""
+
+
+def cost_of_size(size: int) -> float:
+    """Return the cost of reading, decoding and storing a frame of `size` bytes."""
+    return size / _BYTES_PER_UNIT

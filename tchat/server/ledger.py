@@ -1,0 +1,255 @@
+"""Ledger of work: what each person, each address and all together may cost the server.
+
+Every frame is charged to the budgets of its *account* before it is worked on: to that of the
+person, over all connections; to those of the networks that one customer may have; and to that of
+the whole server. Refused work costs as much as done work (`costs`). A budget is a token bucket that
+may go into debt, by the work that it has admitted last. While one of an account's budgets is in
+debt, the connection's next frame is not read: the client's own socket holds it back (backpressure),
+nothing is refused, and so commands keep their order.
+
+Fairness. The connections of one person wait in a single line, of which only the first waits for the
+budgets that the person shares with others. There, those who have used least of their own budget are
+served first. So a person with many connections gets one turn, as a person with one does, and who
+writes a message now and then waits for nobody who floods.
+
+Bounds. A frame waits for `LONGEST_WAIT` seconds at most, so that neither side believes that the
+other one is gone: a ping is answered within the client's patience. If more connections wait than
+the budgets can serve in that time, frames are admitted all the same, and the debt, which is bounded
+by the same time, does not grow. Budgets that are full and have no connection are forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import TYPE_CHECKING
+
+import trio
+
+from tchat.net.address import enclosing_networks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tchat.core.pace import Rate
+    from tchat.net.address import Address
+    from tchat.server.limits import Limits
+
+LONGEST_WAIT = 5.0
+"""The longest time in seconds that a frame waits. It is shorter than the 8 seconds for which
+clients wait for the answer to a ping."""
+
+_PAUSE = 0.01
+"""Seconds that a person in debt waits longer than necessary, so that many frames are read at a
+time: to wake a task for each would cost more than the frames."""
+_TICK = 0.001  # seconds; timers are not finer
+
+_arrivals = count()
+
+
+class _Waiter:
+    """A frame that waits for its turn; less used goes first, then first come."""
+
+    __slots__ = ("arrival", "used", "woken")
+
+    def __init__(self, used: float) -> None:
+        self.used = used
+        self.arrival = next(_arrivals)
+        self.woken = trio.Event()
+
+    def __lt__(self, other: _Waiter) -> bool:
+        return (self.used, self.arrival) < (other.used, other.arrival)
+
+
+class Budget:
+    """A token bucket that may go into debt.
+
+    `credit` is negative in debt. It is filled up only when it is used up, or looked at by a method,
+    because the clock would cost more than the rest: so a burst may be twice as long as configured.
+    `users` are the accounts that refer to the budget. `turn` is held by the one connection that
+    waits for other budgets on behalf of this one.
+    """
+
+    __slots__ = ("_burst", "_filled_at", "_per_second", "_waiting", "credit", "turn", "users")
+
+    def __init__(self, rate: Rate | None) -> None:
+        self.users = 0
+        self.turn = trio.Lock()
+        self._waiting: list[_Waiter] = []  # a heap
+        self.set_rate(rate)
+
+    def set_rate(self, rate: Rate | None) -> None:
+        """Use another rate, and begin with a full budget; without a rate it never ends."""
+        self._per_second = rate.per_second if rate else math.inf
+        self._burst = self.credit = float(rate.burst) if rate else math.inf
+        self._filled_at = trio.current_time()
+
+    @property
+    def used(self) -> float:
+        """The work that has not been made up for by the passing of time."""
+        return self._burst - self._fill() if self._burst < math.inf else 0.0
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether a frame may be admitted at once."""
+        return (self.credit >= 0 or self._fill() >= 0) and not self._waiting
+
+    async def wait_for_credit(self) -> None:
+        """Wait until the debt is paid; the caller holds `turn`."""
+        if self._fill() < 0:
+            await trio.sleep(-self.credit / self._per_second + _PAUSE)
+
+    async def wait_in_line(self, used: float) -> None:
+        """Wait until the debt is paid and nobody waits who has used less."""
+        if self.is_covered:
+            return
+        waiter, waiting = _Waiter(used), self._waiting
+        heappush(waiting, waiter)
+        try:
+            while waiting[0] is not waiter or self._fill() < 0:
+                is_next = waiting[0] is waiter
+                pause = -self.credit / self._per_second + _TICK if is_next else math.inf
+                with trio.move_on_after(pause):
+                    await waiter.woken.wait()
+                waiter.woken = trio.Event()
+        finally:
+            self._leave_line(waiter)
+
+    def _leave_line(self, waiter: _Waiter) -> None:
+        if self._waiting[0] is waiter:
+            heappop(self._waiting)
+        else:
+            self._waiting.remove(waiter)
+            heapify(self._waiting)
+        if self._waiting:
+            self._waiting[0].woken.set()
+
+    def _fill(self) -> float:
+        """Add the credit for the time that has passed; return the credit."""
+        if self._burst < math.inf:
+            now = trio.current_time()
+            credit = max(self.credit, -LONGEST_WAIT * self._per_second)
+            credit += (now - self._filled_at) * self._per_second
+            self.credit, self._filled_at = min(credit, self._burst), now
+        return self.credit
+
+
+class LedgerAccount:
+    """What one connection's work is charged to: the budget of its owner, and those it shares."""
+
+    __slots__ = ("_all", "_own", "_shared")
+
+    def __init__(self, own: Budget, shared: tuple[Budget, ...]) -> None:
+        self._own = own
+        self._shared = shared
+        self._all = (own, *shared)
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether `admit` would return at once."""
+        for budget in self._all:  # noqa: SIM110  # a generator is slower, and this is for all frames
+            if not budget.is_covered:
+                return False
+        return True
+
+    async def admit(self) -> None:
+        """Wait until no budget is in debt, and it is this account's turn.
+
+        The caller has to charge the work that it does then, before the next checkpoint.
+        """
+        with trio.move_on_after(LONGEST_WAIT):
+            async with self._own.turn:
+                await self._own.wait_for_credit()
+                used = self._own.used
+                for budget in self._shared:
+                    await budget.wait_in_line(used)
+
+    def charge_owner(self, cost: float) -> None:
+        """Charge work that the shared budgets have been charged for already."""
+        self._own.credit -= cost
+
+    def charge(self, cost: float) -> None:
+        """Charge work to all budgets."""
+        for budget in self._all:
+            budget.credit -= cost
+
+
+class Ledger:
+    """The budgets of everybody who is connected, or has not been idle for long.
+
+    At `max_budgets`, those that are full and in no use are dropped.
+    """
+
+    def __init__(self, limits: Limits, max_budgets: int = 10_000) -> None:
+        self._limits = limits
+        self._whole = Budget(limits.work)
+        self._of_people: dict[str, Budget] = {}
+        self._of_networks: dict[str, Budget] = {}
+        self._max_budgets = self._most = max_budgets
+
+    @contextmanager
+    def account_of(self, person: str, peer: Address | None) -> Iterator[LedgerAccount]:
+        """Provide the account of a person's (folded) connection."""
+        own = self._of_people.get(person)
+        if own is None:
+            self._forget_idle()
+            own = self._of_people[person] = Budget(self._limits.work_per_person)
+        with _used(LedgerAccount(own, (*self._networks_of(peer), self._whole))) as account:
+            yield account
+
+    @contextmanager
+    def account_of_stranger(self, peer: Address | None) -> Iterator[LedgerAccount]:
+        """Provide the account of a connection that has not authenticated."""
+        own, *wider = self._networks_of(peer)
+        with _used(LedgerAccount(own, (*wider, self._whole))) as account:
+            yield account
+
+    def set_limits(self, limits: Limits) -> None:
+        """Use other limits; all budgets are full again."""
+        self._limits = limits
+        self._whole.set_rate(limits.work)
+        for budget in self._of_people.values():
+            budget.set_rate(limits.work_per_person)
+        for budget in self._of_networks.values():
+            budget.set_rate(limits.work_per_address)
+
+    def __len__(self) -> int:
+        """Return the number of budgets in memory, except that of the whole."""
+        return len(self._of_people) + len(self._of_networks)
+
+    def _networks_of(self, peer: Address | None) -> list[Budget]:
+        """Return the budgets of the networks that a peer is in, the smallest first."""
+        self._forget_idle()
+        found = []
+        for network in enclosing_networks(peer.host if peer else ""):
+            budget = self._of_networks.get(network)
+            if budget is None:
+                budget = self._of_networks[network] = Budget(self._limits.work_per_address)
+            found.append(budget)
+        return found
+
+    def _forget_idle(self) -> None:
+        """Bound the memory: a full budget without a connection is no different from a new one."""
+        if len(self) < self._most:
+            return
+        self._of_people = _in_use(self._of_people)
+        self._of_networks = _in_use(self._of_networks)
+        # Not again before their number has doubled: looking at all of them takes time.
+        self._most = max(self._max_budgets, 2 * len(self))
+
+
+@contextmanager
+def _used(account: LedgerAccount) -> Iterator[LedgerAccount]:
+    for budget in account._all:  # noqa: SLF001  # the same module
+        budget.users += 1
+    try:
+        yield account
+    finally:
+        for budget in account._all:  # noqa: SLF001
+            budget.users -= 1
+
+
+def _in_use(budgets: dict[str, Budget]) -> dict[str, Budget]:
+    return {name: budget for name, budget in budgets.items() if budget.users or budget.used > 0}
