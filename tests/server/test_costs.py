@@ -1,0 +1,243 @@
+"""Table of costs: no type of frame costs more than three times what it is charged.
+
+A server in a process of its own gets frames of one type at a time, allowed and refused, and its
+processor time, that of all threads, is compared with that of pings in the same run. On a busy
+machine this time is too long now and then, but never too short: what seems to cost too much is
+measured again, and the least time counts.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from tchat.core.group.membership import Join
+from tchat.core.protocol.frames import Away, Failed, FileListRequest, Ping
+from tchat.core.protocol.framing import pack
+from tchat.core.protocol.handshake import VERSION, Proof, TransferHello
+from tchat.core.vocabulary import TO_SERVER
+from tchat.server.costs import ACTIVATION, CONNECTION, COSTS, READING, UNKNOWN, cost_of_size
+from tests.cddl import unchecked
+from tests.core.examples import REQUESTS
+from tests.helpers import GROUP, RawClient, hello_of, raw_client
+from tests.processes import launching
+from tests.server.cost_cases import TIMES, Scene, all_answers, unknown_group
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from tchat.core.protocol.schema import Frame
+    from tchat.net.address import Address
+
+TOLERANCE = 3.0
+TRIES = 12
+HELLOS = ("hello", "proof", "transfer")
+CHAT = sorted(TO_SERVER.keys() - set(HELLOS))
+
+NEVER_REFUSED = {"ping", "detach", "groups_request", "link", "keys"}
+"""Frames that a server refuses for no reason but their form."""
+
+
+class Meter:
+    """Measures the processor time of a server, relative to that of a ping."""
+
+    def __init__(self, pid: int, person: RawClient) -> None:
+        self._person = person
+        self._clock = (~pid << 3) | 2  # the processor time of a process: clock_getcpuclockid(3)
+        self._ping = self._settling = math.inf
+
+    async def units(self, do: Callable[[], Awaitable[object]]) -> float:
+        """Return the work that something takes, in units of a ping among many."""
+        self._settling = min(self._settling, await self._time(trio.lowlevel.checkpoint))
+        pings = await self._time(partial(self._person.send, *200 * [Ping()]))
+        self._ping = min(self._ping, (pings - self._settling) / 200)
+        return (await self._time(do) - self._settling) / self._ping
+
+    async def _time(self, do: Callable[[], Awaitable[object]]) -> float:
+        """Return the processor time in ns, with that of waiting until all is done."""
+        await self._settle()
+        began = time.clock_gettime_ns(self._clock)
+        await do()
+        await self._settle()
+        return time.clock_gettime_ns(self._clock) - began
+
+    async def _settle(self) -> None:
+        await self._person.ask(lambda i: FileListRequest(i, GROUP))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server, and people who are connected to it; only Alice is in the group."""
+
+    address: Address
+    alice: RawClient
+    outsider: RawClient
+    meter: Meter
+
+    async def requests(
+        self, person: RawClient, frames: list[Frame], extra: float = 0
+    ) -> tuple[float, float]:
+        """Return the work of these requests, and what they are charged, each with `extra`."""
+        send = partial(all_answers, person, frames)
+        return await self.meter.units(send), READING + sum(cost_of(one) + extra for one in frames)
+
+
+@asynccontextmanager
+async def server(home: Path) -> AsyncIterator[Server]:
+    """Start a server for the length of the block."""
+    async with launching(home, tls=True) as launch, AsyncExitStack() as stack:
+        process = await launch.serve("--max-requests", 10_000, "--max-groups", 10_000)
+
+        async def person(name: str) -> RawClient:
+            return await stack.enter_async_context(raw_client(process.address, name, tls=True))
+
+        alice, outsider = await person("alice"), await person("mallory")
+        await alice.command(Join)
+        await alice.attach()
+        meter = Meter(process.running.pid, alice)
+        yield Server(process.address, alice, outsider, meter)
+
+
+def cost_of(frame: Frame) -> float:
+    return COSTS[frame.type] + cost_of_size(len(pack(frame.to_map())))
+
+
+async def ratio_of(measure: Callable[[], Awaitable[tuple[float, float]]]) -> float:
+    """Return the least ratio of work to charge; `measure` returns both."""
+    least = math.inf
+    for _ in range(TRIES):
+        used, charged = await measure()
+        least = min(least, used / charged)
+        if least <= TOLERANCE:
+            break
+    return least
+
+
+def assert_charged(ratios: dict[str, float]) -> None:
+    wrong = {word: round(ratio, 1) for word, ratio in ratios.items() if ratio > TOLERANCE}
+    assert not wrong, f"these cost so many times as much as they are charged: {wrong}"
+
+
+# ------------------------------------------------------------------ requests
+
+
+async def test_allowed_requests_cost_what_they_are_charged(tmp_path: Path) -> None:
+    ratios: dict[str, float] = {}
+    async with server(tmp_path) as here:
+        scene = Scene(here.address, here.alice)
+
+        async def measure(word: str) -> tuple[float, float]:
+            extra = ACTIVATION if word == "join" else 0  # founding a group
+            return await here.requests(here.alice, await scene.frames(word), extra)
+
+        for word in CHAT:
+            ratios[word] = await ratio_of(partial(measure, word))
+    assert_charged(ratios)
+
+
+async def test_refused_requests_cost_what_they_are_charged(tmp_path: Path) -> None:
+    """An outsider asks about a group that is active, and about others that do not exist."""
+    ratios: dict[str, float] = {}
+    numbers = count(1)
+    async with server(tmp_path) as here:
+
+        async def measure(word: str, *, known: bool) -> tuple[float, float]:
+            frames = [
+                refused(word, next(numbers), GROUP if known else unknown_group())
+                for _ in range(TIMES)
+            ]
+            # A read position is ignored, and history is charged for more than loading a group.
+            is_loaded = known or word in ("seen", "history_request")
+            return await here.requests(here.outsider, frames, 0 if is_loaded else ACTIVATION)
+
+        for word in sorted(set(CHAT) - NEVER_REFUSED):
+            for known in (True, False):
+                ratios[f"{word}, {known}"] = await ratio_of(partial(measure, word, known=known))
+
+        hostile = unchecked({"type": "dance", "steps": [[] for _ in range(900)]})
+
+        async def measure_unknown_type() -> tuple[float, float]:
+            work = await here.meter.units(partial(here.alice.stream.send_all, TIMES * hostile))
+            return work, READING + TIMES * (UNKNOWN + cost_of_size(len(hostile)))
+
+        ratios["dance"] = await ratio_of(measure_unknown_type)
+    assert_charged(ratios)
+
+
+def refused(word: str, number: int, group: str) -> Frame:
+    """Return a request of an outsider, which a server refuses."""
+    (example, *_) = (frame for frame in REQUESTS if frame.type == word)
+    changes = {"id": number, "n": number, "group": group}
+    if isinstance(example, Away):
+        return Away(number, "x" * 1000)
+    changed = example.to_map() | {key: changes[key] for key in changes if hasattr(example, key)}
+    return type(example).from_map(changed)
+
+
+# ------------------------------------------------------------------ the handshake
+
+
+async def test_handshakes_cost_what_they_are_charged(tmp_path: Path) -> None:
+    """New names, false proofs, wrong names and made-up tickets, each on a new connection."""
+    people = count()
+    async with server(tmp_path) as here:
+
+        async def log_in() -> None:
+            async with raw_client(here.address, f"person-{next(people)}", tls=True):
+                pass
+
+        async def prove_nothing() -> None:
+            async with raw_client(here.address, tls=True) as raw:
+                hello = hello_of(f"person-{next(people)}")
+                await raw.send(hello)
+                await raw.proof(hello)
+                await raw.send(Proof(bytes(64)))
+                await raw.expect(Failed)
+
+        async def open_with(frame: Frame) -> None:
+            async with raw_client(here.address, tls=True) as raw:
+                await raw.send(frame)
+                await raw.expect(Failed)
+
+        async def measure(
+            attempt: Callable[[], Awaitable[None]], *words: str
+        ) -> tuple[float, float]:
+            async def several() -> None:
+                for _ in range(4):
+                    await attempt()
+
+            charged = CONNECTION + sum(COSTS[word] for word in words)
+            return await here.meter.units(several), 4 * charged
+
+        old, ticket = hello_of("old", version=1), TransferHello(VERSION, bytes(16))
+        assert_charged(
+            {
+                "proof": await ratio_of(partial(measure, log_in, "hello", "proof")),
+                "false proof": await ratio_of(partial(measure, prove_nothing, "hello", "proof")),
+                "hello": await ratio_of(partial(measure, partial(open_with, old), "hello")),
+                "ticket": await ratio_of(partial(measure, partial(open_with, ticket), "transfer")),
+            }
+        )
+
+
+# ------------------------------------------------------------------ completeness
+
+
+def test_every_frame_type_has_a_cost_and_cases() -> None:
+    assert COSTS.keys() == TO_SERVER.keys()
+    assert all(callable(getattr(Scene, word, None)) for word in CHAT)
+    assert set(CHAT) > NEVER_REFUSED
+
+
+@pytest.mark.parametrize("word", CHAT)
+def test_no_request_is_free(word: str) -> None:
+    assert COSTS[word] >= COSTS["ping"] == 1
