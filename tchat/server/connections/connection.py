@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _READS_NOTHING = "accepted no data for too long"
 _FLUSH_SECONDS = 3.0
+_TURN = 200.0  # work after which other tasks have a turn, about 2 ms
 
 
 async def serve_connection(context: ServerContext, stream: trio.SocketStream) -> None:
@@ -113,6 +114,7 @@ class Connection:
         "_ending",
         "_link",
         "_reading",
+        "_worked",
         "_writers",
         "author",
         "reason",
@@ -138,6 +140,7 @@ class Connection:
         )
         self._reading = trio.CancelScope()
         self._ending = False
+        self._worked = 0.0
         self._writers: trio.Nursery
 
     @property
@@ -238,11 +241,8 @@ class Connection:
         woken_at = 0.0
         try:
             while (body := await link.receive()) is not None:
-                if self.send_queue.congested:
-                    await self.send_queue.wait_for_space()
-                if not self._account.is_covered:
-                    await self._account.admit()
-                    self._on_delayed()
+                if self._has_to_wait:
+                    await self._wait()
                 if self._ending:
                     return  # ignore frames from before the goodbye: the key may be revoked
                 if link.last_received != woken_at:
@@ -259,6 +259,21 @@ class Connection:
         except SendQueueClosed:
             return
 
+    @property
+    def _has_to_wait(self) -> bool:
+        return self._worked > _TURN or self.send_queue.congested or not self._account.is_covered
+
+    async def _wait(self) -> None:
+        """Wait for others, for the client to read its answers, and for its budgets."""
+        # Many frames arrive in one read, and most of them need no checkpoint.
+        self._worked = 0.0
+        await trio.lowlevel.checkpoint()
+        if self.send_queue.congested:
+            await self.send_queue.wait_for_space()
+        if not self._account.is_covered:
+            await self._account.admit()
+            self._on_delayed()
+
     def _on_delayed(self) -> None:
         """Count a client whose frames wait here as heard: it is not silent."""
         self._link.last_received = trio.current_time()
@@ -268,10 +283,13 @@ class Connection:
         try:
             frame = decode_request(body)
         except UnknownType as unknown:  # from a newer client, which has to handle this error
+            self._worked += size + UNKNOWN
             self._account.charge(size + UNKNOWN)
             self.notify(Failed(unknown.code, unknown.sentence, unknown.re))
             return
-        self._account.charge(size + COSTS[frame.type])
+        cost = size + COSTS[frame.type]
+        self._worked += cost
+        self._account.charge(cost)
         try:
             await self._dispatcher.handle(frame)
         except Refused as refusal:
