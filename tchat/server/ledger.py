@@ -149,8 +149,8 @@ class LedgerAccount:
     @property
     def is_covered(self) -> bool:
         """Whether `admit` would return at once."""
-        for budget in self._all:  # noqa: SIM110  # a generator is slower, and this is for all frames
-            if not budget.is_covered:
+        for budget in self._all:  # a generator is slower, and this is for all frames
+            if (budget.credit < 0 or budget._waiting) and not budget.is_covered:  # noqa: SLF001
                 return False
         return True
 

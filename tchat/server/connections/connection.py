@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _READS_NOTHING = "accepted no data for too long"
 _FLUSH_SECONDS = 3.0
-_TURN = 200.0  # work after which other tasks have a turn, about 2 ms
+_TURN = 400.0  # work after which other tasks have a turn, about 4 ms
 
 
 async def serve_connection(context: ServerContext, stream: trio.SocketStream) -> None:
@@ -241,7 +241,11 @@ class Connection:
         woken_at = 0.0
         try:
             while (body := await link.receive()) is not None:
-                if self._has_to_wait:
+                if (
+                    self._worked > _TURN
+                    or self.send_queue.congested
+                    or not self._account.is_covered
+                ):
                     await self._wait()
                 if self._ending:
                     return  # ignore frames from before the goodbye: the key may be revoked
@@ -258,10 +262,6 @@ class Connection:
             self.reason = "connection lost"
         except SendQueueClosed:
             return
-
-    @property
-    def _has_to_wait(self) -> bool:
-        return self._worked > _TURN or self.send_queue.congested or not self._account.is_covered
 
     async def _wait(self) -> None:
         """Wait for others, for the client to read its answers, and for its budgets."""
