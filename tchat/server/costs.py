@@ -51,6 +51,7 @@ _ROWS: dict[str, float] = {
     "join": 60,
     "approve": 40,
     "deny": 40,
+    "deny_all": 60,  # and for each request what its author has paid
     "leave": 45,
     "kick": 45,
     "ban": 40,

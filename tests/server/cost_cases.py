@@ -13,6 +13,7 @@ from tchat.core.group.membership import (
     Approve,
     Ban,
     Deny,
+    DenyAll,
     Invite,
     Join,
     Kick,
@@ -178,6 +179,11 @@ class Scene:
 
     async def deny(self) -> list[Frame]:
         return self._each(await self._waiting(), lambda n, name: Deny(n, n, GROUP, name))
+
+    async def deny_all(self) -> list[Frame]:
+        """Each finds the requests that were not denied before; the requesters paid for them."""
+        await self._waiting()
+        return self._some(lambda n: DenyAll(n, n, GROUP))
 
     async def kick(self) -> list[Frame]:
         return self._each(await self._members(), lambda n, name: Kick(n, n, GROUP, name))
