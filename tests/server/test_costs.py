@@ -95,7 +95,7 @@ class Server:
 async def server(home: Path) -> AsyncIterator[Server]:
     """Start a server for the length of the block."""
     async with launching(home, tls=True) as launch, AsyncExitStack() as stack:
-        process = await launch.serve("--max-requests", 10_000, "--max-groups", 10_000)
+        process = await launch.serve("--max-requests", 1000, "--max-groups", 10_000)
 
         async def person(name: str) -> RawClient:
             return await stack.enter_async_context(raw_client(process.address, name, tls=True))
