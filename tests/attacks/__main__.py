@@ -1,6 +1,6 @@
-"""Run the attacks of issue 18 against a real server: `python -m tests.attacks [NAME ...]`.
+"""Run the attacks against a real server: `python -m tests.attacks [NAME ...]`.
 
-The exit status is 1 if an attack achieves more than the issue allows. Other work on this machine
+The exit status is 1 if an attack achieves more than it may. Other work on this machine
 makes delays longer: run a failed attack again, alone.
 """
 
