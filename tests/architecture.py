@@ -169,8 +169,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {"config"},
     ],
     "client.files": [
-        {"automatic", "content", "downloads"},
-        {"hashed_source"},
+        {"budget", "content", "downloads"},
+        {"automatic", "hashed_source"},
         {"transfer"},
         {"queue"},
     ],

@@ -11,6 +11,8 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from tchat.client.bounds import NAME_LENGTH
+
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
 
 
@@ -146,6 +148,12 @@ SHAPES = (
 HOSTILE = (*SEQUENCES, *CONTROLS, *UNSEEN, *FLOODS, *SHAPES)
 
 EVERYTHING = "".join(f"{case.text} " for case in HOSTILE if len(case.text) < 100)
+
+NAMES = tuple(case for case in HOSTILE if len(case.text) <= NAME_LENGTH)
+"""The cases that a client accepts as names; with a longer one, it gives the group up."""
+
+LONG_NAME = EVERYTHING[: NAME_LENGTH - len("@alice,")]
+"""A hostile name that is almost too long."""
 """All short cases in one text, for fields that are shown only once."""
 
 HARMLESS = (

@@ -172,20 +172,20 @@ async def share_files(server: tchat.testing.TestServer, home: Path) -> None:
 @pytest.mark.parametrize("place", PLACES)
 async def test_documented_commands_do_what_they_say(place: str, tmp_path: Path) -> None:
     prepare(tmp_path)
-    async with tchat.testing.open_server() as server, server.connect("admin") as admin:
-        group = await admin.join("ops", create=True)
+    async with tchat.testing.open_server() as server, server.connect("owner") as owner:
+        group = await owner.join("ops", create=True)
         await group.set_policy("open")
         await share_files(server, tmp_path / ".local" / "state" / "tchat")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(answer_questions, group, admin)
+            nursery.start_soon(answer_questions, group, owner)
             for line in command_lines():
-                await is_online(group, admin, online=False)
+                await is_online(group, owner, online=False)
                 with trio.fail_after(GUARD):
                     status, out, err = await run(
                         here(line, server.address),
                         place,
                         tmp_path,
-                        partial(is_online, group, admin),
+                        partial(is_online, group, owner),
                     )
                 assert status in expected(line), (line, status, out, err)
                 assert "Traceback" not in err, (line, err)

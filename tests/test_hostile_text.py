@@ -24,6 +24,8 @@ from tests.hostile_text import (
     EVERYTHING,
     HARMLESS,
     HOSTILE,
+    LONG_NAME,
+    NAMES,
     SEQUENCES,
     Case,
     as_one_line,
@@ -101,20 +103,25 @@ async def member_script(peer: ScriptedPeer) -> None:
     """Send every frame that a member may receive, with hostile text; end with goodbye."""
     await peer.welcome()
     await peer.attach(seq=1)
-    await peer.group_list(EVERYTHING, f"@alice,{EVERYTHING}")
+    await peer.group_list(LONG_NAME, f"@alice,{LONG_NAME}")
     await peer.event("created", "alice")
-    here = {"online": [{"name": EVERYTHING, "away": EVERYTHING}], "offline": ["bob"]}
+    here = {"online": [{"name": LONG_NAME, "away": LONG_NAME}], "offline": ["bob"]}
     await peer.send("presence", group=GROUP, reset=True, **here)
-    for number, case in enumerate(HOSTILE):
+    for number, case in enumerate(NAMES):
         await send_each_event(peer, case.text, number)
     # The first file is refused on its transfer connection, the others before a ticket is issued.
     await peer.send("ticket", re=(await peer.expect("download"))["id"], ticket=bytes(16))
-    for _ in HOSTILE[1:]:
+    for _ in NAMES[1:]:
         request = await peer.expect("download")
-        await peer.send("error", re=request["id"], code=EVERYTHING, text=f"no file: {EVERYTHING}")
-    for case in HOSTILE:
+        await peer.send("error", re=request["id"], code=LONG_NAME, text=f"no file: {EVERYTHING}")
+    for case in NAMES:
         await peer.event("admin_transferred", case.text, name=case.text)
-    await peer.send("goodbye", code=EVERYTHING, text=f"goodbye: {EVERYTHING}")
+    await peer.send("goodbye", code=LONG_NAME, text=f"goodbye: {EVERYTHING}")
+
+
+def sha(number: int) -> bytes:
+    """Return another digest for each file: the same bytes are downloaded once."""
+    return number.to_bytes(32, "big")
 
 
 async def send_each_event(peer: ScriptedPeer, text: str, number: int) -> None:
@@ -124,7 +131,7 @@ async def send_each_event(peer: ScriptedPeer, text: str, number: int) -> None:
     await peer.event("withdrawn", text)
     await peer.event("approved", text, name=text)
     await peer.event("posted", text, text=text)
-    await peer.event("file_shared", text, number=number, name=text, size=1, sha256=bytes(32))
+    await peer.event("file_shared", text, number=number, name=text, size=1, sha256=sha(number))
     await peer.event("left", text)
     await peer.event("kicked", text, name=text)
     await peer.event(text, text)
@@ -132,9 +139,9 @@ async def send_each_event(peer: ScriptedPeer, text: str, number: int) -> None:
 
 async def waiting_script(peer: ScriptedPeer) -> None:
     """Welcome the client as a person waiting for approval by a hostile name."""
-    await peer.welcome(user=EVERYTHING)
-    await peer.attach("waiting", admin=EVERYTHING)
-    await peer.send("error", code=EVERYTHING, text=f"farewell: {EVERYTHING}")
+    await peer.welcome(user=LONG_NAME)
+    await peer.attach("waiting", admin=LONG_NAME)
+    await peer.send("error", code=LONG_NAME, text=f"farewell: {EVERYTHING}")
 
 
 async def removal_script(peer: ScriptedPeer) -> None:
@@ -142,37 +149,37 @@ async def removal_script(peer: ScriptedPeer) -> None:
     await peer.welcome()
     await peer.attach("waiting")
     for reason in ("denied", "kicked", "left", "closed"):
-        news = {"standing": "outsider", "reason": reason, "by": EVERYTHING}
+        news = {"standing": "outsider", "reason": reason, "by": LONG_NAME}
         await peer.send("membership", group=GROUP, **news)
     await peer.expect("end")
 
 
 async def refusing_script(peer: ScriptedPeer) -> None:
     """Refuse a connection, chat or transfer, at its first frame."""
-    await peer.send("error", code=EVERYTHING, text=f"cannot be: {EVERYTHING}")
+    await peer.send("error", code=LONG_NAME, text=f"cannot be: {EVERYTHING}")
 
 
 async def test_plain_mode_sanitizes_all_server_text(tmp_path: Path) -> None:
     scripts = (member_script, waiting_script, removal_script, refusing_script)
     settings = trio.Path(tmp_path / "alice" / "config.toml")
     await settings.parent.mkdir()
-    await settings.write_text(f"[automatic]\nfiles = {len(HOSTILE)}\n")
+    await settings.write_text(f"[automatic]\nfiles = {len(NAMES)}\n")
     async with launching(tmp_path) as launch, fake_server(*scripts) as address:
         alice = await launch.join(address, "alice")
         await alice.sees("connection lost (goodbye:", "connected again", "Waiting for ␛[2J")
         await alice.sees("connection lost (farewell:", " denied your request", " kicked you from")
         await alice.sees("You left this group", " left, the last member")
         assert await alice.end() == 1
-    shown = [(as_one_line(case.shown), as_plain_line(case.shown)) for case in HOSTILE]
+    shown = [(as_one_line(case.shown), as_plain_line(case.shown)) for case in NAMES]
     said = [line[8:] for line in alice.lines]
     assert [line for line in said if line[0] == "<"] == [f"<{who}> {text}" for who, text in shown]
     # A request that was withdrawn before it is shown appears as history.
     asked = [line for line in said if " asks to join: /approve " in line or "asked to join" in line]
-    assert len(asked) == len(HOSTILE)
+    assert len(asked) == len(NAMES)
     for sentence in SENTENCES:
-        assert sum(sentence in line for line in said) == len(HOSTILE), sentence
+        assert sum(sentence in line for line in said) == len(NAMES), sentence
     refused = [line for line in said if line.startswith("! ")]
-    assert sum("no file: " in line for line in refused) == len(HOSTILE) - 1
+    assert sum("no file: " in line for line in refused) == len(NAMES) - 1
     assert sum("cannot be: " in line for line in refused) == 1
     assert_plain(alice.lines)
     assert_clean(alice.err.all)
@@ -186,7 +193,7 @@ SENTENCES = (
 )
 
 
-@pytest.mark.parametrize("code", [Code.BAD_NAME, EVERYTHING], ids=["for good", "for now"])
+@pytest.mark.parametrize("code", [Code.BAD_NAME, LONG_NAME], ids=["for good", "for now"])
 async def test_a_refused_login_is_reported_in_clean_text(tmp_path: Path, code: str) -> None:
     async def refuse(peer: ScriptedPeer) -> None:
         await peer.send("error", code=code, text=f"cannot be: {EVERYTHING}")

@@ -134,7 +134,11 @@ async def run_server(
             nursery.start_soon(_handle_signals, signals, stop, log, reload)
             _tune_garbage_collector()
             credentials = _credentials(config)
-            await serve(config, credentials, store, log, stop, reloads=changed, listening=listening)
+            async with trio.open_nursery() as serving:
+                parts = config, credentials, store, log, stop
+                await serving.start(partial(serve, *parts, reloads=changed, listening=listening))
+                if os.geteuid() == 0:
+                    log.line("running_as_root")
             nursery.cancel_scope.cancel()
 
 
@@ -333,8 +337,6 @@ async def _announce(log: Log, addresses: list[Address], credentials: Credentials
     """Log the addresses, the key and the command that joins the server."""
     for address in addresses:
         log.line("listening", address=str(address))
-    if os.geteuid() == 0:
-        log.line("running_as_root")
     address = addresses[0]
     host = await _own_name() if address.host in _ALL_INTERFACES else address.host
     command = shlex.join([*program_words(), "join", host, str(address.port)])

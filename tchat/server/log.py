@@ -50,7 +50,7 @@ LINES: dict[str, str] = {
     "key_removed": "the key {key} was removed from the name {user}",
     "link_code": "the operator made a link code for the name {name}",
     "listening": "listening on {address}",
-    "running_as_root": "running as root: a user of its own would limit the harm of a fault",
+    "running_as_root": "running as root; a user of its own needs fewer rights",
     "key": "this server's key is {pin}",
     "key_rotated": "this server's new key, signed by the former one, is {pin}",
     "invitation": "to join: {command}",
@@ -59,7 +59,7 @@ LINES: dict[str, str] = {
     "stopping": "stopping on {signal}",
     "refused": "refused {address}: {reason}",
     "fault": "fault in {where}: {reason}",
-    "omitted": "left out {count} more lines of the kind {kind}",
+    "omitted": "left out {count} more lines of the kind {what}",
 }
 """The text of each kind of line, by the stable name of the kind (`event` in JSON).
 
@@ -143,7 +143,7 @@ class Log:
     def _summarize(self) -> None:
         """Write how many lines of each kind were left out."""
         for kind, count in self._omitted.items():
-            self._put("omitted", {"count": count, "kind": kind})
+            self._put("omitted", {"count": count, "what": kind})
         self._omitted.clear()
 
     def event(self, event: Event) -> None:

@@ -45,18 +45,18 @@ class Story:
             nursery.start_soon(self.carol.join, GROUP)
             await (await next_of(events, tchat.JoinRequest)).approve()
             nursery.start_soon(self.in_vain, self.bob)
-            await (await next_of(events, tchat.JoinRequest)).deny()
-        async with self.alice.events(self.ops) as events, trio.open_nursery() as nursery:
-            nursery.start_soon(self.in_vain, self.bob)
             await next_of(events, tchat.JoinRequest)
             await self.bob.withdraw(GROUP)
+        async with self.alice.events(self.ops) as events, trio.open_nursery() as nursery:
+            nursery.start_soon(self.in_vain, self.bob)
+            await (await next_of(events, tchat.JoinRequest)).deny()
         invite = await self.ops.invite("bob", lasts=timedelta(hours=1))
         await self.bob.join(GROUP, invite=invite)
 
     async def in_vain(self, client: tchat.Client) -> None:
-        with pytest.raises(tchat.Refused, match="not a member") as refused:
+        with pytest.raises(tchat.Refused) as refused:
             await client.join(GROUP)
-        assert refused.value.code == tchat.Code.NOT_MEMBER
+        assert refused.value.code in (tchat.Code.NOT_MEMBER, tchat.Code.DENIED)
 
     async def things_are_said(self) -> None:
         message = await (await self.bob.open(GROUP)).say("hello alice", reply_to=2)

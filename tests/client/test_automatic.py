@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tchat.client.files import automatic
-from tchat.client.files.automatic import FILE_LIMIT, AutomaticSaving, Budget
+from tchat.client.files.automatic import FILE_LIMIT, AutomaticSaving
+from tchat.client.files.budget import Budget
 from tchat.core.group.state import File
 from tchat.transfer.durable import replace_file
 from tests.full_disk import small_disk

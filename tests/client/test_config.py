@@ -22,7 +22,7 @@ from tchat.client.config.settings import (
     load_config,
     read_settings,
 )
-from tchat.client.files.automatic import Budget
+from tchat.client.files.budget import Budget
 from tchat.errors import Code, StartupError
 from tchat.settings_file import InvalidSettingError
 

@@ -37,6 +37,7 @@ class Scene(NamedTuple):
     """Alice is the admin; bob has two devices, and transfers files with the second one."""
 
     data: Path
+    server: RunningServer
     alice: RawClient
     bob: RawClient
 
@@ -45,6 +46,13 @@ async def everybody_leaves(scene: Scene) -> None:
     """Close the group."""
     await scene.alice.command(Leave)
     await scene.bob.command(Leave)
+
+
+async def take_name_back(scene: Scene) -> None:
+    """Use the code with which the operator gives a name to a new device."""
+    code = (await perform(scene.data, "link", name="bob"))["code"]
+    async with device_of(scene.server, "bob", "new", str(code)):
+        pass
 
 
 PHONE = identity_of("bob", "phone").public
@@ -58,7 +66,7 @@ WAYS: dict[str, Callable[[Scene], Awaitable[object]]] = {
     "key unlinked": lambda scene: scene.bob.ask(lambda i: Unlink(i, PHONE)),
     "name banned": lambda scene: perform(scene.data, "ban", kind="name", value="bob"),
     "key banned": lambda scene: perform(scene.data, "ban", kind="key", value=fingerprint(PHONE)),
-    "name released": lambda scene: perform(scene.data, "release-name", name="bob"),
+    "name taken back": take_name_back,
     "erased": lambda scene: perform(scene.data, "erase", name="bob"),
 }
 
@@ -81,7 +89,7 @@ async def test_tickets_and_transfers_end(tmp_path: Path, way: str) -> None:
             )
         ]
         tickets = [await ticket_to_send(phone, DATA[2:]), await ticket_to_fetch(phone, 1)]
-        await WAYS[way](Scene(tmp_path, alice, bob))
+        await WAYS[way](Scene(tmp_path, server, alice, bob))
         for connection in running:
             await connection.rest()  # up to the end: nothing more is transferred
         assert [await use(server, ticket) for ticket in tickets] == [Code.BAD_TICKET] * 2

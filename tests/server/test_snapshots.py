@@ -11,7 +11,7 @@ from tchat.core.group.settings import SetTopic
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Attach, Attached, Failed, PresenceUpdate, Seen, Snapshot
 from tchat.errors import Code
-from tchat.server.groups import state_cache
+from tchat.server.groups import actor
 from tests.core.script import as_members_get_it
 from tests.helpers import (
     GROUP,
@@ -155,7 +155,8 @@ async def test_large_snapshot_is_split_into_frames() -> None:
 async def test_too_large_group_is_refused_and_others_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(state_cache, "SNAPSHOT_LIMIT", 1000)
+    monkeypatch.setattr(actor, "SNAPSHOT_LIMIT", 1000)
+    monkeypatch.setattr(actor, "is_large", lambda _: True)
     async with running_server() as server, members(server, "alice") as (alice,):
         for number in range(20):
             await alice.command(Ban, f"{'x' * 25}{number}")

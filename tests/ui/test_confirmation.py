@@ -9,8 +9,10 @@ import pytest
 
 from tchat.core.group.membership import Approve, Join, Kick, Leave
 from tchat.core.group.messages import Delete
+from tchat.server.clock import now_ms
 from tchat.ui.chat.completion import offers
-from tests.helpers import members, raw_client, running_server
+from tests.helpers import identity_of, members, raw_client, running_server
+from tests.memory_store import MemoryStore
 from tests.processes import launching
 from tests.ui.typist import Typist, typing
 
@@ -83,8 +85,11 @@ async def test_a_yes_confirms(answer: str) -> None:
 
 
 async def test_all_requests_are_denied_after_a_yes() -> None:
+    store = MemoryStore()
+    # Since then, it is a reserved name.
+    await store.accounts.claim("all", "all", identity_of("all").public, now_ms())
     async with (
-        running_server() as server,
+        running_server(store) as server,
         members(server, "alice"),
         typing(server, yes=False) as alice,
         raw_client(server.address, "all") as one,
@@ -94,7 +99,7 @@ async def test_all_requests_are_denied_after_a_yes() -> None:
         assert refusal.startswith("error: Nobody is asking to join.")
         for person in (one, other):
             await person.command(Join)
-        await alice.shows("carol asks to join")
+        await alice.shows("carol")
         waiting = alice.window.replica.state.requests
         assert (await alice.types("/deny ALL", "n"))[1].startswith("notice: Nothing was done")
         await alice.types("/deny @all")

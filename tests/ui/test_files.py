@@ -12,7 +12,8 @@ import trio.lowlevel
 import trio.testing
 
 from tchat.client.files import queue as transfers
-from tchat.client.files.automatic import FILE_LIMIT, AutomaticSaving, Budget
+from tchat.client.files.automatic import FILE_LIMIT, AutomaticSaving
+from tchat.client.files.budget import Budget
 from tchat.core.group.feature import Event
 from tchat.core.group.files import FileShared
 from tchat.core.group.membership import Kick
@@ -279,7 +280,9 @@ async def test_an_unsaved_file_is_not_seen(downloads: Path, stalled: StalledTran
             apply(window.replica.state, event)
             window.files._is_member = True
             window.files.handle_event(event, unseen=True)
-        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(GUARD):
+            while not stalled.transfers:  # a thread looks at the disk first
+                await trio.lowlevel.checkpoint()
         assert [transfer.name for transfer in stalled.transfers] == ["x.bin"]
         assert bob.window.files.seen(before + 5) == before
         assert alice.window.files.seen(before + 5) == before + 5

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tchat.client.config.paths import config_directory
-from tchat.client.files.automatic import Budget
+from tchat.client.files.budget import Budget
 from tchat.client.native_paths import native
 from tchat.core.fingerprints import read_pin
 from tchat.core.text import check_name

@@ -19,13 +19,13 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from tchat.client.files.budget import Budget
 from tchat.client.native_paths import native, readable
 from tchat.client.shared_records import PersonRecords, table_of
 from tchat.core.text import fold, safe_filename, size_text
@@ -44,18 +44,6 @@ _MOST_COPIES = 1000
 """How many saved files are remembered, the latest ones."""
 
 _OFF = "automatic saving is off"
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What is saved automatically in a day, for each group: `files`, of `megabytes` in all.
-
-    So many megabytes of the disk stay `free`.
-    """
-
-    files: int = 100
-    megabytes: int = 200
-    free: int = 512
 
 
 class AutomaticSaving:

@@ -21,6 +21,7 @@ from tests.hostile_text import (
     EVERYTHING,
     HARMLESS,
     HOSTILE,
+    LONG_NAME,
     SEQUENCES,
     UNSEEN,
     unsafe_characters,
@@ -199,24 +200,24 @@ async def test_hostile_file_name_is_typed_safely(server: ServerProcess, tmp_path
 
 async def lie(peer: ScriptedPeer, looked: trio.Event) -> None:
     """Send hostile text in every field that is shown, in a log that ends in the far future."""
-    await peer.welcome(user=f"al{EVERYTHING}")
+    await peer.welcome(user=f"al{LONG_NAME}")
     await peer.attach(seq=4)
-    await peer.group_list(EVERYTHING, f"@alice,{EVERYTHING}")
-    await peer.event("created", EVERYTHING)
-    await peer.event("approved", EVERYTHING, name=f"al{EVERYTHING}", at=2**53)
-    await peer.event("posted", EVERYTHING, text=EVERYTHING, at=2**63 - 1)
-    await peer.event("posted", "mallory", text="the last word", at=2**63 - 1)
-    here = {"online": [{"name": EVERYTHING, "away": EVERYTHING}], "offline": []}
+    await peer.group_list(LONG_NAME, f"@alice,{LONG_NAME}")
+    await peer.event("created", LONG_NAME)
+    await peer.event("approved", LONG_NAME, name=f"al{LONG_NAME}", at=2**50)
+    await peer.event("posted", LONG_NAME, text=EVERYTHING, at=2**53 - 1)
+    await peer.event("posted", "mallory", text="the last word", at=2**53 - 1)
+    here = {"online": [{"name": LONG_NAME, "away": LONG_NAME}], "offline": []}
     await peer.send("presence", group=GROUP, reset=True, **here)
     await looked.wait()
-    await peer.send("goodbye", code=EVERYTHING, text=f"too bad {EVERYTHING}")
+    await peer.send("goodbye", code=LONG_NAME, text=f"too bad {EVERYTHING}")
 
 
 async def be_brief(peer: ScriptedPeer, looked: trio.Event) -> None:
     """Let the client in late, as waiting for approval, with a hostile admin's name."""
     await looked.wait()
     await peer.welcome()
-    await peer.attach("waiting", admin=EVERYTHING)
+    await peer.attach("waiting", admin=LONG_NAME)
     await peer.expect("end")
 
 
