@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.cli import parser
-from tchat.exits import TEMPORARY
+from tchat.exits import SOFTWARE, TEMPORARY
 from tests.cli.in_process import Place, ends
 from tests.command_lines import first_command
 from tests.helpers import GROUP, GUARD
@@ -36,6 +36,7 @@ EXPECTED = {
     "join chat.example.org": 2,  # INVITE is none
     "ask": TEMPORARY,  # nobody answers
     "tail work --wait": TEMPORARY,
+    "admin link": SOFTWARE,  # no server runs
 }
 """The exit status of examples that do not end with 0, by their beginnings."""
 

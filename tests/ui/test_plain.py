@@ -221,14 +221,15 @@ async def test_unread_messages_are_printed_beyond_the_history(tmp_path: Path) ->
 
 async def test_lines_of_another_day_follow_its_date(tmp_path: Path) -> None:
     today = now_ms()
-    clock = iter([*[today - DAY] * 6, *[today] * 100])
+    times = [today - DAY]
     async with (
-        running_server(clock=lambda: next(clock, today)) as server,
+        running_server(clock=lambda: times[-1]) as server,
         members(server, "alice", "bob") as (alice, _),
         launching(tmp_path) as launch,
     ):
         launch.install_identity("bob")
-        while (await alice.attach()).seq < 12:
+        while (last := (await alice.attach()).seq) < 12:
+            times.append(today if last > 6 else today - DAY)
             await alice.post("text")
         reader = await launch.join(server.address, "bob")
         assert await reader.end() == 0
