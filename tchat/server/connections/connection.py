@@ -249,10 +249,11 @@ class Connection:
                     await self._wait()
                 if self._ending:
                     return  # ignore frames from before the goodbye: the key may be revoked
+                woken = 0.0
                 if link.last_received != woken_at:
                     woken_at = link.last_received
-                    self._account.charge(READING)
-                await self._receive(body)
+                    woken = READING
+                await self._receive(body, woken)
             if link.broken:
                 self.reason = "connection lost"
         except ProtocolError as error:
@@ -278,8 +279,9 @@ class Connection:
         """Count a client whose frames wait here as heard: it is not silent."""
         self._link.last_received = trio.current_time()
 
-    async def _receive(self, body: bytes) -> None:
-        size = cost_of_size(len(body))
+    async def _receive(self, body: bytes, woken: float) -> None:
+        """Charge a frame and `woken`, the cost of waking this task for it, and handle the frame."""
+        size = woken + cost_of_size(len(body))
         try:
             frame = decode_request(body)
         except UnknownType as unknown:  # from a newer client, which has to handle this error
