@@ -87,9 +87,14 @@ class Budget:
         self._filled_at = trio.current_time()
 
     @property
+    def is_limited(self) -> bool:
+        """Whether the budget has a rate."""
+        return self._burst < math.inf
+
+    @property
     def used(self) -> float:
         """The work that has not been made up for by the passing of time."""
-        return self._burst - self._fill() if self._burst < math.inf else 0.0
+        return self._burst - self._fill() if self.is_limited else 0.0
 
     @property
     def is_covered(self) -> bool:
@@ -128,7 +133,7 @@ class Budget:
 
     def _fill(self) -> float:
         """Add the credit for the time that has passed; return the credit."""
-        if self._burst < math.inf:
+        if self.is_limited:
             now = trio.current_time()
             credit = max(self.credit, -LONGEST_WAIT * self._per_second)
             credit += (now - self._filled_at) * self._per_second
@@ -139,17 +144,26 @@ class Budget:
 class LedgerAccount:
     """What one connection's work is charged to: the budget of its owner, and those it shares."""
 
-    __slots__ = ("_all", "_own", "_shared")
+    __slots__ = ("_limited", "_own", "_shared")
 
     def __init__(self, own: Budget, shared: tuple[Budget, ...]) -> None:
         self._own = own
         self._shared = shared
-        self._all = (own, *shared)
+        self.on_rates_changed()
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budget of the owner, and those it shares."""
+        return (self._own, *self._shared)
+
+    def on_rates_changed(self) -> None:
+        """Look which budgets have a rate: the others cost nothing."""
+        self._limited = tuple(budget for budget in self.budgets if budget.is_limited)
 
     @property
     def is_covered(self) -> bool:
         """Whether `admit` would return at once."""
-        for budget in self._all:  # a generator is slower, and this is for all frames
+        for budget in self._limited:  # a generator is slower, and this is for all frames
             if (budget.credit < 0 or budget._waiting) and not budget.is_covered:  # noqa: SLF001
                 return False
         return True
@@ -172,7 +186,7 @@ class LedgerAccount:
 
     def charge(self, cost: float) -> None:
         """Charge work to all budgets."""
-        for budget in self._all:
+        for budget in self._limited:
             budget.credit -= cost
 
 
@@ -187,6 +201,7 @@ class Ledger:
         self._whole = Budget(limits.work)
         self._of_people: dict[str, Budget] = {}
         self._of_networks: dict[str, Budget] = {}
+        self._accounts: set[LedgerAccount] = set()
         self._max_budgets = self._most = max_budgets
 
     @contextmanager
@@ -196,14 +211,14 @@ class Ledger:
         if own is None:
             self._forget_idle()
             own = self._of_people[person] = Budget(self._limits.work_per_person)
-        with _used(LedgerAccount(own, (*self._networks_of(peer), self._whole))) as account:
+        with self._open(own, *self._networks_of(peer)) as account:
             yield account
 
     @contextmanager
     def account_of_stranger(self, peer: Address | None) -> Iterator[LedgerAccount]:
         """Provide the account of a connection that has not authenticated."""
         own, *wider = self._networks_of(peer)
-        with _used(LedgerAccount(own, (*wider, self._whole))) as account:
+        with self._open(own, *wider) as account:
             yield account
 
     def set_limits(self, limits: Limits) -> None:
@@ -214,10 +229,25 @@ class Ledger:
             budget.set_rate(limits.work_per_person)
         for budget in self._of_networks.values():
             budget.set_rate(limits.work_per_address)
+        for account in self._accounts:
+            account.on_rates_changed()
 
     def __len__(self) -> int:
         """Return the number of budgets in memory, except that of the whole."""
         return len(self._of_people) + len(self._of_networks)
+
+    @contextmanager
+    def _open(self, own: Budget, *networks: Budget) -> Iterator[LedgerAccount]:
+        account = LedgerAccount(own, (*networks, self._whole))
+        self._accounts.add(account)
+        for budget in account.budgets:
+            budget.users += 1
+        try:
+            yield account
+        finally:
+            self._accounts.discard(account)
+            for budget in account.budgets:
+                budget.users -= 1
 
     def _networks_of(self, peer: Address | None) -> list[Budget]:
         """Return the budgets of the networks that a peer is in, the smallest first."""
@@ -238,17 +268,6 @@ class Ledger:
         self._of_networks = _in_use(self._of_networks)
         # Not again before their number has doubled: looking at all of them takes time.
         self._most = max(self._max_budgets, 2 * len(self))
-
-
-@contextmanager
-def _used(account: LedgerAccount) -> Iterator[LedgerAccount]:
-    for budget in account._all:  # noqa: SLF001  # the same module
-        budget.users += 1
-    try:
-        yield account
-    finally:
-        for budget in account._all:  # noqa: SLF001
-            budget.users -= 1
 
 
 def _in_use(budgets: dict[str, Budget]) -> dict[str, Budget]:
