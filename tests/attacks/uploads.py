@@ -241,5 +241,10 @@ async def attack(begun: int) -> None:
             await full_disk(Path(place) / "full")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Attack; the number of begun uploads may be given."""
     trio.run(attack, int(sys.argv[1]) if len(sys.argv) > 1 else _BEGUN)
+
+
+if __name__ == "__main__":
+    main()
