@@ -51,18 +51,26 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
 
 
 def add_place(
-    parser: argparse.ArgumentParser, words: str, words_help: str, *, required: bool = False
+    parser: argparse.ArgumentParser,
+    words: str,
+    words_help: str,
+    *,
+    required: bool = False,
+    private: bool = True,
 ) -> None:
     """Add the arguments that select a server, a group and a user, and the words that follow.
 
-    The server is HOST:PORT, HOST PORT, or a nickname in config.toml; see `cli.place`.
+    The server is HOST:PORT, HOST PORT, or a nickname in config.toml; see `cli.place`. With
+    `private`, a private conversation may be given as well.
     """
     add_server(parser)
     parser.add_argument("words", nargs="+" if required else "*", metavar=words, help=words_help)
     parser.add_argument(
         "--group",
         metavar="NAME",
-        help="the group, or @NAME for a private conversation (default: of config.toml)",
+        help="the group, or @NAME for a private conversation (default: of config.toml)"
+        if private
+        else "the group (default: of config.toml)",
     )
     parser.add_argument(
         "--user", metavar="NAME", help="your username (default: of config.toml, or prompt for it)"

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tchat.cli.arguments import add_place, explain
-from tchat.errors import Code, UsageError
+from tchat.errors import Code, Refused, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -55,7 +55,8 @@ def describe_send(parser: argparse.ArgumentParser) -> None:
         ),
         ("pg_dump app | tchat send work - --name app.sql", "what a program prints"),
     )
-    add_place(parser, "PATH", "a file or a directory, or - for standard input", required=True)
+    files = "a file or a directory, or - for standard input"
+    add_place(parser, "PATH", files, required=True, private=False)
     parser.add_argument("--name", metavar="NAME", help="the name of the file in the group")
     parser.add_argument(
         "--max-input",
@@ -75,7 +76,7 @@ def describe_get(parser: argparse.ArgumentParser) -> None:
         ("tchat get localhost 7777 --user ci --group ops 1 2", "files 1 and 2 into this directory"),
         ("tchat get work 1 --to report.pdf", "save file 1 under another name"),
     )
-    add_place(parser, "N", "the number of a file, as in /files", required=True)
+    add_place(parser, "N", "the number of a file, as in /files", required=True, private=False)
     parser.add_argument(
         "--to",
         default=".",
@@ -87,11 +88,10 @@ def describe_get(parser: argparse.ArgumentParser) -> None:
 
 
 def _send(given: argparse.Namespace) -> int:
-    from tchat.cli.place import resolve
     from tchat.client.config.options import invite_token
     from tchat.ui.plain.oneshot import send_files
 
-    resolve(given)
+    _resolve_group(given)
     sources = [_source(word) for word in given.words]
     _check_sources(sources, given.name)
 
@@ -138,12 +138,20 @@ def _check_sources(sources: list[Path | None], name: str | None) -> None:
         raise UsageError(Code.MISSING_ARGUMENT, wrong)
 
 
-def _get(given: argparse.Namespace) -> int:
+def _resolve_group(given: argparse.Namespace) -> None:
+    """Complete the server, the group and the user. Raises `Refused` (direct), or as `resolve`."""
     from tchat.cli.place import resolve
+
+    resolve(given)
+    if given.group.startswith("@"):
+        raise Refused(Code.DIRECT, "Private conversations have no files; use a group.")
+
+
+def _get(given: argparse.Namespace) -> int:
     from tchat.client.config.options import invite_token
     from tchat.ui.plain.oneshot import get_files
 
-    resolve(given)
+    _resolve_group(given)
     if not given.words:
         raise UsageError(Code.MISSING_ARGUMENT, "The number of the file is missing.")
 

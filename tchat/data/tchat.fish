@@ -123,7 +123,7 @@ complete -c tchat -n '__fish_seen_subcommand_from export' -l format -r -a 'markd
 complete -c tchat -n '__fish_seen_subcommand_from export' -l since -r -a '' -d 'begin after what you have read'
 complete -c tchat -n '__fish_seen_subcommand_from send' -F
 complete -c tchat -n '__fish_seen_subcommand_from send' -s h -l help -d 'show this help message and exit'
-complete -c tchat -n '__fish_seen_subcommand_from send' -l group -r -a '' -d 'the group, or @NAME for a private conversation'
+complete -c tchat -n '__fish_seen_subcommand_from send' -l group -r -a '' -d 'the group'
 complete -c tchat -n '__fish_seen_subcommand_from send' -l user -r -a '' -d 'your username'
 complete -c tchat -n '__fish_seen_subcommand_from send' -l pin -r -a '' -d 'the pin that the server'"'"'s key has to match: sha256:...'
 complete -c tchat -n '__fish_seen_subcommand_from send' -l no-tls -d 'no encryption; for a local server without TLS'
@@ -134,7 +134,7 @@ complete -c tchat -n '__fish_seen_subcommand_from send' -l patience -r -a '' -d 
 complete -c tchat -n '__fish_seen_subcommand_from send' -l name -r -a '' -d 'the name of the file in the group'
 complete -c tchat -n '__fish_seen_subcommand_from send' -l max-input -r -a '' -d 'refuse a standard input that is longer'
 complete -c tchat -n '__fish_seen_subcommand_from get' -s h -l help -d 'show this help message and exit'
-complete -c tchat -n '__fish_seen_subcommand_from get' -l group -r -a '' -d 'the group, or @NAME for a private conversation'
+complete -c tchat -n '__fish_seen_subcommand_from get' -l group -r -a '' -d 'the group'
 complete -c tchat -n '__fish_seen_subcommand_from get' -l user -r -a '' -d 'your username'
 complete -c tchat -n '__fish_seen_subcommand_from get' -l pin -r -a '' -d 'the pin that the server'"'"'s key has to match: sha256:...'
 complete -c tchat -n '__fish_seen_subcommand_from get' -l no-tls -d 'no encryption; for a local server without TLS'

@@ -183,7 +183,7 @@ class AccountManager:
         if not await self._accounts.keys(person):
             raise Refused(
                 Code.NO_SUCH_NAME,
-                f"No key has the name {name}: whoever joins with it first gets it.",
+                f"No key has the name {name}, so there is nothing to link: join with it.",
             )
         code = _new_code()
         expires = trio.current_time() + OPERATOR_CODE_SECONDS

@@ -73,3 +73,11 @@ async def test_unclear_arguments_are_refused(verb: str, words: list[str]) -> Non
     async with scene() as here:
         done = await here.run(verb, *words, status=USAGE)
         assert len(done.err.splitlines()) == 1
+
+
+async def test_private_conversations_have_no_files(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("data")
+    async with scene() as here:
+        for words in (("send", tmp_path / "a.txt"), ("get", 1)):
+            done = await here.run(*words, "--group", "@alice", status=DATA)
+            assert done.err == "tchat: Private conversations have no files; use a group.\n"
