@@ -40,6 +40,7 @@ from tchat.store.sqlite.verify import verify_data
 from tchat.store.words import terms_of
 from tests.core.histories import ADMIN, AUTHOR, CREW, Message, Step, any_step
 from tests.core.script import NOON, Script, key_of, replay
+from tests.helpers import THOROUGH
 from tests.server.file_transfers import sha
 from tests.store.batches import packed, read_all
 
@@ -226,6 +227,7 @@ _SPELLED = [
 """A message expires that changed the spelling of a name."""
 
 
+@settings(max_examples=500 if THOROUGH else 25)
 @given(steps=lives)
 @example(steps=_SPELLED)
 def test_no_life_of_a_group_is_damage(steps: list[Step | Said | Deed]) -> None:
