@@ -12,14 +12,19 @@ other frame, it ends the connection.
 from __future__ import annotations
 
 import dataclasses
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tchat.core.group import compaction
+from tchat.core.group.feature import HIGHEST_LIMITS
+from tchat.core.group.messages import Deleted, Edited, Pinned
 from tchat.core.group.snapshots import thaw
 from tchat.core.protocol.schema import Shape
 from tchat.core.text import TEXT_LIMIT
 from tchat.errors import Code, ProtocolError
 
 if TYPE_CHECKING:
+    from tchat.core.group.feature import Event
     from tchat.core.group.state import Group
 
 NUMBER_LIMIT = 2**53
@@ -28,11 +33,32 @@ NUMBER_LIMIT = 2**53
 NAME_LENGTH = 256
 """Most code points of a name, of a topic, and of every other text that is not a message."""
 
-MOST_LISTED = 100_000
-"""Most entries of each list in a snapshot."""
+BYTES_LENGTH = 64
+"""Longest value in bytes of an event, a state or a notice: a key, a digest, a client id."""
 
-MOST_ENTRIES = 200_000
-"""Most entries of all lists in the state of a group together."""
+MOST_ENTRIES = MappingProxyType(
+    {
+        "members": 2 * HIGHEST_LIMITS.members,
+        "requests": 2 * HIGHEST_LIMITS.requests,
+        "invites": 2 * HIGHEST_LIMITS.invites,
+        "banned": 2 * HIGHEST_LIMITS.bans,
+        "kicked": 2 * (HIGHEST_LIMITS.bans + compaction.KICKS + compaction.PERIOD),
+        "keys": 2 * (compaction.KEYS + HIGHEST_LIMITS.members + compaction.PERIOD),
+        "files": 2 * HIGHEST_LIMITS.files,
+        "edits": compaction.EDITS_SPAN + 2 * compaction.PERIOD,
+        "joined": 2 * HIGHEST_LIMITS.members,
+        "held": 2 * HIGHEST_LIMITS.members,
+        "banned_keys": 2 * HIGHEST_LIMITS.bans,
+        "denied": 2 * (compaction.DENIALS + compaction.PERIOD),
+    }
+)
+"""Most entries of each list in the state of a group: twice what an honest server can have.
+
+The cost of some events grows with the number of keys, kicks and invites.
+"""
+
+MOST_LISTED = max(MOST_ENTRIES.values())
+"""Most entries of any list in a snapshot."""
 
 MOST_EDITS = 1000
 """Most edits of one message; an honest server stops at a tenth of them."""
@@ -47,11 +73,25 @@ _TEXTS = frozenset({"text"})
 # a wait, which is cut to a minute where it is used.
 _ANY_NUMBER = frozenset({"n", "counted", "wait"})
 
+# A page of history and a part of a snapshot, whose contents are checked by themselves.
+_LONG_BYTES = frozenset({"frames", "data"})
+
 
 def check_bounds(shape: Shape) -> None:
     """Check all values of a frame or record. Raises `ProtocolError` (malformed)."""
-    for name in _FIELD_NAMES[type(shape)]:
+    for name in FIELD_NAMES[type(shape)]:
         _check(name, getattr(shape, name))
+
+
+def check_event(event: Event) -> None:
+    """Check the values of an event, and that the message it is about came before it.
+
+    Raises `ProtocolError`.
+    """
+    check_bounds(event)
+    body = event.body
+    if isinstance(body, Edited | Deleted | Pinned) and body.target >= event.seq:
+        raise exceeded("The number of a message")
 
 
 def read_state(data: bytes, seq: int) -> Group:
@@ -69,8 +109,9 @@ def check_state(group: Group) -> None:
 
     It looks at the sizes only, and takes no longer in a large group than in a small one.
     """
-    if group.count_entries() > MOST_ENTRIES:
-        raise exceeded("The state of a group")
+    for name, most in MOST_ENTRIES.items():
+        if len(getattr(group, name)) > most:
+            raise exceeded("The state of a group")
 
 
 def exceeded(what: str) -> ProtocolError:
@@ -85,17 +126,14 @@ class _FieldNames(dict[Any, tuple[str, ...]]):
         return self.setdefault(cls, tuple(field.name for field in dataclasses.fields(cls)))
 
 
-_FIELD_NAMES = _FieldNames()
+FIELD_NAMES = _FieldNames()
 
 
 def _check(name: str, value: object) -> None:
     """Check a value of the field `name`, and the values inside it."""
     match value:
-        case str():
-            if len(value) > (TEXT_LIMIT if name in _TEXTS else NAME_LENGTH):
-                raise exceeded(f"The value of {name!r}")
-        case int():
-            if value >= NUMBER_LIMIT and name not in _ANY_NUMBER:
+        case str() | bytes() | int():
+            if _exceeds(name, value):
                 raise exceeded(f"The value of {name!r}")
         case tuple():
             for one in value:
@@ -106,3 +144,12 @@ def _check(name: str, value: object) -> None:
                 _check(name, one)
         case Shape():
             check_bounds(value)
+
+
+def _exceeds(name: str, value: str | bytes | int) -> bool:
+    """Return whether a value of the field `name` is too long or too high."""
+    if isinstance(value, str):
+        return len(value) > (TEXT_LIMIT if name in _TEXTS else NAME_LENGTH)
+    if isinstance(value, bytes):
+        return len(value) > BYTES_LENGTH and name not in _LONG_BYTES
+    return value >= NUMBER_LIMIT and name not in _ANY_NUMBER

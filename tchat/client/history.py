@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from tchat.client.bounds import check_bounds
+from tchat.client.bounds import check_event
 from tchat.core.group.direct import check_group
 from tchat.core.group.features import decode_event
 from tchat.core.protocol.frames import (
@@ -52,7 +52,7 @@ def read_page(answer: Answer, group: str, before: int) -> list[Event]:
     if any(fold(event.group) != fold(group) for event in events):
         raise _malformed("A page of history is of another group.")
     for event in events:
-        check_bounds(event)
+        check_event(event)
     return events
 
 

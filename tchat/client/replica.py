@@ -16,7 +16,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tchat.client.bounds import MOST_EDITS, MOST_PRESENT, check_state, exceeded
+from tchat.client.bounds import FIELD_NAMES, MOST_EDITS, MOST_PRESENT, check_state, exceeded
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.group.rules import apply
@@ -103,6 +103,8 @@ class Replica:
         self.first = 1
         self.texts: dict[int, str] = {}
         self.deleted: set[int] = set()
+        self._edits: dict[int, list[int]] = {}
+        """The seqs of the edits in the log, by the messages that they edit."""
         self.online: dict[str, str] = {}
         self.away: dict[str, str] = {}
         self.presence_known = False
@@ -217,10 +219,12 @@ class Replica:
         self.log.append(event)
         self.size += size_of(event)
         match event.body:
-            case Edited(target, text) if target not in self.deleted:
-                self.texts[target] = text
+            case Edited(target, text):
+                self._edits.setdefault(target, []).append(event.seq)
+                if target not in self.deleted:
+                    self.texts[target] = text
             case Deleted(target):
-                self._erase({target}, len(self.log))
+                self._erase({target})
         return True
 
     def prepend_history(self, events: Sequence[Event]) -> tuple[Event, ...]:
@@ -231,8 +235,9 @@ class Replica:
         self.log[:0] = events
         self.first -= len(events)
         self.size += sum(map(size_of, events))
+        self._edits = _edits_in(self.log)
         targets = {event.body.target for event in events if isinstance(event.body, Deleted)}
-        self._erase(self.deleted | targets, len(events))
+        self._erase(self.deleted | targets)
         page = tuple(self.log[: len(events)])
         for event in reversed(page):
             if isinstance(event.body, Edited):
@@ -249,6 +254,7 @@ class Replica:
         self.first += excess
         self.texts = {seq: text for seq, text in self.texts.items() if seq >= self.first}
         self.deleted = {seq for seq in self.deleted if seq >= self.first}
+        self._edits = _edits_in(self.log)
 
     def count_within(self, size: int) -> int:
         """Return how many of the latest events take at most `size` bytes."""
@@ -355,32 +361,37 @@ class Replica:
     def _clear_log(self, first: int) -> None:
         self.log, self.first, self.size = [], first, 0
         self.texts, self.deleted = {}, set()
+        self._edits = {}
 
-    def _erase(self, targets: set[int], end: int) -> None:
-        """Redact messages and their edits from the first `end` events of the log."""
+    def _erase(self, targets: set[int]) -> None:
+        """Redact messages and their edits from the log."""
         self.deleted |= targets
         for target in targets:
             self.texts.pop(target, None)
-        # Neither a message nor its edits come before the message's seq.
-        start = max(min(targets, default=self.last) - self.first, 0)
-        for index in range(start, end):
-            event = self.log[index]
-            if _message_of(event) in targets:
-                self.log[index] = erased = replace(event, body=Erased())
-                self.size -= size_of(event) - size_of(erased)
+            for seq in (target, *self._edits.pop(target, ())):
+                index = seq - self.first
+                if not 0 <= index < len(self.log):
+                    continue
+                event = self.log[index]
+                if isinstance(event.body, Posted if seq == target else Edited):
+                    self.log[index] = erased = replace(event, body=Erased())
+                    self.size -= size_of(event) - size_of(erased)
 
 
 def size_of(event: Event) -> int:
     """Return how many bytes an event takes in memory, approximately."""
     body = event.body
-    return EVENT_SIZE + (sys.getsizeof(body.text) if isinstance(body, Posted | Edited) else 0)
+    size = EVENT_SIZE + len(event.actor)
+    if isinstance(body, Posted | Edited):
+        return size + sys.getsizeof(body.text)
+    values = map(body.__getattribute__, FIELD_NAMES[type(body)])
+    return size + sum(sys.getsizeof(value) for value in values if isinstance(value, str))
 
 
-def _message_of(event: Event) -> int | None:
-    """Return the seq of the message to which an event's text belongs."""
-    match event.body:
-        case Posted():
-            return event.seq
-        case Edited(target):
-            return target
-    return None
+def _edits_in(log: Sequence[Event]) -> dict[int, list[int]]:
+    """Return the seqs of the edits in a log, by the messages that they edit."""
+    edits: dict[int, list[int]] = {}
+    for event in log:
+        if isinstance(event.body, Edited):
+            edits.setdefault(event.body.target, []).append(event.seq)
+    return edits

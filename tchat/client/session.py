@@ -95,6 +95,7 @@ PATIENCE_SECONDS = 8.0
 STABLE_SECONDS = 30.0
 """How long a connection lasts before the next one that breaks is replaced without a delay."""
 
+_SLICE_SECONDS = 0.01  # for handling frames, until other tasks get their turn
 _CHECK_SECONDS = 0.1  # until the next look at whether requests are unanswered
 _OTHERS_SECONDS = 0.1  # until the next look at what other processes have sent
 
@@ -465,7 +466,12 @@ class Session:
     # ------------------------------------------------------------------ receiving
 
     async def _receive(self, link: Link) -> None:
+        since = trio.current_time()
         while (body := await link.receive()) is not None:
+            # Frames that have arrived together are received without a checkpoint.
+            if trio.current_time() - since > _SLICE_SECONDS:
+                await trio.lowlevel.checkpoint()
+                since = trio.current_time()
             try:
                 frame = decode(body, TO_CLIENT)
             except UnknownType:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tchat.client.bounds import check_bounds, read_state
+from tchat.client.bounds import check_bounds, check_event, read_state
 from tchat.client.history import expect, is_group_name, read_page
 from tchat.client.replica import GapError, Replica, size_of
 from tchat.client.retention import Trimmer
@@ -171,11 +171,11 @@ class FollowedGroups:
         """Apply a frame about a group. Raises `GapError` or `ProtocolError`."""
         replica = self.groups.get(fold(news.group))
         if replica is None or not replica.attached:
-            check_bounds(news)
+            _check_news(news)
             self._handle_other(replica, news)
         elif replica.unusable is None:
             try:
-                check_bounds(news)
+                _check_news(news)
                 if isinstance(news, Snapshot):
                     await self._handle_snapshot(replica, news)
                 else:
@@ -328,3 +328,11 @@ class FollowedGroups:
     def _caught_up(self, replica: Replica) -> None:
         self._notify(CaughtUp(replica))
         self._delivery.prune(replica.name)
+
+
+def _check_news(news: News) -> None:
+    """Check the values of a frame about a group. Raises `ProtocolError`."""
+    if isinstance(news, Event):
+        check_event(news)
+    else:
+        check_bounds(news)

@@ -204,7 +204,7 @@ def test_command_numbers_are_not_collected() -> None:
 
 
 def test_large_state_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "MOST_ENTRIES", 50)
+    monkeypatch.setattr(bounds, "MOST_ENTRIES", {"edits": 49})
     ops = member_of(GROUP)
     for seq in range(1, 50):
         ops.apply_event(entry(seq, Edited(1000 + seq, "y")))

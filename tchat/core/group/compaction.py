@@ -132,14 +132,15 @@ def _forget_kicks(group: Group) -> None:
     if excess <= 0:
         return
     others = [person for person in group.kicked if person not in group.banned]
-    for person in others[:excess]:
-        _void_invites(group, person, group.kicked.pop(person))
+    _void_invites(group, {person: group.kicked.pop(person) for person in others[:excess]})
 
 
-def _void_invites(group: Group, person: str, kick: int) -> None:
-    """Remove the invites from before a kick that is forgotten, and that the person could use."""
+def _void_invites(group: Group, kicks: dict[str, int]) -> None:
+    """Remove the invites from before kicks that are forgotten, and that these people could use."""
+    latest = max(kicks.values(), default=0)
     for digest, invitation in list(group.invites.items()):
-        if invitation.seq < kick and invitation.name in (None, person):
+        kick = latest if invitation.name is None else kicks.get(invitation.name, 0)
+        if invitation.seq < kick:
             del group.invites[digest]
 
 
