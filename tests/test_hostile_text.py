@@ -139,7 +139,7 @@ async def send_each_event(peer: ScriptedPeer, text: str, number: int) -> None:
 
 async def waiting_script(peer: ScriptedPeer) -> None:
     """Welcome the client as a person waiting for approval by a hostile name."""
-    await peer.welcome(user=LONG_NAME)
+    await peer.welcome()
     await peer.attach("waiting", admin=LONG_NAME)
     await peer.send("error", code=LONG_NAME, text=f"farewell: {EVERYTHING}")
 

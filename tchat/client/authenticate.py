@@ -19,7 +19,7 @@ from tchat.core.protocol.handshake import (
     check_server_version,
     proof_text,
 )
-from tchat.core.text import clean_line
+from tchat.core.text import clean_line, fold
 from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Code, ProtocolError, Refused
 
@@ -101,6 +101,8 @@ async def authenticate(link: Link, account: Account) -> Welcome:
     if not isinstance(welcome, Welcome):
         raise ProtocolError(Code.HANDSHAKE, "This is not a tchat server.")
     check_server_version(welcome.version)
+    if fold(welcome.user) != fold(account.user):
+        raise ProtocolError(Code.HANDSHAKE, "The server welcomes somebody else.")
     account.link = None
     if account.keys is not None:
         account.keys.on_accepted()

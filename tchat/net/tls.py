@@ -23,7 +23,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import ssl
-from contextlib import suppress
+import warnings
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,6 +42,7 @@ from tchat.net.keyfiles import new_private_key, read_or_make
 from tchat.net.tls_stream import TlsStream
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cryptography import x509
@@ -250,11 +252,10 @@ def pin_seen(stream: trio.abc.Stream) -> bytes:
     """
     if not isinstance(stream, TlsStream):
         return b""
-    from cryptography import x509
-
     try:
-        return pin_of(x509.load_der_x509_certificate(stream.peer_certificate()))
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        with _untrusted():
+            return pin_of(_certificate_of(stream))
+    except _Unreadable as error:
         raise ProtocolError(Code.HANDSHAKE, "The server's certificate cannot be parsed.") from error
 
 
@@ -268,18 +269,38 @@ def former_pins_seen(stream: trio.abc.Stream) -> tuple[bytes, ...]:
         return ()
     from cryptography import x509
 
-    try:
-        certificate = x509.load_der_x509_certificate(stream.peer_certificate())
+    with suppress(_Unreadable), _untrusted():
+        certificate = _certificate_of(stream)
         oid = x509.ObjectIdentifier(EXTENSION)
         found = certificate.extensions.get_extension_for_oid(oid).value
         if isinstance(found, x509.UnrecognizedExtension):
             return former_pins(from_extension(found.value), pin_of(certificate))
-    except (
-        *(ValueError, UnsupportedAlgorithm, x509.InvalidVersion),
-        *(x509.ExtensionNotFound, x509.DuplicateExtension),
-    ):
-        pass
     return ()
+
+
+class _Unreadable(Exception):
+    """A certificate, or a part of it, is not valid or not supported."""
+
+
+@contextmanager
+def _untrusted() -> Iterator[None]:
+    """Raise `_Unreadable` for whatever is wrong with a certificate from the network.
+
+    The parser has a dozen exceptions without a common base, and prints warnings about oddities,
+    which would be printed into the middle of the chat.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except Exception as error:
+            raise _Unreadable from error
+
+
+def _certificate_of(stream: TlsStream[trio.SocketStream]) -> x509.Certificate:
+    from cryptography import x509
+
+    return x509.load_der_x509_certificate(stream.peer_certificate())
 
 
 def _self_signed(pem: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tchat.client.files import automatic
-from tchat.client.files.automatic import FILE_LIMIT, AutomaticSaving
+from tchat.client.files.automatic import FILE_LIMIT, GROUPS_IN_FULL, AutomaticSaving
 from tchat.client.files.budget import Budget
 from tchat.core.group.state import File
 from tchat.transfer.durable import replace_file
@@ -65,6 +65,24 @@ async def test_bytes_of_a_day_are_counted(record: Path, tmp_path: Path) -> None:
     reason = await saving.refusal("ops", files[3], tmp_path)
     assert reason == "more than 20.0 MB of this group would be saved automatically today"
     assert await admitted(saving, tmp_path, file(9, 4 * MEGABYTE)) == 1
+
+
+async def test_files_with_one_number_are_all_counted(record: Path, tmp_path: Path) -> None:
+    """A server that gave all files the same number filled the disk, up to its reserve."""
+    saving = program(record, files=3)
+    files = [file(1, name=f"f{each}") for each in range(5)]
+    assert await admitted(saving, tmp_path, *files) == 3
+
+
+async def test_groups_of_a_server_share_a_budget(record: Path, tmp_path: Path) -> None:
+    saving = program(record, files=3)
+    count = 0
+    for group in range(10):
+        files = [file(number, name=f"{group}-{number}") for number in range(3)]
+        count += await admitted(saving, tmp_path, *files, group=f"ops{group}")
+    assert count == 3 * GROUPS_IN_FULL
+    reason = await saving.refusal("ops9", file(1), tmp_path)
+    assert reason == "today's automatic files of all groups of this server are saved"
 
 
 async def test_budget_is_one_for_all_programs(record: Path, tmp_path: Path) -> None:

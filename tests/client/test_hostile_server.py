@@ -17,7 +17,7 @@ import trio
 from tchat.client.updates import Connected, Disconnected
 from tchat.core.protocol.framing import HANDSHAKE_LIMIT, unpack
 from tchat.core.protocol.handshake import VERSION
-from tchat.errors import Code, Refused, StartupError, TchatError
+from tchat.errors import Code, Refused, StartupError, TchatError, Unavailable
 from tchat.net.tls import BUSY_ALERT
 from tests.cddl import unchecked
 from tests.client.impostor import (
@@ -146,6 +146,18 @@ async def old_challenge(wire: Wire) -> None:
 async def old_welcome(wire: Wire) -> None:
     """Send an older version in the welcome than in the challenge."""
     await wire.greet(version=VERSION - 1)
+
+
+@pytest.mark.parametrize("user", ["bob", "", "alice bob", "alice" * 100])
+async def test_welcome_of_another_user_is_refused(user: str) -> None:
+    """A client that believed it tried to open its conversations without end."""
+
+    async def act(wire: Wire) -> None:
+        await wire.greet(user=user)
+
+    error = await ending_of(act)
+    assert isinstance(error, Unavailable)
+    assert "welcomes somebody else" in error.sentence
 
 
 @pytest.mark.parametrize("act", [old_challenge, old_welcome])

@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import ssl
 import stat
+import warnings
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -25,17 +26,19 @@ from tchat.client.client_id import ClientId
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
 from tchat.client.session import Session
-from tchat.errors import Code, Refused, StartupError
+from tchat.errors import Code, ProtocolError, Refused, StartupError
 from tchat.net.tcp import connect
 from tchat.net.tls import (
     Credentials,
     client_context,
+    former_pins_seen,
     load_credentials,
     make_credentials,
     open_tls,
     pin_of,
     pin_seen,
 )
+from tchat.net.tls_stream import TlsStream
 from tests.helpers import GUARD, RawClient, identity_of, running_server
 from tests.net.authority import Private, pem_of
 
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.net.address import Address
-    from tchat.net.tls_stream import TlsStream
 
     Stream = TlsStream[trio.SocketStream]
 
@@ -330,3 +332,45 @@ async def test_a_lost_connection_after_tls_harms_nobody(tmp_path: Path) -> None:
         async with encrypted(server.address) as stream:
             await RawClient(stream).hello("alice")
     assert not any("fault" in line for line in server.console), server.console
+
+
+class Showing(TlsStream[trio.SocketStream]):
+    """A connection to a server that shows a certificate."""
+
+    def __init__(self, certificate: bytes) -> None:
+        self._shown = certificate
+
+    def peer_certificate(self) -> bytes:
+        return self._shown
+
+
+def odd_certificate() -> bytes:
+    """Return a valid certificate with a country of five letters and a name of an unknown kind."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        country = x509.NameAttribute(NameOID.COUNTRY_NAME, "Earth", _validate=False)
+    name = x509.Name([country])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(dt.datetime(2020, 1, 1)).not_valid_after(dt.datetime(2090, 1, 1))
+    address = x509.UnrecognizedExtension(  # a subjectAltName with an x400Address
+        x509.ObjectIdentifier("2.5.29.17"), bytes.fromhex("3002a300")
+    )
+    issuer = x509.IssuerAlternativeName([x509.DirectoryName(name)])
+    made = made.add_extension(address, critical=False).add_extension(issuer, critical=False)
+    return made.sign(key, None).public_bytes(Encoding.DER)
+
+
+def test_odd_certificate_of_a_server_is_survived() -> None:
+    """The parser has exceptions of its own, and warns on standard error, over the chat."""
+    stream = Showing(odd_certificate())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(pin_seen(stream)) == 32
+        assert former_pins_seen(stream) == ()
+
+
+def test_unreadable_certificate_of_a_server_is_refused() -> None:
+    with pytest.raises(ProtocolError):
+        pin_seen(Showing(b"\x30\x00"))
+    assert former_pins_seen(Showing(b"\x30\x00")) == ()

@@ -2,13 +2,15 @@
 
     {"sha256:Y2hhdC5l…": {"alice": {
         "day": "2026-11-30",
-        "groups": {"ops": {"bytes": 8388608, "numbers": [57]}},
+        "groups": {"ops": {"bytes": 8388608, "digests": ["9f86d081884c7d65…"]}},
         "copies": {"9f86d081884c7d65…": ["/home/alice/report.pdf", 1796054400000000000]}}}}
 
 A share costs its author a hundred bytes, and each reader up to `FILE_LIMIT` of their disk. So what
 is saved without being asked for is counted before it is downloaded, for each group and day, by all
 programs of the person together: the record is changed under a lock. A file counts once, by its
-number, however often its download is begun anew. `/get` is not counted, and not limited.
+digest, however often its download is begun anew: a server could give many files one number. All
+groups of a server together have `GROUPS_IN_FULL` times the budget of one, since the server decides
+how many there are. `/get` is not counted, and not limited.
 
 `copies` are the files that were saved, by digest, with their modification times. What the person
 has, unchanged, is not downloaded again under another name.
@@ -39,7 +41,11 @@ if TYPE_CHECKING:
 FILE_LIMIT = 8 * 1024 * 1024
 """The size in bytes of the largest file that is saved automatically."""
 
+GROUPS_IN_FULL = 5
+"""How many groups of one server may use up their budgets in a day."""
+
 _MEGABYTE = 1_000_000
+_DIGITS = 32  # of a digest in the record
 _MOST_COPIES = 1000
 """How many saved files are remembered, the latest ones."""
 
@@ -155,26 +161,33 @@ class AutomaticSaving:
         return f"less than {size_text(reserve)} of the disk would stay free"
 
     def _count(self, record: dict[str, Any], group: str, file: File) -> str:
-        """Count a file, unless that is more than the budget allows: then return which part of it.
-
-        The number of a group that was founded anew may be counted already; that is no harm.
-        """
+        """Count a file; return which part of the budget does not allow it, or ""."""
         groups = table_of(record.get("groups"))
-        mine = table_of(groups.get(group))
-        numbers, spent = mine.get("numbers"), mine.get("bytes")
-        numbers = numbers if isinstance(numbers, list) else []
-        spent = spent if isinstance(spent, int) else 0
-        if file.number in numbers:
+        digests, spent = _spent(groups.get(group))
+        digest = file.sha256.hex()[:_DIGITS]
+        if digest in digests:
             return ""
         most, largest = self._budget.files, self._budget.megabytes * _MEGABYTE
-        if len(numbers) >= most:
+        if len(digests) >= most:
             return f"today's {most} automatic files of this group are saved" if most else _OFF
         if spent + file.size > largest:
             limit = size_text(largest)
             return f"more than {limit} of this group would be saved automatically today"
-        groups[group] = {"bytes": spent + file.size, "numbers": [*numbers, file.number]}
+        all_groups = [_spent(one) for one in groups.values()]
+        count, total = sum(len(one) for one, _ in all_groups), sum(one for _, one in all_groups)
+        if count >= GROUPS_IN_FULL * most or total + file.size > GROUPS_IN_FULL * largest:
+            return "today's automatic files of all groups of this server are saved"
+        groups[group] = {"bytes": spent + file.size, "digests": [*digests, digest]}
         record["groups"] = groups
         return ""
+
+
+def _spent(group: object) -> tuple[list[str], int]:
+    """Return what was saved automatically of a group: the digests and the bytes of the files."""
+    match group:
+        case {"digests": list(digests), "bytes": int(spent)}:
+            return digests, spent
+    return [], 0
 
 
 def _same_as(place: str, changed: int, file: File) -> str:

@@ -200,7 +200,7 @@ async def test_hostile_file_name_is_typed_safely(server: ServerProcess, tmp_path
 
 async def lie(peer: ScriptedPeer, looked: trio.Event) -> None:
     """Send hostile text in every field that is shown, in a log that ends in the far future."""
-    await peer.welcome(user=f"al{LONG_NAME}")
+    await peer.welcome()
     await peer.attach(seq=4)
     await peer.group_list(LONG_NAME, f"@alice,{LONG_NAME}")
     await peer.event("created", LONG_NAME)
@@ -227,7 +227,7 @@ async def test_hostile_server_cannot_control_the_terminal(tmp_path: Path) -> Non
     async with fake_server(*stories) as address:
         server = ServerProcess(tmp_path, str(address.port))
         with join(server, tmp_path, "alice", "--no-tls", width=WIDE, height=HEIGHT + 4) as alice:
-            await sees(alice, "mallory │ the last word", "│ ○ ␛[2J", "\nal␛[2J")
+            await sees(alice, "mallory │ the last word", "│ ○ ␛[2J", "\nalice ▸")
             looked.set()
             await sees(alice, "offline: too bad ␛[2J")
             again.set()
