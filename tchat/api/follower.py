@@ -51,6 +51,8 @@ class Follower:
         self._standings: WeakKeyDictionary[Replica, Standing | None] = WeakKeyDictionary()
         self._notices: set[trio.MemorySendChannel[Notice]] = set()
         self._knows_conversations = False
+        self._looking = False
+        self._look_again = False
         self._offline = False
         self._changed = trio.Event()
 
@@ -125,15 +127,25 @@ class Follower:
                     await self.session.write_to(other_of(summary.name, self.session.user))
 
     def _look_for_conversations(self) -> None:
-        """Follow new conversations in the background, once somebody wants to hear them."""
-        if self._knows_conversations:
+        """Follow new conversations in the background, once somebody wants to hear them.
+
+        What comes while the server is being asked is found by asking once more.
+        """
+        if self._looking:
+            self._look_again = True
+        elif self._knows_conversations:
+            self._looking = True
             self._nursery.start_soon(self._find_new_conversations)
 
     async def _find_new_conversations(self) -> None:
-        try:
-            await self.find_conversations()
-        except Refused as refusal:
-            logger.warning("new conversations are not followed (%s): %s", refusal.code, refusal)
+        self._look_again = True
+        while self._look_again:
+            self._look_again = False
+            try:
+                await self.find_conversations()
+            except Refused as refusal:
+                logger.warning("new conversations are not followed (%s): %s", refusal.code, refusal)
+        self._looking = False
 
     async def run(self) -> None:
         """Handle the updates of the session until it ends."""

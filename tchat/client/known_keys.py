@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     Keys = dict[str, int]
 
 
+MOST_KEYS = 1000
+"""How many keys of a name are remembered, the latest ones."""
+
+
 class KnownKeys:
     """The known keys of one person on one server.
 
@@ -59,9 +63,9 @@ class KnownKeys:
         """Remember a key that was just reported, unless the other keys are not known yet."""
         if self._known is None:
             return
-        known = self._known = self._known | _keys_of([key])
+        known = self._known = _latest(self._known | _keys_of([key]))
         with suppress(OSError):
-            self._records.update(lambda saved: (_keys(saved) or known) | _keys_of([key]))
+            self._records.update(lambda saved: _latest((_keys(saved) or known) | _keys_of([key])))
 
     def remove(self, key: bytes) -> None:
         """Forget a key whose removal was just reported."""
@@ -80,6 +84,10 @@ class KnownKeys:
 
 def _keys_of(keys: Collection[NameKey]) -> Keys:
     return {fingerprint(key.key): key.since for key in keys}
+
+
+def _latest(keys: Keys) -> Keys:
+    return dict(list(keys.items())[-MOST_KEYS:])
 
 
 def _keys(saved: object) -> Keys | None:

@@ -24,7 +24,7 @@ import trio
 
 from tchat.client.authenticate import Account, Busy, authenticate, closing_error
 from tchat.client.backoff import Backoff
-from tchat.client.bounds import check_bounds
+from tchat.client.bounds import check_bounds, exceeded
 from tchat.client.client_id import is_in_a_journal
 from tchat.client.delivery import Delivery
 from tchat.client.history import read_found, read_groups, read_keys, read_page
@@ -95,6 +95,12 @@ PATIENCE_SECONDS = 8.0
 STABLE_SECONDS = 30.0
 """How long a connection lasts before the next one that breaks is replaced without a delay."""
 
+MOST_KEY_CHANGES = 100
+"""Most keys of a name that a server says were added or removed, on one connection.
+
+Each is told to the person, and recorded on disk.
+"""
+
 _SLICE_SECONDS = 0.01  # for handling frames, until other tasks get their turn
 _CHECK_SECONDS = 0.1  # until the next look at whether requests are unanswered
 _OTHERS_SECONDS = 0.1  # until the next look at what other processes have sent
@@ -150,6 +156,7 @@ class Session:
         self._backoff = Backoff()
         self._was_connected = False
         self._is_reading = True
+        self._key_changes = 0
         self._persistent = persistent
 
     @property
@@ -418,6 +425,7 @@ class Session:
     def _resume_session(self, link: Link, welcome: Welcome) -> None:
         """Resume on a new connection: attach groups, resend requests, presence, read positions."""
         link.allow_long_frames()
+        self._key_changes = 0
         self.user = clean_line(welcome.user)
         # Attach requests are sent before all commands (see `sender`): catch-up then delivers the
         # events of resent messages that were stored before, and later events arrive live.
@@ -502,10 +510,8 @@ class Session:
             await self._following.handle(frame)
             return
         check_bounds(frame)
-        if isinstance(frame, KeyAdded):
-            self._notify(KeyLinked(NameKey(frame.key, frame.since)))
-        elif isinstance(frame, KeyRemoved):
-            self._notify(KeyUnlinked(frame.key))
+        if isinstance(frame, KeyAdded | KeyRemoved):
+            self._handle_key(frame)
         elif isinstance(frame, Answer):
             if not self._requests.handle_answer(frame) and isinstance(frame, Attached):
                 self._following.handle_late_answer(frame)
@@ -515,6 +521,16 @@ class Session:
             raise closing_error(frame.code, frame.text)
         elif not isinstance(frame, Pong):
             raise ProtocolError(Code.HANDSHAKE, "The server repeats the handshake.")
+
+    def _handle_key(self, frame: KeyAdded | KeyRemoved) -> None:
+        """Notify of a key that was added or removed. Raises `ProtocolError` after many."""
+        self._key_changes += 1
+        if self._key_changes > MOST_KEY_CHANGES:
+            raise exceeded("The number of keys that were added or removed")
+        if isinstance(frame, KeyAdded):
+            self._notify(KeyLinked(NameKey(frame.key, frame.since)))
+        else:
+            self._notify(KeyUnlinked(frame.key))
 
 
 @asynccontextmanager

@@ -40,3 +40,34 @@ async def test_group_beyond_the_bounds_is_refused(tmp_path: Path) -> None:
                 assert lab.members == ["alice"]
                 assert client.groups == [lab]
     assert caught.value.code == Code.MALFORMED
+
+
+async def test_flood_of_new_conversations_is_asked_about_once(tmp_path: Path) -> None:
+    """Each notice started a request for the list of groups, and a task that waited for it."""
+    asked = 0
+
+    async def act(wire: Wire) -> None:
+        nonlocal asked
+        await wire.greet()
+        for _ in range(3):
+            request = await wire.hear_only("groups_request")
+            asked += 1
+            notice = {"type": "activity", "group": "@alice,bob", "seq": 1, "by": "bob"}
+            await wire.say(*[notice] * (500 if asked < 3 else 0))
+            await trio.sleep(0.05)
+            await wire.say({"type": "group_list", "re": request["id"], "groups": []})
+        with trio.move_on_after(0.2):
+            await wire.hear_only("groups_request")
+            asked += 1
+        done.set()
+
+    done = trio.Event()
+    async with impostor(act) as server:
+        with trio.fail_after(GUARD):
+            address = str(server.address)
+            async with (
+                tchat.connect(address, user="alice", home=tmp_path, tls=False) as client,
+                client.events(),
+            ):
+                await done.wait()
+    assert asked == 3

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.client import known_keys
 from tchat.client.known_keys import KnownKeys
 from tchat.core.fingerprints import fingerprint
 from tchat.core.protocol.frames import NameKey
@@ -98,3 +99,15 @@ def test_damaged_file_reports_nothing(tmp_path: Path, damage: str) -> None:
 def test_unwritable_file_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert KnownKeys(tmp_path / "file" / "known_keys.json", SERVER).compare([ONE]) == ([], [])
+
+
+def test_latest_keys_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that tells of many keys does not make the file of all servers grow."""
+    monkeypatch.setattr(known_keys, "MOST_KEYS", 3)
+    known = KnownKeys(tmp_path / "known_keys.json", SERVER, "alice")
+    known.compare([ONE])
+    keys = [NameKey(bytes([number]) * 32, 1) for number in range(9)]
+    for key in keys:
+        known.add(key)
+    again = KnownKeys(tmp_path / "known_keys.json", SERVER, "alice")
+    assert again.compare(keys[-3:]) == ([], [])

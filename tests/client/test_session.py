@@ -339,7 +339,7 @@ async def test_unknown_frames_of_a_server_are_ignored() -> None:
     newer = unchecked({"type": "weather", "forecast": ["rain", None]})
     presence = encode(PresenceUpdate("elsewhere", (OnlineMember("x"),), ()))
     async with (
-        impostor(WELCOME, newer, encode(Ok(999)), presence) as other,
+        impostor(WELCOME, newer, presence) as other,
         session_at(other.address, "alice") as session,
     ):
         await next_update(session, Connected)

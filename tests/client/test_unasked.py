@@ -10,7 +10,8 @@ import trio
 from tchat.client import session as session_module
 from tchat.client.client_id import ClientId
 from tchat.client.request_tracker import MOST_WRONG_ANSWERS
-from tchat.client.updates import Disconnected, EventReceived, StandingChanged
+from tchat.client.session import MOST_KEY_CHANGES
+from tchat.client.updates import Disconnected, EventReceived, KeyLinked, StandingChanged
 from tchat.core import vocabulary
 from tchat.core.protocol.frames import (
     Attached,
@@ -200,3 +201,18 @@ async def test_server_that_kills_at_once_is_retried_slowly(monkeypatch: pytest.M
         assert min(delays[6:]) >= 0.032
         monkeypatch.setattr(session_module, "STABLE_SECONDS", 0.0)
         assert max((await delays_of(alice, 3))[1:]) <= 0.004
+
+
+async def test_flood_of_key_changes_ends_the_connection() -> None:
+    """Each change is told to the person, and written to a file."""
+
+    async def act(wire: Wire) -> None:
+        await wire.let_in()
+        for number in range(1000):
+            await wire.say({"type": "key_added", "key": number.to_bytes(32, "big"), "since": 1})
+        await wire.hear()
+
+    async with impostor(act, kindly) as server, session_of(server.address, "alice") as (alice, _):
+        await until(alice, lambda: server.connections > 1)
+        changes = [one for one in pending_updates(alice) if isinstance(one, KeyLinked)]
+    assert len(changes) <= MOST_KEY_CHANGES

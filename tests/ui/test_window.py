@@ -402,3 +402,16 @@ async def test_refused_messages_survive_a_restart() -> None:
             assert bob.chat.refusals == 0
             await bob.types("/resend")
             assert bob.screen() == ["bob: unheard"]
+
+
+async def test_oldest_notices_of_the_program_are_dropped() -> None:
+    """A server causes notices that are in no log: of the standing, and of keys."""
+    async with two_typing() as (alice, bob):
+        await bob.types("hello")
+        await alice.reads("bob: hello")
+        for number in range(3000):
+            alice.window.notice(f"notice {number}")
+        shown = [line.text for line in alice.window.lines]
+        assert "hello" in shown
+        assert "notice 2999" in shown
+        assert len(shown) < 2300

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from tchat.ui.chat.unread import Counts
 
 _LAST_PLACE = 1 << 63
+_MOST_KNOWN = 100_000
+"""How many conversations are known at most: a server can tell of any number."""
+
 _MOST_WAITING = 1000
 """How many groups wait at a time; of others, the next list of groups tells."""
 
@@ -120,7 +123,8 @@ class Elsewhere:
 
     def look_into(self, group: str) -> None:
         """Note that the person has looked into a group, or written there."""
-        self._known.add(fold(group))
+        if len(self._known) < _MOST_KNOWN:
+            self._known.add(fold(group))
         self._waiting.pop(fold(group), None)
 
     def is_of_stranger(self, group: str) -> bool:

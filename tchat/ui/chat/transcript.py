@@ -261,6 +261,18 @@ class Transcript:
         self._elsewhere = {seq: one for seq, one in self._elsewhere.items() if seq in kept}
         return count
 
+    def trim_own(self, most: int) -> list[int]:
+        """Remove the oldest of more than `most` notices and errors of the program.
+
+        Those that the server causes are in no log, and so are not cut with it. Returns the indices
+        of the removed lines, the highest first.
+        """
+        own = [index for index, line in enumerate(self.lines) if not line.seq]
+        old = own[: max(len(own) - most, 0)][::-1]
+        for index in old:
+            del self.lines[index]
+        return old
+
     def clear(self, upto: int) -> None:
         """Remove all lines, of events up to `upto`; `uncover` shows the events again."""
         self.lines = []

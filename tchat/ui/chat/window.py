@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from tchat.ui.chat.gathering import Gatherings
 
 _MOST_PAGES = 2000
+_MOST_OWN_LINES = 2000  # notices and errors, which are in no log
+_OWN_LINES_AT_ONCE = 200  # how many more there may be until the oldest are removed
 """How many pages of history are loaded back to an event: a malicious server has no end of them."""
 
 
@@ -338,6 +340,7 @@ class Window:
         self.opened_by_other = False
         self.uninvited = False
         self._loads = 0
+        self._own_lines = 0
         self.shown = 0
         self.files = GroupFiles(self, downloads)
         self._outgoing = Outgoing(self)
@@ -670,6 +673,11 @@ class Window:
         self._requests.flush()  # they came before it
         self.lines.append(line)
         self.context.frontend.show(self, line)
+        if not line.seq:
+            self._own_lines += 1
+            if self._own_lines % _OWN_LINES_AT_ONCE == 0:
+                for index in self._transcript.trim_own(_MOST_OWN_LINES):
+                    self.context.frontend.inserted(self, -1, index)
 
     # ------------------------------------------------------------------ messages
 
