@@ -6,6 +6,7 @@ A lost connection is a delay, but not for ever: see `patient_session`.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from contextlib import asynccontextmanager
 from functools import partial
@@ -35,9 +36,16 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
 
 PATIENCE = 60.0
-"""Seconds without a connection after which a command gives up, unless `--patience` is given."""
+"""Seconds without a connection or an answer after which a command gives up.
+
+`--patience` changes it.
+"""
+
+LEAST_PATIENCE = 10.0
+"""The fewest seconds that a server has for an answer: it may be slow."""
 
 _LAST_PORT = 65535
+_LOOK_SECONDS = 1.0  # until the next look at whether the server has answered
 
 
 def resolve(given: argparse.Namespace) -> None:
@@ -119,7 +127,8 @@ async def patient_session(
 ) -> AsyncIterator[Session]:
     """Run a session while the block runs; see `session_for`.
 
-    Raises `Unavailable` once there was no connection for `--patience`, or `patience` seconds.
+    Raises `Unavailable` once there was no connection, or no answer on one, for `--patience`, or
+    `patience` seconds.
     """
     seconds = patience if given.patience is None else given.patience
     async with (
@@ -127,6 +136,8 @@ async def patient_session(
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(_give_up, session, seconds)
+        if seconds < math.inf:
+            nursery.start_soon(_give_up_waiting, session, max(seconds, LEAST_PATIENCE))
         yield session
         nursery.cancel_scope.cancel()
 
@@ -142,6 +153,24 @@ async def _give_up(session: Session, seconds: float) -> None:
                 f"There was no connection to {session.connector.address} for {seconds:g} s.",
             )
         await session.wait_for_connection(present=False)
+
+
+async def _give_up_waiting(session: Session, seconds: float) -> None:
+    """Raise `Unavailable` once the server has not answered for some seconds.
+
+    It may be stuck: then it still answers pings, and the connection lasts.
+    """
+    before, since = None, trio.current_time()
+    while True:
+        await trio.sleep(_LOOK_SECONDS)
+        awaited = session.awaited if session.connected else None
+        if awaited is None or awaited != before:
+            before, since = awaited, trio.current_time()
+        elif trio.current_time() - since >= seconds:
+            raise Unavailable(
+                Code.CANNOT_START,
+                f"{session.connector.address} did not answer for {seconds:g} s.",
+            )
 
 
 async def run_interruptible(run: Callable[[], Awaitable[int]], notice: str = "") -> int:

@@ -39,12 +39,14 @@ class RequestTracker:
     """The unanswered requests of one session; `sender` is the queue that sends them.
 
     `on_all_answered` is called when the last unanswered request has got its answer, or failed.
+    `answered` counts the requests that are done.
     """
 
     def __init__(self, client_id: ClientId, on_all_answered: Callable[[], None]) -> None:
         self.sender = Sender(client_id, self._fail)
         self._on_all_answered = on_all_answered
         self._unanswered: dict[int, PendingRequest] = {}
+        self.answered = 0
         self._last_id = 0
         self._connected = False
 
@@ -152,6 +154,7 @@ class RequestTracker:
         """Remove a request that is done; return whether it was unanswered."""
         if self._unanswered.pop(request.id, None) is None:
             return False
+        self.answered += 1
         self.sender.release(request)
         return True
 

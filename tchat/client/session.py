@@ -157,6 +157,7 @@ class Session:
         self._was_connected = False
         self._is_reading = True
         self._key_changes = 0
+        self._frames = 0
         self._persistent = persistent
 
     @property
@@ -188,6 +189,18 @@ class Session:
     def unanswered(self) -> int:
         """The number of requests without an answer."""
         return len(self._requests)
+
+    @property
+    def awaited(self) -> object:
+        """What the server still has to send, and how far it has come; None if it has sent all.
+
+        Two values that are equal mean that meanwhile the server has sent nothing of that.
+        """
+        if self._requests:
+            return "answers", self._requests.answered
+        if any(one.standing == "member" and not one.caught_up for one in self.groups.values()):
+            return "events", self._frames
+        return None
 
     # ------------------------------------------------------------------ requests and messages
 
@@ -506,6 +519,7 @@ class Session:
         self._backoff.reset()
 
     async def _handle_frame(self, frame: Frame) -> None:
+        self._frames += not isinstance(frame, Pong)
         if isinstance(frame, News):
             await self._following.handle(frame)
             return

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
+import trio.testing
 
+from tchat.cli.place import PATIENCE, _give_up_waiting
+from tchat.errors import Unavailable
 from tchat.exits import TEMPORARY, UNAVAILABLE
 from tests.cli.running import message_of, output_of, scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tchat.client.session import Session
     from tests.cli.running import Scene
 
 LOST = "tchat: connection lost ("
@@ -105,3 +110,34 @@ async def test_a_command_gives_up_without_the_server(verb: str, words: list[str]
     _, lost, reason = err.splitlines()  # the first is about the server's key
     assert "connection lost (" in lost
     assert reason == f"tchat: There was no connection to {line.address} for 0.3 s."
+
+
+class Waiting:
+    """A session that is connected, and waits for what `awaited` says."""
+
+    connected = True
+    connector = SimpleNamespace(address="localhost:7777")
+
+    def __init__(self) -> None:
+        self.awaited: object = None
+
+
+async def answer_slowly(session: Waiting) -> None:
+    """Answer ten requests, each just in time, and then no more."""
+    for number in range(11):
+        session.awaited = number
+        await trio.sleep(PATIENCE - 5)
+
+
+async def test_command_gives_up_without_an_answer(autojump_clock: trio.testing.MockClock) -> None:
+    """A server that is stuck still answers pings: `say` and `ask --timeout` waited for ever."""
+    session = Waiting()
+    with trio.move_on_after(1000) as nothing_awaited:
+        await _give_up_waiting(cast("Session", session), PATIENCE)
+    assert nothing_awaited.cancelled_caught
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer_slowly, session)
+        with pytest.raises(Unavailable, match="localhost:7777 did not answer for 60 s"):
+            await _give_up_waiting(cast("Session", session), PATIENCE)
+    assert trio.current_time() - begun > 10 * (PATIENCE - 5)

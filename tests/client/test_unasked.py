@@ -13,6 +13,7 @@ from tchat.client.request_tracker import MOST_WRONG_ANSWERS
 from tchat.client.session import MOST_KEY_CHANGES
 from tchat.client.updates import Disconnected, EventReceived, KeyLinked, StandingChanged
 from tchat.core import vocabulary
+from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import (
     Attached,
     KeysRequest,
@@ -216,3 +217,26 @@ async def test_flood_of_key_changes_ends_the_connection() -> None:
         await until(alice, lambda: server.connections > 1)
         changes = [one for one in pending_updates(alice) if isinstance(one, KeyLinked)]
     assert len(changes) <= MOST_KEY_CHANGES
+
+
+async def test_session_tells_whether_answers_are_awaited() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in(seq=2)
+        await wire.say(event(1))
+        await asked.wait()
+        await wire.say(event(2))
+        await wire.hear()
+
+    asked = trio.Event()
+    async with impostor(act) as server, session_of(server.address, "alice") as (alice, ops):
+        await until(alice, lambda: ops.last == 1)
+        awaited = [alice.awaited]
+        asked.set()
+        await until(alice, lambda: ops.last == 2)
+        awaited.append(alice.awaited)
+        alice.submit(lambda i, n: Post(i, n, GROUP, "hi"))
+        awaited.append(alice.awaited)
+    events, nothing, answers = awaited
+    assert nothing is None
+    assert None not in (events, answers)
+    assert events != answers
