@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.client.bounds import sentence_of
 from tchat.core.protocol.frames import Failed, Goodbye, decode, encode
 from tchat.core.protocol.handshake import (
     NONCE_SIZE,
@@ -121,7 +122,7 @@ async def _next(link: Link) -> Frame:
 
 def closing_error(code: str, text: str) -> Exception:
     """Return the exception for a server's last frame: `Refused` if a retry would be pointless."""
-    sentence = clean_line(text)
+    sentence = sentence_of(text)
     if code in _FINAL:
         return Refused(clean_line(code), sentence)
     return Busy(sentence) if code == Code.BUSY else trio.BrokenResourceError(sentence)

@@ -20,7 +20,7 @@ from tchat.core.group.feature import HIGHEST_LIMITS
 from tchat.core.group.messages import Deleted, Edited, Pinned
 from tchat.core.group.snapshots import thaw
 from tchat.core.protocol.schema import Shape
-from tchat.core.text import TEXT_LIMIT
+from tchat.core.text import TEXT_LIMIT, clean_line
 from tchat.errors import Code, ProtocolError
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ NUMBER_LIMIT = 2**53
 
 NAME_LENGTH = 256
 """Most code points of a name, of a topic, and of every other text that is not a message."""
+
+SENTENCE_LENGTH = 1000
+"""Most code points of the sentence of a refusal, which is shown, and kept with the message."""
 
 BYTES_LENGTH = 64
 """Longest value in bytes of an event, a state or a notice: a key, a digest, a client id."""
@@ -117,6 +120,11 @@ def check_state(group: Group) -> None:
 def exceeded(what: str) -> ProtocolError:
     """Return the error about something that is too long or too large."""
     return ProtocolError(Code.MALFORMED, f"{what} exceeds the bounds of this client.")
+
+
+def sentence_of(text: str) -> str:
+    """Return a server's sentence, sanitized, and cut if it is much longer than sentences are."""
+    return clean_line(text[:SENTENCE_LENGTH])
 
 
 class _FieldNames(dict[Any, tuple[str, ...]]):

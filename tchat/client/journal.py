@@ -142,7 +142,11 @@ class Journal:
         new = replace(entry, key=self._next, number=None, failure=None)
         self._append([_typed_item(new), _removed_item(entry)])
         del self._entries[entry.key]
-        return self._insert(new)
+        self._insert(new)
+        if self._is_long:
+            # The server decides how often a message that waits for an approval is sent again.
+            self.compact()
+        return new
 
     def adopt(self, entry: JournalEntry, failure: Refused) -> JournalEntry:
         """Add a message of another journal that was refused there. Raises `Refused`."""
@@ -154,8 +158,7 @@ class Journal:
         """Remove a message: the server has stored it, or the person has discarded it."""
         if self._entries.pop(entry.key, None) is None:
             return
-        few = self._lines < COMPACTION_LINES + _LINES_PER_ENTRY * len(self._entries)
-        if self._entries and few and not self._stale:
+        if self._entries and not self._is_long and not self._stale:
             self._try_append(_removed_item(entry))
         else:
             self.compact()
@@ -178,6 +181,11 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether most lines of the file are of no use any more."""
+        return self._lines >= COMPACTION_LINES + _LINES_PER_ENTRY * len(self._entries)
 
     def _insert(self, entry: JournalEntry) -> JournalEntry:
         self._entries[entry.key] = entry

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat.client.bounds import sentence_of
 from tchat.client.request import PendingRequest
 from tchat.client.sender import Sender
 from tchat.core.text import clean_line
@@ -137,7 +138,7 @@ class RequestTracker:
         if failed.code == Code.RATE_LIMITED and failed.wait is not None and not request.command:
             self.sender.retry(request, min(failed.wait / 1000, LONGEST_WAIT_SECONDS))
             return
-        self._fail(request, Refused(clean_line(failed.code), clean_line(failed.text)))
+        self._fail(request, Refused(clean_line(failed.code), sentence_of(failed.text)))
 
     def succeed(self, request: PendingRequest, answer: Answer) -> None:
         """Complete a request, unless it is done already."""

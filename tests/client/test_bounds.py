@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.client.authenticate import closing_error
 from tchat.client.bounds import (
     BYTES_LENGTH,
     MOST_ENTRIES,
     MOST_LISTED,
     NAME_LENGTH,
     NUMBER_LIMIT,
+    SENTENCE_LENGTH,
     check_bounds,
     check_event,
     check_state,
@@ -182,3 +184,8 @@ def test_marks_in_a_long_text_are_not_sorted() -> None:
 def test_names_are_folded_up_to_a_bound() -> None:
     assert fold("A" * 100) == "a" * 100
     assert len(fold("a" + "\u0301\u0316" * 5000)) < 600
+
+
+def test_long_sentence_of_a_refusal_is_cut() -> None:
+    error = closing_error("busy", "x" * TEXT_LIMIT)
+    assert str(error) == "x" * SENTENCE_LENGTH

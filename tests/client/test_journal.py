@@ -137,6 +137,21 @@ def test_file_is_compacted_while_entries_remain(
     assert kept(path) == [("stays", 1), ("behind", None)]
 
 
+def test_resubmitted_entry_does_not_grow_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that approved a person and refused their message, in turns, filled the disk."""
+    monkeypatch.setattr(journal_module, "COMPACTION_LINES", 10)
+    journal = journal_at(path)
+    entry, last = typed(journal, "hello" * 100, "last")
+    for _ in range(100):
+        journal.record_refusal(entry, Refused(Code.NOT_APPROVED, "Not yet."))
+        entry = journal.resubmit(entry)
+    assert path.stat().st_size < 20_000
+    assert kept(path) == [("last", None), ("hello" * 100, None)]
+    assert journal.entries("alice", [SERVER]) == [last, entry]
+
+
 def test_start_compacts_the_file(path: Path) -> None:
     journal = journal_at(path)
     entries = typed(journal, *map(str, range(10)))
