@@ -240,3 +240,21 @@ async def test_session_tells_whether_answers_are_awaited() -> None:
     assert nothing is None
     assert None not in (events, answers)
     assert events != answers
+
+
+async def test_other_tasks_run_while_frames_are_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of frames may arrive together, each of which takes long in a large group."""
+    monkeypatch.setattr(session_module, "_SLICE_SECONDS", -1.0)  # always over
+
+    async def act(wire: Wire) -> None:
+        await wire.let_in(seq=500)
+        await wire.say(*map(event, range(1, 501)))
+        await wire.hear()
+
+    seen: set[int] = set()
+    async with impostor(act) as server, session_of(server.address, "alice") as (_, ops):
+        with trio.fail_after(GUARD):
+            while ops.last < 500:
+                seen.add(ops.last)
+                await trio.lowlevel.checkpoint()
+    assert len(seen) > 250
