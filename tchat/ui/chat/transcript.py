@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 _HIDDEN = Posted | Erased | FileShared | FileRemoved | Requested
 """The events with lines of their own that are hidden of ignored or blocked people."""
 
+_MOST_ELSEWHERE = 500
+"""How many quoted events outside the loaded log are kept in memory."""
+
 UNKNOWN_QUOTE = "an earlier message"
 """The placeholder for a quotation whose message is not known (yet)."""
 
@@ -335,7 +338,20 @@ class Transcript:
             if event.seq in self._elsewhere and _message_of(event) not in self._replica.deleted
         ]
         self._elsewhere.update({event.seq: event for event in wanted})
+        self._bound_elsewhere()
         self._quote_again(set(map(_message_of, wanted)), 0)
+
+    def _bound_elsewhere(self) -> None:
+        """Drop the events that were received first, if there are too many.
+
+        The quotations of them that are shown stay, and are not requested again. Each event may have
+        a text of 16 KiB.
+        """
+        pinned = self._replica.state.pinned or 0
+        kept = {pinned, *self._replica.state.edits_of(pinned)[-1:]}
+        loaded = [seq for seq, event in self._elsewhere.items() if event and seq not in kept]
+        for seq in loaded[: max(len(loaded) - _MOST_ELSEWHERE, 0)]:
+            self._elsewhere[seq] = None
 
     def _forget(self, message: int) -> None:
         """Drop the text of a deleted message, and those of its edits."""
