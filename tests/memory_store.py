@@ -39,7 +39,7 @@ from tchat.store.blobs import BlobDirectory
 from tchat.store.words import words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from tchat.core.group.feature import Event
     from tchat.core.protocol.frames import Standing
@@ -337,9 +337,13 @@ class _Maintenance(Maintenance):
 
 
 class MemoryStore(Store):
-    """Keeps every batch as one page, and blobs in a directory that is removed with the store."""
+    """Keeps every batch as one page, and blobs in a directory that is removed with the store.
 
-    def __init__(self) -> None:
+    `search_seconds` is the processor time that each search reports.
+    """
+
+    def __init__(self, search_seconds: float = 0.0) -> None:
+        self._search_seconds = search_seconds
         self._logs: dict[str, _Log] = {}
         self._cursors: dict[str, dict[str, int]] = {}
         self._snapshots: dict[str, StateSnapshot] = {}
@@ -465,10 +469,16 @@ class MemoryStore(Store):
         return any(standing == "member" for _, standing in theirs)
 
     async def search(
-        self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
+        self,
+        groups: Collection[str],
+        terms: Sequence[Term],
+        skip: int,
+        most: int,
+        on_work: Callable[[float], None] = lambda _: None,
     ) -> list[Hit]:
         """Scan all messages; see `Store.search`."""
         await trio.lowlevel.checkpoint()
+        on_work(self._search_seconds)
         messages = [hit for group in groups for hit in self._log(group).messages()]
         hits = [hit for hit in messages if terms and _matches(terms, words_of(hit.text))]
         return sorted(hits, key=lambda hit: (hit.at, hit.seq), reverse=True)[skip : skip + most]

@@ -48,6 +48,13 @@ _INVISIBLE_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5
 # Invisible variation selectors (Default_Ignorable_Code_Point): they select glyphs of emoji and
 # ideographs. They are kept in messages, but not in names, where they would allow look-alikes.
 _SELECTORS = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0x16FE4, 0x16FE4), (0xE0100, 0xE01EF))
+_ORDINARY, _MARK, _SPECIAL = 1, 2, 3
+# The kind of each character, or 0 while it is not known: several look-ups for each character of a
+# long message would take milliseconds. The system provides the memory when it is used.
+_KINDS = bytearray(0x110000)
+_ASCII_CONTROLS = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"} | {
+    0x7F: 0x2421
+}
 # A file name must not be hidden, look like an option, or end in characters that some systems drop.
 # The pattern matches whole runs: trying each position in a run would take quadratic time.
 _END = rf"\s.{_ZERO_WIDTH_JOINERS}"
@@ -135,13 +142,20 @@ def clean_text(text: str) -> str:
     and unpaired surrogates become U+FFFD; bidi controls and other invisible characters are removed,
     except the joiners that emoji and several scripts need.
     """
-    if text.isascii() and text.isprintable():
-        return text
+    if text.isascii():
+        if text.isprintable():
+            return text
+        return text.replace("\r\n", "\n").translate(_ASCII_CONTROLS)
     text = text.replace("\r\n", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
     kept: list[str] = []
     marks = 0
     for character in text:
-        if _is_mark(character):
+        kind = _KINDS[ord(character)] or _kind_of(character)
+        if kind == _ORDINARY:
+            marks = 0
+            kept.append(character)
+            continue
+        if kind == _MARK:
             marks += 1
             if marks <= _MARKS_IN_TEXT:
                 kept.append(character)
@@ -204,6 +218,18 @@ def _shorten(name: str) -> str:
     return stem.encode()[:room].decode(errors="ignore") + dot + extension
 
 
+def _kind_of(character: str) -> int:
+    """Return what `clean_text` has to do with a character, and remember it."""
+    if _is_mark(character):
+        kind = _MARK
+    elif _is_always_shown(character):
+        kind = _ORDINARY
+    else:
+        kind = _SPECIAL
+    _KINDS[ord(character)] = kind
+    return kind
+
+
 def _is_mark(character: str) -> bool:
     return unicodedata.category(character)[0] == "M" and character not in _INVISIBLE_LETTERS
 
@@ -233,9 +259,13 @@ def _is_name_character(character: str) -> bool:
     return category[0] == "L" or category == "Nd"
 
 
+def _is_always_shown(character: str) -> bool:
+    return character in "\n\t" or (character.isprintable() and character not in _INVISIBLE_LETTERS)
+
+
 def _visible(character: str, *, after: str) -> str:
     """Return the sanitized form of one character; `after` is the character before it."""
-    if character in "\n\t" or (character.isprintable() and character not in _INVISIBLE_LETTERS):
+    if _is_always_shown(character):
         return character
     code = ord(character)
     if code < 0x20:

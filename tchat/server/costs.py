@@ -40,6 +40,16 @@ ANNOUNCEMENT = 0.3
 UNKNOWN = 10.0
 """A frame of an unknown type, which may hold as many items as a frame can."""
 
+EXCERPT = 0.005
+"""Looking for the matches in one character of a message that a search has found."""
+
+MOST_FOR_A_SEARCH = 45_000.0
+"""The most that the time of a search is charged: half a second. It is less than a person's burst,
+so that one search delays nobody, for example after others' messages had to be indexed for it."""
+
+FOREIGN = 16.0
+"""Each KiB of a message that is not ASCII: it is sanitized and searched for names by character."""
+
 _BYTES_PER_UNIT = 1024
 
 _ROWS: dict[str, float] = {
@@ -86,6 +96,11 @@ _ROWS: dict[str, float] = {
 
 COSTS: dict[str, float] = {word: _ROWS[word] for word in TO_SERVER}
 """The cost of each type of frame that a client may send; one without a row fails here."""
+
+
+def cost_of_text(text: str) -> float:
+    """Return the cost of a message's text, besides that of its size."""
+    return 0.0 if text.isascii() else FOREIGN * len(text.encode(errors="replace")) / _BYTES_PER_UNIT
 
 
 def cost_of_size(size: int) -> float:

@@ -181,7 +181,7 @@ class LedgerAccount:
                     await budget.wait_in_line(used)
 
     def charge_owner(self, cost: float) -> None:
-        """Charge work that the shared budgets have been charged for already."""
+        """Charge work that the shared budgets have paid already, or that others do not wait for."""
         self._own.credit -= cost
 
     def charge(self, cost: float) -> None:

@@ -561,12 +561,19 @@ class Store(Protocol):
         """Return whether both people are members of the same group."""
 
     async def search(
-        self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
+        self,
+        groups: Collection[str],
+        terms: Sequence[Term],
+        skip: int,
+        most: int,
+        on_work: Callable[[float], None] = lambda _: None,
     ) -> list[Hit]:
         """Return messages of these groups that match all terms, the newest first.
 
         The first `skip` matches are left out, and at most `most` are returned. If a group was
-        founded anew, only messages since then are found. Raises `Refused` (too_slow).
+        founded anew, only messages since then are found. At the end, `on_work` is called with the
+        processor time in seconds that it took, in other threads than the caller's. Raises `Refused`
+        (too_slow).
         """
 
     async def cursors(self, group: str) -> dict[str, int]:

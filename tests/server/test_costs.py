@@ -19,12 +19,21 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.membership import Join
+from tchat.core.group.membership import Approve, Join
+from tchat.core.group.messages import Post
 from tchat.core.protocol.frames import Away, Failed, FileListRequest, Ping
 from tchat.core.protocol.framing import pack
 from tchat.core.protocol.handshake import VERSION, Proof, TransferHello
 from tchat.core.vocabulary import TO_SERVER
-from tchat.server.costs import ACTIVATION, CONNECTION, COSTS, READING, UNKNOWN, cost_of_size
+from tchat.server.costs import (
+    ACTIVATION,
+    CONNECTION,
+    COSTS,
+    READING,
+    UNKNOWN,
+    cost_of_size,
+    cost_of_text,
+)
 from tests.cddl import unchecked
 from tests.core.examples import REQUESTS
 from tests.helpers import GROUP, RawClient, hello_of, raw_client
@@ -40,6 +49,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 3.0
 TRIES = 12
+_LONG = 16_380
 HELLOS = ("hello", "proof", "transfer")
 CHAT = sorted(TO_SERVER.keys() - set(HELLOS))
 
@@ -181,6 +191,27 @@ def refused(word: str, number: int, group: str) -> Frame:
         return Away(number, "x" * 1000)
     changed = example.to_map() | {key: changes[key] for key in changes if hasattr(example, key)}
     return type(example).from_map(changed)
+
+
+async def test_long_messages_cost_what_they_are_charged(tmp_path: Path) -> None:
+    """Texts that take long to sanitize, or to search for the names of people."""
+    ratios: dict[str, float] = {}
+    numbers = count(1000)
+    async with server(tmp_path) as here:
+
+        async def measure(text: str) -> tuple[float, float]:
+            text *= _LONG // len(text.encode())
+            frames: list[Frame] = [Post(n := next(numbers), n, GROUP, text) for _ in range(TIMES)]
+            return await here.requests(here.alice, frames, cost_of_text(text))
+
+        # Somebody who might be mentioned, and whose name has to be looked for at each character.
+        async with raw_client(here.address, "漢字", tls=True) as other:
+            await other.command(Join)
+            number = next(numbers)
+            await all_answers(here.alice, [Approve(number, number, GROUP, "漢字")])
+            for text in ("a\n", "\ufdfa", "漢", "字", "é ", "a\u0301\u0323", "\u1112\u1161"):
+                ratios[ascii(text)] = await ratio_of(partial(measure, text))
+    assert_charged(ratios)
 
 
 # ------------------------------------------------------------------ the handshake

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
 
 from tchat.core.group.membership import Join, Kick, Leave
 from tchat.core.group.messages import Delete, Edit
+from tchat.core.group.state import Author
+from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Search, SearchResults
 from tchat.errors import Code
 from tchat.server.clock import now_ms
 from tchat.server.connections import history
+from tchat.server.costs import EXCERPT, UNITS_PER_CORE
+from tchat.server.ledger import Budget, LedgerAccount
+from tchat.server.turns import Turns
 from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tchat.server.context import ServerContext
     from tchat.store.base import Store
 
 
@@ -152,6 +159,27 @@ async def test_search_needs_a_word_of_limited_length() -> None:
         assert await refusal(alice, lambda i: Search(i, "x" * 201)) == Code.TEXT_TOO_LONG
         assert await refusal(alice, lambda i: Search(i, "x", "a b")) == Code.BAD_NAME
         assert await search(alice, "x", skip=2**62) == []
+
+
+async def test_search_is_charged_for_what_it_took() -> None:
+    """Texts are looked through here, the rest is done by threads that only searches wait for."""
+    store = FaultyStore(MemoryStore(search_seconds=0.1))
+    async with running_server(store) as server, members(server, "alice") as (alice,):
+        await alice.post("needle " * 2000)
+        budget = Budget(Rate(1, 1_000_000))
+        shared = Budget(Rate(1, 1_000_000))
+        account = LedgerAccount(budget, (shared,))
+        context = SimpleNamespace(
+            store=store,
+            search_turns=Turns("searches", 1, 1),
+            registry=SimpleNamespace(erasures=lambda _: 0),
+        )
+        request = Search(1, "needle")
+        author = Author("alice", b"")
+        got = await history.search(cast("ServerContext", context), author, request, account)
+    assert len(got.hits) == 1
+    assert round(shared.used) == round(EXCERPT * len("needle " * 2000))
+    assert round(budget.used - shared.used) == 0.1 * UNITS_PER_CORE
 
 
 async def test_deletion_during_a_search_is_respected() -> None:

@@ -266,6 +266,32 @@ async def test_nothing_is_indexed_before_a_search(tmp_path: Path) -> None:
         assert connection.execute("SELECT * FROM searchable").fetchall() == []
 
 
+async def test_search_reports_its_processor_time(sqlite: SqliteStore) -> None:
+    await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(10)))
+    seconds: list[float] = []
+    assert len(await sqlite.search(["ops"], terms_of("hello"), 0, 20, seconds.append)) == 10
+    (indexing,) = seconds
+    await sqlite.search(["ops"], terms_of("hello"), 0, 20, seconds.append)
+    assert 0 < seconds[1] < indexing
+
+
+async def test_interrupted_search_reports_its_processor_time(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "SEARCH_SECONDS", 0)
+    await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(1000)))
+    seconds: list[float] = []
+    with pytest.raises(Refused):
+        await sqlite.search(["ops"], terms_of("h"), 0, 900, seconds.append)
+    assert len(seconds) == 1
+
+
+def test_query_is_limited_after_its_normalization() -> None:
+    """NFKC makes six letters of this character: a phrase of a thousand takes half a second."""
+    (term,) = terms_of("㌖" * 190)
+    assert len(term.text) == 200
+
+
 # ------------------------------------------------------------------ excerpts
 
 
@@ -288,6 +314,13 @@ def test_an_excerpt_surrounds_the_match(needle: str, before: int) -> None:
 def test_without_a_match_the_excerpt_is_the_beginning() -> None:
     text = "e\u0301" * 500
     assert excerpt(text, terms_of("zebra")) == text[:200] + "…"
+
+
+@pytest.mark.parametrize("before", ["㌖", "ﷺ", "e\u0301", "\u0301", "ß"])
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 3000])
+def test_excerpt_is_found_behind_characters_that_change_length(before: str, count: int) -> None:
+    text = before * count + " needle " + "y" * 300
+    assert "needle" in excerpt(text, terms_of("needle"))
 
 
 def test_an_excerpt_at_the_end_is_marked() -> None:

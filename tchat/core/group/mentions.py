@@ -27,6 +27,9 @@ _TO_PARTS = "".join(
 ).encode("latin-1")
 """A table for `bytes.translate`: words in lower case, and spaces for all other characters."""
 
+_LONG_LIGATURES = {0xFDFA: " ", 0xFDFB: " "}
+"""Whole sentences in one character, of which NFKC makes up to eighteen; they contain no name."""
+
 _CACHED_NAMES = 64
 _SHORT_TEXT = 1000
 _LONGEST_RUN = 30  # of combining marks: the longest of a text in the stream-safe format (UAX #15)
@@ -51,6 +54,7 @@ class Names(Collection[str]):
         self._first_parts: set[bytes] = set()
         # The lengths of the other names by their first characters; computed when needed.
         self._lengths: dict[str, list[int]] | None = None
+        self._starts: re.Pattern[str]
         for person in people:
             self.add(person)
 
@@ -91,6 +95,7 @@ class Names(Collection[str]):
         else:
             if len(text) > _SHORT_TEXT:
                 text = _runs_of_marks().sub(r"\1", text)
+            text = text.translate(_LONG_LIGATURES)
             folded, word = unicodedata.normalize("NFKC", text).casefold(), _word()
         found = self._words.intersection(word.findall(folded)) if self._words else set()
         return found | self._find_others(folded) if self._others else found
@@ -99,9 +104,11 @@ class Names(Collection[str]):
         """Return the mentioned names that are not words."""
         if self._lengths is None:
             self._lengths = _lengths_of(self._others)
+            self._starts = re.compile(f"[{re.escape(''.join(self._lengths))}]")
         found: set[str] = set()
-        for start, first in enumerate(folded):
-            for length in self._lengths.get(first, ()):
+        for begin in self._starts.finditer(folded):
+            start = begin.start()
+            for length in self._lengths[begin[0]]:
                 name = folded[start : start + length]
                 if name in self._others and name not in found and _is_whole(folded, start, name):
                     found.add(name)

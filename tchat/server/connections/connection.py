@@ -136,7 +136,7 @@ class Connection:
         self._link = link
         self._account = account
         self._dispatcher = RequestDispatcher(
-            context, author, self.send_queue, account.charge, self._on_delayed
+            context, author, self.send_queue, account, self._on_delayed
         )
         self._reading = trio.CancelScope()
         self._ending = False

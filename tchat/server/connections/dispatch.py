@@ -18,6 +18,7 @@ from tchat.core.group.direct import check_group, is_direct
 from tchat.core.group.feature import Command
 from tchat.core.group.files import Share
 from tchat.core.group.membership import Join
+from tchat.core.group.messages import Edit, Post
 from tchat.core.protocol.frames import (
     Attach,
     Attached,
@@ -55,7 +56,7 @@ from tchat.server.connections.file_requests import (
     prepare_upload,
 )
 from tchat.server.connections.history import list_groups, read_history, search
-from tchat.server.costs import ACTIVATION, ANNOUNCEMENT, LISTENER
+from tchat.server.costs import ACTIVATION, ANNOUNCEMENT, LISTENER, cost_of_text
 from tchat.server.groups.inbox import Execute, Query, ReadReceipt, Subscribe
 from tchat.server.groups.subscriptions import Subscription
 from tchat.server.ledger import LONGEST_WAIT
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Author, Group
     from tchat.core.protocol.schema import Frame
     from tchat.server.context import ServerContext
+    from tchat.server.ledger import LedgerAccount
     from tchat.server.rate_limiter import RateKind
     from tchat.server.send_queue import SendQueue
 
@@ -80,11 +82,12 @@ class RequestDispatcher:
     """Handles the requests of one client, whose replies go to `send_queue`.
 
     `subscriptions` are the groups (folded) that the client follows, `announced` those with a notice
-    of activity that the client has not answered yet. `charge` charges work to the person,
+    of activity that the client has not answered yet. Work is charged to `account`;
     `on_delayed` is called after a command has waited for the person's rate.
     """
 
     __slots__ = (
+        "_account",
         "_author",
         "_charge",
         "_context",
@@ -100,7 +103,7 @@ class RequestDispatcher:
         context: ServerContext,
         author: Author,
         send_queue: SendQueue,
-        charge: Callable[[float], None],
+        account: LedgerAccount,
         on_delayed: Callable[[], None],
     ) -> None:
         self.subscriptions: dict[str, Subscription] = {}
@@ -109,7 +112,8 @@ class RequestDispatcher:
         self._author = author
         self._person = fold(author.name)
         self._send_queue = send_queue
-        self._charge = charge
+        self._account = account
+        self._charge = account.charge
         self._on_delayed = on_delayed
 
     async def handle(self, frame: Frame) -> None:  # noqa: C901  # a table: one case per frame
@@ -183,6 +187,8 @@ class RequestDispatcher:
 
     async def _execute(self, command: Command) -> None:
         group = self._checked(command.group)
+        if isinstance(command, Post | Edit):
+            self._charge(cost_of_text(command.text))
         command = clean(command if command.group == group else replace(command, group=group))
         checks: Sequence[Callable[[], None]]
         if isinstance(command, Join):
@@ -271,7 +277,7 @@ class RequestDispatcher:
     async def _search(self, request: Search) -> None:
         if request.group is not None:
             request = replace(request, group=self._checked(request.group))
-        self._reply(await search(self._context, self._author, request))
+        self._reply(await search(self._context, self._author, request, self._account))
 
     async def _ask_about_files(
         self,

@@ -29,6 +29,7 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.text import check_length, fold
 from tchat.errors import Code, Refused
+from tchat.server.costs import EXCERPT, MOST_FOR_A_SEARCH, UNITS_PER_CORE
 from tchat.server.groups.inbox import Query
 from tchat.store.words import excerpt, terms_of
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from tchat.core.group.state import Author, Group
     from tchat.server.context import ServerContext
+    from tchat.server.ledger import LedgerAccount
     from tchat.server.send_queue import SendQueue
     from tchat.store.base import Hit, Membership, Store
     from tchat.store.words import Term
@@ -118,10 +120,14 @@ async def _read_unerased(
 # ------------------------------------------------------------------ search
 
 
-async def search(context: ServerContext, author: Author, request: Search) -> SearchResults:
+async def search(
+    context: ServerContext, author: Author, request: Search, account: LedgerAccount
+) -> SearchResults:
     """Search the groups that a person is a member of.
 
-    Raises `Refused`, for example if it takes too long, or has to wait for too long.
+    How much work it is turns out afterwards: the excerpts are charged by their texts, and the
+    database's threads, which nobody else waits for, by their time and to the person alone. Raises
+    `Refused`, for example if it takes too long, or has to wait for too long.
     """
     check_length(request.text, SEARCH_LIMIT, "A search")
     terms = terms_of(request.text)
@@ -136,17 +142,26 @@ async def search(context: ServerContext, author: Author, request: Search) -> Sea
     hits: list[Hit] = []
     if request.skip <= _MAX_SKIP:
         async with context.search_turns.of(fold(author.name)):
-            hits = await _hits(context, groups, terms, request.skip)
+            hits = await _hits(context, groups, terms, request.skip, account)
+    account.charge(EXCERPT * sum(len(hit.text) for hit in hits))
     return _results(request, terms, hits)
 
 
 async def _hits(
-    context: ServerContext, groups: Collection[str], terms: list[Term], skip: int
+    context: ServerContext,
+    groups: Collection[str],
+    terms: list[Term],
+    skip: int,
+    account: LedgerAccount,
 ) -> list[Hit]:
     """Return a page of hits, and one more to find out whether there is another page."""
+
+    def on_work(seconds: float) -> None:
+        account.charge_owner(min(seconds * UNITS_PER_CORE, MOST_FOR_A_SEARCH))
+
     before = context.registry.erasures(groups)
     with trio.move_on_after(MAX_WAIT_SECONDS):
-        hits = await context.store.search(groups, terms, skip, _HITS_PER_PAGE + 1)
+        hits = await context.store.search(groups, terms, skip, _HITS_PER_PAGE + 1, on_work)
         if context.registry.erasures(groups) == before:
             return hits
         # A search takes too long to be repeated: while somebody deletes, it might never end.

@@ -24,8 +24,8 @@ import sqlite3
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from time import monotonic
-from typing import TYPE_CHECKING
+from time import monotonic, thread_time
+from typing import TYPE_CHECKING, TypeVar
 
 from tchat.core.group.features import decode_event
 from tchat.core.group.membership import Created
@@ -38,11 +38,13 @@ from tchat.store.sqlite.log import body_of, segments_from
 from tchat.store.words import TABLES, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from tchat.core.group.feature import Event
     from tchat.store.sqlite.database import Database
     from tchat.store.words import Term
+
+T = TypeVar("T")
 
 SEARCH_SECONDS = 2.0
 """How long a search may take, without the time that it waits for its turn."""
@@ -61,14 +63,20 @@ class SearchIndex:
         self._database = database
 
     async def search(
-        self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
+        self,
+        groups: Collection[str],
+        terms: Sequence[Term],
+        skip: int,
+        most: int,
+        on_work: Callable[[float], None],
     ) -> list[Hit]:
         """Return messages that match all terms; see `Store.search`."""
-        outdated = await self._database.read_slowly(lambda c: _outdated(c, groups))
-        for number in outdated:
-            await self._database.write_in_slices(partial(_index_some, number=number))
-        query = partial(_search, groups=groups, terms=terms, skip=skip, most=most)
+        work = _Work()
         try:
+            outdated = await self._database.read_slowly(work.of(_outdated, groups=groups))
+            for number in outdated:
+                await self._database.write_in_slices(work.of(_index_some, number=number))
+            query = work.of(_search, groups=groups, terms=terms, skip=skip, most=most)
             return await self._database.read_slowly(query, SEARCH_SECONDS)
         except QueryInterrupted:
             raise Refused(
@@ -76,6 +84,8 @@ class SearchIndex:
                 f"The search took longer than {SEARCH_SECONDS:g} s and was stopped; use longer"
                 " words, or search a single group.",
             ) from None
+        finally:
+            on_work(work.seconds)
 
     async def needs_purge(self) -> bool:
         """Return whether the database may contain words that were removed from the index."""
@@ -88,6 +98,29 @@ class SearchIndex:
         """
         removals = await self._database.write(_start_merging)
         await self._database.write_in_slices(partial(_merge_some, removals=removals))
+
+
+class _Work:
+    """The processor time in seconds that the queries of one search have taken so far.
+
+    They run one after the other, in threads of the database. The time that they wait for other
+    threads does not count.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def of(self, query: Callable[..., T], **arguments: object) -> Callable[[sqlite3.Connection], T]:
+        """Return a query that adds its time."""
+
+        def run(connection: sqlite3.Connection) -> T:
+            began = thread_time()
+            try:
+                return query(connection, **arguments)
+            finally:
+                self.seconds += thread_time() - began
+
+        return run
 
 
 def prepare_search(connection: sqlite3.Connection) -> None:

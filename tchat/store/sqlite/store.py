@@ -48,7 +48,7 @@ from tchat.store.sqlite.schema import forget_before, migrate, set_standings
 from tchat.store.sqlite.search import prepare_search, remove_messages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from tchat.core.protocol.frames import Standing
@@ -165,10 +165,15 @@ class SqliteStore(Store):
         return await self.database.read(lambda c: bool(c.execute(sql, (one, other)).fetchone()[0]))
 
     async def search(
-        self, groups: Collection[str], terms: Sequence[Term], skip: int, most: int
+        self,
+        groups: Collection[str],
+        terms: Sequence[Term],
+        skip: int,
+        most: int,
+        on_work: Callable[[float], None] = lambda _: None,
     ) -> list[Hit]:
         """Return messages that match all terms; see `Store.search`."""
-        return await self._index.search(groups, terms, skip, most)
+        return await self._index.search(groups, terms, skip, most, on_work)
 
     async def cursors(self, group: str) -> dict[str, int]:
         """Return the read cursors of a group; see `Store.cursors`."""

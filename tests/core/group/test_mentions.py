@@ -136,3 +136,9 @@ def test_cost_does_not_grow_with_the_mentions() -> None:
     few, many = Names(people[:10]), Names(people)
     assert many.mentioned_in(text) == set(people)
     assert calls_to_search(many, text) == calls_to_search(few, text)
+
+
+def test_ligatures_of_whole_sentences_separate_words() -> None:
+    """NFKC makes up to eighteen letters of each, which nobody types to mention somebody."""
+    names = Names({"alice", fold("漢字")})
+    assert names.mentioned_in("\ufdfa" * 5000 + "alice\ufdfb漢字") == {"alice", "漢字"}
