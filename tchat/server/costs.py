@@ -30,6 +30,15 @@ ACTIVATION = 40.0
 PAGE = 30.0
 """Reading a page of a log from the disk, and sending it to a client that catches up."""
 
+LOADED = 0.4
+"""Loading one entry of a group's state, such as a member, a file or an edited message."""
+
+COPIED = 0.0015
+"""Copying one entry of the state, for the commands that are validated against it."""
+
+ENCODED = 0.2
+"""Encoding one entry of the state, for a member who begins with a snapshot."""
+
 LISTENER = 0.1
 """Sending an event to one subscriber. A busy group sends many events at a time, an idle one a
 single event to each, which costs more; but then it is idle, and the rate of commands is limited."""

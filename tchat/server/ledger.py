@@ -184,6 +184,11 @@ class LedgerAccount:
         """Charge work that the shared budgets have paid already, or that others do not wait for."""
         self._own.credit -= cost
 
+    def charge_apart(self, cost: float) -> None:
+        """Charge work of another thread, which the others do not wait for: all but the whole."""
+        for budget in self._all[:-1]:
+            budget.credit -= cost
+
     def charge(self, cost: float) -> None:
         """Charge work to all budgets."""
         for budget in self._limited:

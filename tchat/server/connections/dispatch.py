@@ -56,7 +56,16 @@ from tchat.server.connections.file_requests import (
     prepare_upload,
 )
 from tchat.server.connections.history import list_groups, read_history, search
-from tchat.server.costs import ACTIVATION, ANNOUNCEMENT, LISTENER, cost_of_text
+from tchat.server.costs import (
+    ACTIVATION,
+    ANNOUNCEMENT,
+    COPIED,
+    ENCODED,
+    LISTENER,
+    LOADED,
+    cost_of_text,
+)
+from tchat.server.groups.actor import begins_with_state
 from tchat.server.groups.inbox import Execute, Query, ReadReceipt, Subscribe
 from tchat.server.groups.subscriptions import Subscription
 from tchat.server.ledger import LONGEST_WAIT
@@ -177,11 +186,16 @@ class RequestDispatcher:
         if listeners is None:
             self._charge(ACTIVATION)
         elif isinstance(item, Execute):
-            self._charge(LISTENER * listeners)
+            self._charge(LISTENER * listeners + COPIED * registry.entries(key))
         elif isinstance(item, Subscribe):
             self._charge(ANNOUNCEMENT * listeners)
+            if begins_with_state(item.request):
+                self._account.charge_apart(ENCODED * registry.entries_to_encode(key))
         if not registry.try_send(key, item):
-            await registry.send(key, item)
+            await registry.send(key, item, self._charge_loading)
+
+    def _charge_loading(self, entries: int) -> None:
+        self._account.charge_apart(LOADED * entries)
 
     # -------------------------------------------------------------- commands
 
@@ -272,7 +286,10 @@ class RequestDispatcher:
 
     async def _read_history(self, request: HistoryRequest) -> None:
         request = replace(request, group=self._checked(request.group))
-        self._reply(await read_history(self._context, self._author, self._send_queue, request))
+        page = await read_history(
+            self._context, self._author, self._send_queue, request, self._charge_loading
+        )
+        self._reply(page)
 
     async def _search(self, request: Search) -> None:
         if request.group is not None:

@@ -62,16 +62,23 @@ _BYTES_PER_GROUP = 80  # upper bound of an item's size, without the name
 
 
 async def read_history(
-    context: ServerContext, author: Author, send_queue: SendQueue, request: HistoryRequest
+    context: ServerContext,
+    author: Author,
+    send_queue: SendQueue,
+    request: HistoryRequest,
+    on_loaded: Callable[[int], None],
 ) -> HistoryPage:
-    """Return the page of a group's log before an event. Raises `Refused` (not_member, ...)."""
+    """Return the page of a group's log before an event. Raises `Refused` (not_member, ...).
+
+    If the group has to be loaded, `on_loaded` is called with the entries of its state.
+    """
     key = fold(request.group)
 
     def floor_of(group: Group) -> int:
         group.require_member(author.name)
         return group.floor
 
-    floor = await _ask_group(context, key, send_queue, floor_of)
+    floor = await _ask_group(context, key, send_queue, floor_of, on_loaded)
     async with context.history_turns.of(fold(author.name)):
         page = await _read_unerased(
             context, [key], lambda: context.store.read_before(key, request.before)
@@ -84,7 +91,11 @@ async def read_history(
 
 
 async def _ask_group(
-    context: ServerContext, key: str, send_queue: SendQueue, question: Callable[[Group], T]
+    context: ServerContext,
+    key: str,
+    send_queue: SendQueue,
+    question: Callable[[Group], T],
+    on_loaded: Callable[[int], None],
 ) -> T:
     """Return what `question` returns for the group's current state, or raise its `Refused`."""
     answered = trio.Event()
@@ -99,7 +110,7 @@ async def _ask_group(
         answered.set()
 
     # An actor that fails closes the send queue, which ends the connection and so cancels this task.
-    await context.registry.send(key, Query(ask, send_queue))
+    await context.registry.send(key, Query(ask, send_queue), on_loaded)
     await answered.wait()
     for refusal in refusals:
         raise refusal

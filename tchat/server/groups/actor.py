@@ -65,7 +65,8 @@ _BATCH_BYTES = 256 * 1024
 class GroupActor:
     """The task of the group with the folded name `key`.
 
-    `retire` is called before an idle actor ends, while its inbox is empty.
+    `retire` is called before an idle actor ends, while its inbox is empty. `entries` is the number
+    of entries of the state, which says how long it takes to copy it.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class GroupActor:
     ) -> None:
         self.key = key
         self.group = Group.unwritten(key)
+        self.entries = 0  # of the state
         self.inbox: trio.MemorySendChannel[Item]
         self.inbox, self._incoming = trio.open_memory_channel[Item](environment.inbox_limit)
         self._waiting: deque[Item] = deque()
@@ -103,6 +105,11 @@ class GroupActor:
         """The number of subscribers that get the next event when it is committed."""
         return self._subscriptions.listeners
 
+    @property
+    def entries_to_encode(self) -> int:
+        """The entries of the state, if a snapshot of it has yet to be encoded; otherwise 0."""
+        return 0 if self._subscriptions.has_snapshot else self.entries
+
     def last_read(self, person: str) -> int:
         """Return the seq of the last event that a person (folded) has read."""
         return self._read_positions.get(person, 0)
@@ -116,6 +123,7 @@ class GroupActor:
             try:
                 try:
                     self.group, positions = await self._states.load()
+                    self.entries = self.group.count_entries()
                 finally:
                     on_loaded()
                 self._read_positions.update(positions)
@@ -200,7 +208,7 @@ class GroupActor:
             # once.
             with (
                 trio.move_on_after(IDLE_SECONDS if self.group.seq else 0) as scope,
-                self._environment.idle.waiting(scope, self.group.count_entries()),
+                self._environment.idle.waiting(scope, self.entries),
             ):
                 self._waiting.append(await self._incoming.receive())
         except trio.EndOfChannel:
@@ -340,6 +348,7 @@ class GroupActor:
     def _publish(self, batch: Batch, page: Page, effects: SideEffects) -> None:
         """Make the batch's draft the state; send its events to all subscribers. Never waits."""
         before, self.group = self.group, batch.draft
+        self.entries = self.group.count_entries()
         self._environment.events += len(batch.events)
         if effects.erased:
             self._subscriptions.erase(effects.erased)
@@ -450,7 +459,7 @@ class GroupActor:
         first = self._first_to_send(request, read, group.joined.get(fold(author.name), 0))
         counted = group.counted(author)
         joined = group.joined.get(fold(author.name))
-        with_state = _with_state(request)
+        with_state = begins_with_state(request)
         if with_state and self._subscriptions.snapshot_size > SNAPSHOT_LIMIT:
             raise too_large_refusal(group)
         answer = Attached(
@@ -472,7 +481,7 @@ class GroupActor:
         with `recent` 0, such a member gets all events.
         """
         begin, end = max(self.group.floor, 1), self.group.seq + 1
-        if request.recent is not None and _with_state(request):
+        if request.recent is not None and begins_with_state(request):
             if request.unread is False:
                 return max(begin, end - request.recent)
             known = max(read, joined) if read or request.recent else 0
@@ -491,7 +500,7 @@ class GroupActor:
     def _needs_snapshot(self, item: Item) -> bool:
         return (
             isinstance(item, Subscribe)
-            and _with_state(item.request)
+            and begins_with_state(item.request)
             and self.group.standing(item.subscription.author.name) == "member"
         )
 
@@ -517,7 +526,7 @@ class GroupActor:
                 self._unsaved_positions = positions | self._unsaved_positions
 
 
-def _with_state(request: Attach) -> bool:
+def begins_with_state(request: Attach) -> bool:
     """Return whether a subscription begins with a snapshot, if the person is a member."""
     return request.after == 0 and request.recent is not None
 

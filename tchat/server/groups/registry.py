@@ -17,7 +17,7 @@ from tchat.server.groups.inbox import Query
 from tchat.server.send_queue import SendQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tchat.core.group.feature import GroupLimits
     from tchat.core.group.state import Group
@@ -50,6 +50,16 @@ class Registry:
         actor = self._actors.get(key)
         return None if actor is None else actor.listeners
 
+    def entries(self, key: str) -> int:
+        """Return the number of entries in the state of a group; 0 if it is not active."""
+        actor = self._actors.get(key)
+        return 0 if actor is None else actor.entries
+
+    def entries_to_encode(self, key: str) -> int:
+        """Return the number of entries to encode for the next snapshot of an active group."""
+        actor = self._actors.get(key)
+        return 0 if actor is None else actor.entries_to_encode
+
     def is_active(self, key: str) -> bool:
         """Return whether a group is active."""
         return key in self._actors
@@ -65,15 +75,21 @@ class Registry:
             return False
         return True
 
-    async def send(self, key: str, item: Item) -> None:
-        """Put `item` into a group's inbox; activate the group if needed, and wait for space."""
+    async def send(
+        self, key: str, item: Item, on_loaded: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Put `item` into a group's inbox; activate the group if needed, and wait for space.
+
+        If the group is activated for it, `on_loaded` is called with the number of entries that had
+        to be loaded, perhaps later.
+        """
         actor = self._actors.get(key)
         if actor is None:
             await self._loading.acquire()
             actor = self._actors.get(key)  # meanwhile, somebody else may have needed it
             if actor is None:
                 actor = self._actors[key] = GroupActor(key, self._environment, self._retire)
-                self._nursery.start_soon(self._run, actor)
+                self._nursery.start_soon(self._run, actor, on_loaded)
             else:
                 self._loading.release()
         # There is no checkpoint between finding the actor and this line, and an actor retires only
@@ -135,10 +151,15 @@ class Registry:
         if self._actors.get(actor.key) is actor:
             del self._actors[actor.key]
 
-    async def _run(self, actor: GroupActor) -> None:
+    async def _run(self, actor: GroupActor, on_loaded: Callable[[int], None]) -> None:
         """Run an actor; a fault in one group is logged and does not affect other groups."""
+
+        def loaded() -> None:
+            self._loading.release()
+            on_loaded(actor.entries)
+
         try:
-            await actor.run(self._loading.release)
+            await actor.run(loaded)
         except Exception as error:
             if is_storage(error):
                 raise

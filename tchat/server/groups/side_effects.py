@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Created
 from tchat.core.group.operation import Expired
 from tchat.core.text import fold
@@ -17,7 +18,7 @@ from tchat.store.base import FileEntry, SideEffects
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from tchat.core.group.feature import Event
+    from tchat.core.group.feature import Body, Event
     from tchat.core.group.state import Group
     from tchat.core.protocol.frames import Standing
 
@@ -38,12 +39,7 @@ def side_effects_of(
     if _starts_conversation(before, after):
         standings = dict.fromkeys(after.members, "member")
     if any(body.changes_files for body in bodies):
-        added = tuple(
-            FileEntry(number, file.sha256, file.size, fold(file.by), file.at)
-            for number, file in after.files.items()
-            if before.files.get(number) is not file
-        )
-        removed = tuple(n for n, file in before.files.items() if after.files.get(n) is not file)
+        added, removed = _changed_files(before, after, bodies)
     erased = tuple(seq for body in bodies for seq in body.erased(before))
     if erased:
         erased = tuple(dict.fromkeys((*erased, *older_edits)))
@@ -52,6 +48,25 @@ def side_effects_of(
     closed_after = before.seq if before.members and not after.members else 0
     expired_to = max((body.upto for body in bodies if isinstance(body, Expired)), default=0)
     return SideEffects(standings, added, removed, erased, name, closed_after, expired_to)
+
+
+def _changed_files(
+    before: Group, after: Group, bodies: Sequence[Body]
+) -> tuple[tuple[FileEntry, ...], tuple[int, ...]]:
+    """Return the files that were added and the numbers of those that were removed, in order.
+
+    Only the files that the events name can have changed, unless the group was closed or founded.
+    """
+    named = [body.number for body in bodies if isinstance(body, FileShared | FileRemoved)]
+    is_all = len(named) < sum(body.changes_files for body in bodies)
+    numbers = sorted({*before.files, *after.files} if is_all else set(named))
+    both = [(number, before.files.get(number), after.files.get(number)) for number in numbers]
+    added = tuple(
+        FileEntry(number, new.sha256, new.size, fold(new.by), new.at)
+        for number, old, new in both
+        if new is not None and new is not old
+    )
+    return added, tuple(number for number, old, new in both if old is not None and new is not old)
 
 
 def _starts_conversation(before: Group, after: Group) -> bool:

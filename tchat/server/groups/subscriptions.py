@@ -115,6 +115,11 @@ class Subscriptions:
         """The number of live subscriptions."""
         return len(self._live)
 
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether a snapshot of the present state is encoded."""
+        return self._snapshot[0] == self._group.seq
+
     def start(self, group: Group) -> None:
         """Start with the loaded state."""
         self._group = group
@@ -294,8 +299,11 @@ class Subscriptions:
         subscription.needs_state = False
         await self.prepare_snapshot()
         frames = deque(self._snapshot[1])  # those that are sent need no memory
+        count = len(frames)
         while frames:
             await subscription.send_queue.wait_for_space()
+            if len(frames) < count:  # most states have one, which belongs to the cost of an attach
+                await subscription.send_queue.wait_for_budget()
             if not self._is_subscribed(subscription):
                 return
             subscription.send_queue.push(frames.popleft())
@@ -303,7 +311,7 @@ class Subscriptions:
     async def prepare_snapshot(self) -> None:
         """Encode the state, cached until the next event: many may subscribe at once."""
         group = self._group
-        if self._snapshot[0] != group.seq:
+        if not self.has_snapshot:
             self._snapshot = (group.seq, await snapshot_of(group))
 
     @property
