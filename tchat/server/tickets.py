@@ -5,6 +5,10 @@ allowed; the ticket authorizes the transfer connection. Tickets expire and are l
 When a person leaves a group, their tickets and running transfers for it are revoked; when the
 person is banned, or a key is removed from their name, all that they have with it.
 
+The space for an upload is promised with its ticket. If the disk, or the server's limit, has no room
+for another one, tickets make room whose uploads have not begun: otherwise a few people could keep
+all others from sending files, just by asking for tickets. Begun uploads are checked again.
+
 The running transfers of all people are limited, too. At the limit, whoever has few of them may
 still begin one: then the oldest one ends of the network, and in it the person, that has the most.
 It can be resumed. So nobody can keep others from sending files by holding all transfers.
@@ -213,6 +217,23 @@ class Tickets:
                 trio.BrokenResourceError("the permission for this transfer was revoked")
             )
         return len(running)
+
+    def revoke_unused(self) -> bool:
+        """Revoke a ticket for an upload that has not begun; return False if there is none.
+
+        It is the oldest of the person who has the most bytes in such tickets.
+        """
+        self._drop_expired(trio.current_time())
+        promised: Counter[str] = Counter()
+        for issued in self._issued.values():
+            promised[issued.permission.user] += issued.permission.promised
+        user = max(promised, key=promised.__getitem__, default="")
+        for ticket, issued in self._issued.items():
+            if issued.permission.user == user and issued.permission.promised:
+                del self._issued[ticket]
+                self._release(issued.permission)
+                return True
+        return False
 
     async def wait_for_end(self, person: str) -> None:
         """Wait until none of a person's (folded) transfers is running."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.files import RemoveFile, Share
 from tchat.core.group.membership import Join, Leave
-from tchat.core.protocol.frames import AlreadyStored, Failed, Have, StartAt, Ticket
-from tchat.core.protocol.handshake import PIECE_SIZE
+from tchat.core.protocol.frames import AlreadyStored, Failed, Have, StartAt, Ticket, Upload
+from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, TransferHello
 from tchat.errors import Code
 from tchat.store.open import open_store
 from tests.full_disk import small_disk
-from tests.helpers import NO_RATE_LIMITS, members, raw_client, running_server
+from tests.helpers import GROUP, NO_RATE_LIMITS, members, raw_client, running_server
 from tests.server.file_transfers import (
     DATA,
     SHA,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tests.helpers import RawClient, RunningServer
 
 RESERVE = 1 << 20
+PART = 1 << 19
 
 
 async def share_until_refused(server: RunningServer, person: RawClient, size: int) -> Failed:
@@ -96,10 +97,10 @@ async def test_promised_uploads_count(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_server() as server, members(server, "alice", "bob") as (alice, bob):
         set_free(len(DATA) + 500)
         ticket = await ticket_to_send(alice, DATA)
-        assert refusal_code(await offer(bob, b"x" * 501)) == Code.STORAGE_FULL
         assert isinstance(await offer(bob, b"x" * 500), Ticket)
         async with transfer(server, ticket, len(DATA)):
             assert refusal_code(await offer(bob, b"x" * 501)) == Code.STORAGE_FULL
+            assert isinstance(await offer(bob, b"x" * 500), Ticket)
 
 
 async def test_what_is_begun_needs_no_new_space(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,9 +181,9 @@ async def test_all_files_have_a_quota() -> None:
         answer = await offer(bob, b"y" * 401)
         assert isinstance(answer, Failed)
         assert (answer.code, "All files" in answer.text) == (Code.QUOTA_EXCEEDED, True)
-        await ticket_to_send(bob, b"y" * 300)
-        assert refusal_code(await offer(alice, b"z" * 101)) == Code.QUOTA_EXCEEDED
-        assert isinstance(await offer(alice, b"z" * 100), Ticket)
+        async with sending(server, bob, b"y" * 300):
+            assert refusal_code(await offer(alice, b"z" * 101)) == Code.QUOTA_EXCEEDED
+            assert isinstance(await offer(alice, b"z" * 100), Ticket)
 
 
 async def test_unshared_uploads_have_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,3 +194,54 @@ async def test_unshared_uploads_have_a_number(monkeypatch: pytest.MonkeyPatch) -
         assert refusal_code(await offer(alice, b"three")) == Code.TOO_MANY
         await alice.command(Share, "two", 3, digest)
         await upload(server, alice, b"three")
+
+
+# ------------------------------------------------------------------ promised space
+
+
+async def tickets_for_nothing(person: RawClient, count: int) -> list[bytes]:
+    """Get tickets for uploads that never begin."""
+    files = [number.to_bytes(4, "big") * (PART // 4) for number in range(count)]
+    return [await ticket_to_send(person, data) for data in files]
+
+
+async def test_unused_tickets_make_room_for_others(tmp_path: Path) -> None:
+    """Nobody can keep others from sending files by asking for tickets and using none."""
+    with small_disk("tmpfs", tmp_path / "disk") as disk:
+        async with (
+            open_store(disk.path / "data") as store,
+            running_server(store, replace(NO_RATE_LIMITS, disk_reserve=RESERVE)) as server,
+            members(server, "alice", "mallory") as (alice, mallory),
+        ):
+            tickets = await tickets_for_nothing(mallory, 8)
+            await upload(server, alice, DATA)
+            async with raw_client(server.address) as raw:
+                await raw.send(TransferHello(VERSION, tickets[0]))
+                assert (await raw.expect(Failed)).code == Code.BAD_TICKET
+
+
+async def test_unused_tickets_make_room_within_the_total(tmp_path: Path) -> None:
+    limits = replace(NO_RATE_LIMITS, files_total=6 * PART)
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, limits) as server,
+        members(server, "alice", "mallory") as (alice, mallory),
+    ):
+        assert len(await tickets_for_nothing(mallory, 6)) == 6
+        await upload(server, alice, DATA)
+        answer = await alice.ask(lambda i: Upload(i, GROUP, 6 * PART, bytes(32)))
+        assert refusal_code(answer) == Code.QUOTA_EXCEEDED
+
+
+async def test_begun_uploads_keep_their_promised_space(tmp_path: Path) -> None:
+    limits = replace(NO_RATE_LIMITS, files_total=len(DATA))
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, limits) as server,
+        members(server, "alice", "bob") as (alice, bob),
+        sending(server, alice, DATA) as (connection, _),
+    ):
+        answer = await bob.ask(lambda i: Upload(i, GROUP, 1, bytes(32)))
+        assert refusal_code(answer) == Code.QUOTA_EXCEEDED
+        await connection.send_pieces(DATA)
+        await connection.until_end()

@@ -34,6 +34,7 @@ from tchat.core.text import fold, size_text
 from tchat.errors import Code, Refused, StorageError
 from tchat.server.limits import size_limit_text
 from tchat.server.tickets import Permission
+from tchat.store.base import DiskReserved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -189,12 +190,21 @@ async def _make_room(context: ServerContext, user: str, request: Upload, used: i
     check_group_quota(context, await store.files.group_usage(fold(request.group)), size)
     if context.limits.files_total is not None:
         await context.stored_bytes.refresh()
+        while not _has_total(context, size) and tickets.revoke_unused():
+            pass
         _check_total(context, size)
     space = context.limits.files_per_user - used - tickets.promised_bytes(user) - size
     with refusing_file_errors():
         uploads = [(size, head), *tickets.uploads(user)]
         await store.blobs.trim_uploads(fold(user), space, uploads)
-        await store.blobs.check_space(fold(user), size, head, tickets.promised_total)
+        while True:
+            try:
+                await store.blobs.check_space(fold(user), size, head, tickets.promised_total)
+            except DiskReserved:
+                if not tickets.revoke_unused():
+                    raise
+            else:
+                break
 
 
 def check_uploaded(size: int | None, claimed: int) -> None:
@@ -228,11 +238,18 @@ def check_group_quota(context: ServerContext, used: int, more: int) -> None:
         )
 
 
+def _has_total(context: ServerContext, more: int) -> bool:
+    """Return whether the server's limit of all files allows `more` bytes."""
+    limit = context.limits.files_total
+    used = context.stored_bytes.size + context.tickets.promised_total
+    return limit is None or used + more <= limit
+
+
 def _check_total(context: ServerContext, more: int) -> None:
     """Raise `Refused` (quota_exceeded) if all files together would exceed the server's limit."""
     limit = context.limits.files_total
     used = context.stored_bytes.size + context.tickets.promised_total
-    if limit is not None and used + more > limit:
+    if limit is not None and not _has_total(context, more):
         raise Refused(
             Code.QUOTA_EXCEEDED,
             f"All files take {size_text(used)} of the {size_limit_text(limit)} that this server"
