@@ -41,16 +41,17 @@ class TokenBucket:
             return 0.0
         return (cost - self._tokens) / self._rate.per_second
 
-    def reserve(self, now: float, longest: float) -> float:
-        """Take a token that the bucket has now, or will have within `longest` seconds.
+    def reserve(self, now: float, longest: float, cost: float = 1) -> float:
+        """Take `cost` tokens that the bucket has now, or will have within `longest` seconds.
 
         Return the seconds until then. If they are more than `longest`, no token is taken.
         """
         self._fill(now)
-        missing = 1 - self._tokens
+        cost = min(cost, self._rate.burst)
+        missing = cost - self._tokens
         wait = missing / self._rate.per_second if missing > _TOLERANCE else 0.0
         if wait <= longest:
-            self._tokens -= 1
+            self._tokens -= cost
         return wait
 
     def is_full(self, now: float) -> bool:

@@ -19,6 +19,7 @@ _tchat() {
         " serve --proxy-protocol") :; return ;;
         " serve --metrics") :; return ;;
         " serve --rate-limit") :; return ;;
+        " serve --text-limit") :; return ;;
         " serve --join-limit") :; return ;;
         " serve --max-groups") :; return ;;
         " serve --max-members") :; return ;;
@@ -131,7 +132,7 @@ _tchat() {
         " demo")
             COMPREPLY+=($(compgen -W "-h --help --user --plain" -- "$word")) ;;
         " serve")
-            COMPREPLY+=($(compgen -W "-h --help --config --data --log-format --log-level --cert --key --no-tls --tls --insecure --no-insecure --proxy-protocol --metrics --rate-limit --join-limit --max-groups --max-members --max-requests --max-invites --max-file --max-files --max-group-files --max-files-total --disk-reserve --max-transfers --min-transfer-rate --keep-files --keep-messages --handshake-time --max-connections --network-share --name-limit --max-devices --max-strangers --max-strangers-each" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "-h --help --config --data --log-format --log-level --cert --key --no-tls --tls --insecure --no-insecure --proxy-protocol --metrics --rate-limit --text-limit --join-limit --max-groups --max-members --max-requests --max-invites --max-file --max-files --max-group-files --max-files-total --disk-reserve --max-transfers --min-transfer-rate --keep-files --keep-messages --handshake-time --max-connections --network-share --name-limit --max-devices --max-strangers --max-strangers-each" -- "$word")) ;;
         " join")
             COMPREPLY+=($(compgen -W "-h --help --pin --no-tls --invite --link --insecure --user --group --plain --downloads --json --history --commands --create --yes" -- "$word")) ;;
         " say")

@@ -13,6 +13,8 @@ to.
 
 from __future__ import annotations
 
+import re
+
 from tchat.core.vocabulary import TO_SERVER
 
 UNITS_PER_CORE = 90_000
@@ -59,6 +61,11 @@ so that one search delays nobody, for example after others' messages had to be i
 FOREIGN = 16.0
 """Each KiB of a message that is not ASCII: it is sanitized and searched for names by character."""
 
+EXPANDED = 0.4
+"""Each character of which NFKC makes many: they are put into the index of words, and removed again
+when the message is edited or deleted."""
+
+_EXPANDING = re.compile("[\u3300-\u33ff\ufdf0-\ufdfc]")
 _BYTES_PER_UNIT = 1024
 
 _ROWS: dict[str, float] = {
@@ -109,7 +116,10 @@ COSTS: dict[str, float] = {word: _ROWS[word] for word in TO_SERVER}
 
 def cost_of_text(text: str) -> float:
     """Return the cost of a message's text, besides that of its size."""
-    return 0.0 if text.isascii() else FOREIGN * len(text.encode(errors="replace")) / _BYTES_PER_UNIT
+    if text.isascii():
+        return 0.0
+    size = len(text.encode(errors="replace"))
+    return FOREIGN * size / _BYTES_PER_UNIT + EXPANDED * len(_EXPANDING.findall(text))
 
 
 def cost_of_size(size: int) -> float:

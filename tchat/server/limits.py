@@ -183,8 +183,9 @@ class Limits:
 
     Sizes are in bytes; `keep_files` and `keep_messages` are in ms.
 
-    Rates apply to each person, on all devices together: `messages` to commands, `joins` to founding
-    groups and asking to join. `work` is what all together may cost the server, in the units of
+    Rates apply to each person, on all devices together: `messages` to commands, `texts` to the KiB
+    of messages and edits, `joins` to founding groups
+    and asking to join. `work` is what all together may cost the server, in the units of
     `costs`; `work_per_person` and `work_per_address` are the shares of each: a tenth and a quarter
     of a processor core. A person's burst is enough for a client that attaches to 200 groups, and an
     address's for an office that reconnects as a whole; the burst of `work` is short, because it is
@@ -201,6 +202,14 @@ class Limits:
             "--rate-limit",
             _RATE,
             "messages from one person: N per second, BURST at once; 'off' lifts all rate limits",
+        ),
+    )
+    texts: Rate | None = field(
+        default=Rate(4, 65_536),
+        metadata=_option(
+            "--text-limit",
+            _RATE_PER_MINUTE,
+            "KiB of messages from one person: N per minute, BURST at once",
         ),
     )
     joins: Rate | None = field(
@@ -359,6 +368,7 @@ class Limits:
         return replace(
             self,
             messages=None,
+            texts=None,
             joins=None,
             work=None,
             work_per_person=None,

@@ -1,4 +1,4 @@
-"""Rate limits of what people do to each other: messages, and requests to join (token buckets).
+"""Rate limits of what people do to each other: messages, texts, joins (token buckets).
 
 Actions above a rate are delayed. Their order is preserved, because the reader of their connection
 waits. An action that would have to wait for longer than a client believes that the connection is
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from tchat.core.pace import Rate
     from tchat.server.limits import Limits
 
-RateKind = Literal["messages", "joins"]
+RateKind = Literal["messages", "texts", "joins"]
 """The rates of `Limits` that apply to what a person does."""
 
 _TOO_MANY: dict[RateKind, str] = {
     "messages": "This server allows fewer messages",
+    "texts": "This server allows less text",
     "joins": "This server allows fewer joins and new groups",
 }
 
@@ -49,10 +50,11 @@ class RateLimiter:
         self._max_buckets = max_buckets
         self._buckets: dict[tuple[RateKind, str], TokenBucket] = {}
 
-    def reserve(self, kind: RateKind, person: str) -> float:
+    def reserve(self, kind: RateKind, person: str, amount: float = 1) -> float:
         """Return the seconds that a person has to wait before one more thing, which is counted.
 
-        If they are more than `LONGEST_WAIT`, it has to be refused (`too_fast`), and is not counted.
+        With `amount`, it counts so much: texts are counted in KiB. If the seconds are more than
+        `LONGEST_WAIT`, it has to be refused (`too_fast`), and is not counted.
         """
         rate: Rate | None = getattr(self._limits, kind)
         if rate is None:
@@ -62,7 +64,7 @@ class RateLimiter:
         if bucket is None:
             self._drop_full_buckets(now)
             bucket = self._buckets[kind, person] = TokenBucket(rate, now)
-        return bucket.reserve(now, LONGEST_WAIT)
+        return bucket.reserve(now, LONGEST_WAIT, amount)
 
     @property
     def limits(self) -> Limits:

@@ -25,6 +25,7 @@ def test_default_options_give_default_limits() -> None:
         (["--rate-limit", "5/10"], {"messages": Rate(5, 10)}),
         (["--rate-limit", "0.5/10"], {"messages": Rate(0.5, 10)}),
         (["--rate-limit", "5"], {"messages": Rate(5, 5)}),
+        (["--text-limit", "60/1000"], {"texts": Rate(1, 1000)}),
         (["--join-limit", "6/3"], {"joins": Rate(0.1, 3)}),
         (["--join-limit", "off"], {"joins": None}),
         (["--max-groups", "3"], {"groups_per_user": 3}),
@@ -80,7 +81,7 @@ def test_rate_limit_off_lifts_all_rates() -> None:
     [
         *(
             (option, text)
-            for option in ("--rate-limit", "--join-limit")
+            for option in ("--rate-limit", "--text-limit", "--join-limit")
             for text in ("", "fast", "0", "0/5", "5/0", "-1/5", "5/-1", "5/2.5", "nan/5", "inf/5")
         ),
         ("--rate-limit", "1e7/5"),

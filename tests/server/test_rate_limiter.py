@@ -7,21 +7,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.core.group.messages import Edit, Post
+from tchat.core.group.settings import SetTopic
 from tchat.core.pace import Rate
+from tchat.core.protocol.frames import Failed
 from tchat.core.protocol.handshake import VERSION, Welcome
 from tchat.errors import Code
 from tchat.server.limits import Limits
 from tchat.server.rate_limiter import RateLimiter, too_fast
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
 from tests.helpers import (
+    GROUP,
     NO_RATE_LIMITS,
     hello_of,
+    members,
     raw_client,
     running_server,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trio.testing import MockClock
+
+    from tchat.core.protocol.schema import Frame
 
 
 TIGHT = Limits(messages=Rate(2, 3), joins=Rate(0.1, 1))
@@ -49,6 +58,34 @@ async def test_action_far_above_the_rate_is_not_counted(mock_clock: MockClock) -
     assert "10 seconds" in refusal.sentence
     mock_clock.jump(10)
     assert rates.reserve("joins", "alice") == 0
+
+
+async def test_amounts_count_like_so_many_actions(mock_clock: MockClock) -> None:
+    rates = RateLimiter(Limits(texts=Rate(4, 20)))
+    assert [rates.reserve("texts", "alice", amount) for amount in (16, 4)] == [0, 0]
+    assert rates.reserve("texts", "alice", 0.5) == pytest.approx(0.125)
+    assert rates.reserve("texts", "alice", 16) == pytest.approx(4.125)
+    assert rates.reserve("texts", "alice", 16) == pytest.approx(8.125)  # not counted
+    mock_clock.jump(4.125 + 5)
+    assert rates.reserve("texts", "alice", 1_000_000) == 0  # no more than a full bucket
+
+
+async def test_long_texts_are_limited() -> None:
+    """Otherwise, one person could fill a disk with messages: 27 GB a day at the default rate."""
+    limits = replace(NO_RATE_LIMITS, texts=Rate(0.001, 20))
+    async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
+        posted = await alice.post("x" * 16_000)
+        makers: list[Callable[[int], Frame]] = [
+            lambda i: Post(i, 100 + i, GROUP, "x" * 16_000),
+            lambda i: Edit(i, 100 + i, GROUP, posted, "x" * 16_000),
+        ]
+        for make in makers:
+            answer = await alice.ask(make)
+            assert isinstance(answer, Failed)
+            assert answer.code == Code.RATE_LIMITED
+            assert "allows less text" in answer.text
+        await alice.post("A short message is within the limit.")
+        await alice.command(SetTopic, "and so is a topic")
 
 
 async def test_wait_is_sufficient(mock_clock: MockClock) -> None:
@@ -95,7 +132,7 @@ def test_limits_without_rates_are_otherwise_equal() -> None:
     lifted = replace(TIGHT, unauthenticated=7).without_rates()
     assert lifted == replace(lifted, unauthenticated=7)
     rates = (lifted.work, lifted.work_per_person, lifted.work_per_address)
-    assert (lifted.messages, lifted.joins, *rates) == (None,) * 5
+    assert (lifted.messages, lifted.texts, lifted.joins, *rates) == (None,) * 6
 
 
 async def test_welcome_announces_the_rate_of_messages() -> None:

@@ -201,14 +201,16 @@ class RequestDispatcher:
 
     async def _execute(self, command: Command) -> None:
         group = self._checked(command.group)
-        if isinstance(command, Post | Edit):
-            self._charge(cost_of_text(command.text))
+        text = command.text if isinstance(command, Post | Edit) else ""
+        self._charge(cost_of_text(text))
         command = clean(command if command.group == group else replace(command, group=group))
         checks: Sequence[Callable[[], None]]
         if isinstance(command, Join):
             checks = await self._join_checks(command)
         else:
             checks = await self._paced("messages")
+            if text and not checks:
+                checks = await self._paced("texts", len(text.encode()) / 1024)
             if isinstance(command, Share):
                 checks = (*checks, *await self._share_checks(command))
         await self._send_to_group(group, Execute(self._author, command, self._send_queue, checks))
@@ -217,9 +219,9 @@ class RequestDispatcher:
     # and if the repeat were refused, the author would write the same message again. The data that
     # the checks need is loaded here, because a batch must not wait for the disk.
 
-    async def _paced(self, kind: RateKind) -> Sequence[Callable[[], None]]:
+    async def _paced(self, kind: RateKind, amount: float = 1) -> Sequence[Callable[[], None]]:
         """Wait until the rate allows one more command; if that takes too long, it is refused."""
-        wait = self._context.rate_limiter.reserve(kind, self._person)
+        wait = self._context.rate_limiter.reserve(kind, self._person, amount)
         if wait > LONGEST_WAIT:
             return (partial(_refuse, too_fast(kind, wait)),)
         if wait:
