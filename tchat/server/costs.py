@@ -65,6 +65,9 @@ EXPANDED = 1.0
 """Each character of which NFKC makes many: they are put into the index of words, and removed again
 when the message is edited or deleted."""
 
+DELETED = 0.1
+"""Removing the words in one character of a deleted message from the index, if it was indexed."""
+
 _EXPANDING = re.compile("[\u3300-\u33ff\ufdf0-\ufdfc]")
 _BYTES_PER_UNIT = 1024
 

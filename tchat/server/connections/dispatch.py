@@ -213,7 +213,8 @@ class RequestDispatcher:
                 checks = await self._paced("texts", len(text.encode()) / 1024)
             if isinstance(command, Share):
                 checks = (*checks, *await self._share_checks(command))
-        await self._send_to_group(group, Execute(self._author, command, self._send_queue, checks))
+        item = Execute(self._author, command, self._send_queue, checks, self._charge)
+        await self._send_to_group(group, item)
 
     # The actor runs these checks, but not for a repeated command: its first copy may be committed,
     # and if the repeat were refused, the author would write the same message again. The data that

@@ -23,7 +23,7 @@ import trio
 from tchat.core.group.compaction import may_have_older_edits
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
-from tchat.core.group.messages import Delete
+from tchat.core.group.messages import Delete, Posted
 from tchat.core.group.operation import Closed
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT
@@ -39,6 +39,7 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
+from tchat.server.costs import DELETED
 from tchat.server.groups.inbox import Batch, Execute, Item, Query, ReadReceipt, Subscribe, Wake
 from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import StateCache, is_large, too_large_refusal
@@ -330,6 +331,8 @@ class GroupActor:
         # A command that erases ends the batch even if it changes nothing, because `_targets_of`
         # has not loaded the targets of the commands after it.
         ends = command.erases
+        if events and isinstance(command, Delete) and target and isinstance(target.body, Posted):
+            item.charge(DELETED * len(target.body.text))
         for event in events:
             if event.body.changes_standing and (change := event.body.standing_change(event)):
                 ends = ends or change.changes_audience

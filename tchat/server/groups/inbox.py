@@ -23,13 +23,15 @@ class Execute:
     """Validate and commit a command.
 
     `checks` may refuse the command. They run only if the command is not a repeat and the group's
-    rules allow it, because a repeated command must get the reply of its first copy.
+    rules allow it, because a repeated command must get the reply of its first copy. `charge` is
+    called with work that turns out when the command is validated.
     """
 
     author: Author
     command: Command
     send_queue: SendQueue
     checks: Sequence[Callable[[], None]] = ()
+    charge: Callable[[float], None] = lambda _: None
 
     def check(self) -> None:
         """Run the checks. Raises `Refused`."""
