@@ -186,7 +186,7 @@ class LedgerAccount:
 
     def charge_apart(self, cost: float) -> None:
         """Charge work of another thread, which the others do not wait for: all but the whole."""
-        for budget in self._all[:-1]:
+        for budget in self.budgets[:-1]:
             budget.credit -= cost
 
     def charge(self, cost: float) -> None:
