@@ -389,3 +389,29 @@ async def test_a_slow_search_is_refused(
             await found(sqlite, "hello")
     assert caught.value.code == Code.TOO_SLOW
     assert await found(sqlite, "hello") == ["hello"]
+
+
+async def test_an_interrupted_search_of_groups_is_refused_again(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that is interrupted while it reads a message leaves nothing open."""
+
+    def read_slowly(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute(
+            "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n)"
+            " SELECT max(i) FROM n"
+        ).fetchone()
+
+    for group in ("ops", "dev"):
+        await write(sqlite, group, *(Posted("hello") for _ in range(3)))
+    assert len(await hits(sqlite, "hello", "ops", "dev")) == 6
+    with monkeypatch.context() as patch:
+        patch.setattr(search_module, "SEARCH_SECONDS", 0.01)
+        # The first message of each group is read, so that both groups are being searched.
+        messages = iter((search_module._event,) * 2)
+        patch.setattr(search_module, "_event", lambda *a: next(messages, read_slowly)(*a))
+        for _ in range(2):
+            with pytest.raises(Refused, match="The search took longer than"):
+                await hits(sqlite, "hello", "ops", "dev")
+            assert not await sqlite.database.read_slowly(lambda c: c.in_transaction)
+    assert len(await hits(sqlite, "hello", "ops", "dev")) == 6

@@ -188,6 +188,8 @@ COUNTING = (
 )
 """A query that counts to a number; for ever if it is negative."""
 
+COUNTING_ALOUD = COUNTING.replace("max(i)", "i")
+
 
 async def test_a_slow_read_is_interrupted(sqlite: SqliteStore) -> None:
     with pytest.raises(QueryInterrupted):
@@ -202,6 +204,20 @@ async def test_a_slow_read_of_many_statements_is_interrupted(sqlite: SqliteStore
 
     with pytest.raises(QueryInterrupted):
         await sqlite.database.read_slowly(query, 0.01)
+
+
+async def test_an_interrupted_read_leaves_its_connection_usable(sqlite: SqliteStore) -> None:
+    """Although other cursors were open when it was interrupted."""
+
+    def query(connection: sqlite3.Connection) -> None:
+        others = [iter(connection.execute(COUNTING_ALOUD, (-1,))) for _ in range(2)]
+        assert [next(cursor) for cursor in others] == [(1,), (1,)]
+        connection.execute(COUNTING, (-1,)).fetchone()
+
+    for _ in range(2):
+        with pytest.raises(QueryInterrupted):
+            await sqlite.database.read_slowly(query, 0.01)
+        assert not await sqlite.database.read_slowly(lambda c: c.in_transaction)
 
 
 async def test_long_changes_let_others_write(sqlite: SqliteStore) -> None:

@@ -35,6 +35,7 @@ from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from tempfile import TemporaryFile
 from time import sleep
+from traceback import clear_frames
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -254,7 +255,7 @@ class _Reader:
     async def run(
         self, query: Callable[[sqlite3.Connection], T], seconds: float | None = None
     ) -> T:
-        """Run a query on committed data, for at most `seconds`.
+        """Run a query on committed data; with `seconds`, in a transaction, and no longer than that.
 
         Raises `StorageError`, or `QueryInterrupted`.
         """
@@ -329,7 +330,10 @@ class Database:
     async def read_slowly(
         self, query: Callable[[sqlite3.Connection], T], seconds: float | None = None
     ) -> T:
-        """Run a long query, for at most `seconds`. Raises `StorageError`, `QueryInterrupted`."""
+        """Run a long query; with `seconds`, in a transaction, and no longer than that.
+
+        Raises `StorageError`, or `QueryInterrupted`.
+        """
         return await self._long.run(query, seconds)
 
     async def scrub(self) -> bool:
@@ -369,7 +373,12 @@ def _nothing(_: sqlite3.Connection) -> None:
 def _interrupted_after(
     seconds: float, query: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection
 ) -> T:
-    """Run a query, and interrupt all its statements from `seconds` on."""
+    """Run a query in a transaction, and interrupt all its statements from `seconds` on.
+
+    All its statements read the same state, despite concurrent writes. An interrupt is in force
+    until no statement of the connection is active. So to end the transaction, first end the watch
+    and close all cursors; otherwise, that would be interrupted as well.
+    """
     ended = threading.Event()
 
     def interrupt() -> None:
@@ -380,12 +389,17 @@ def _interrupted_after(
                 connection.interrupt()
 
     watch = threading.Thread(target=interrupt, name="tchat-deadline", daemon=True)
+    connection.execute("BEGIN")
     watch.start()
     try:
         return query(connection)
+    except sqlite3.Error as error:
+        clear_frames(error.__traceback__)  # they refer to cursors
+        raise
     finally:
         ended.set()
         watch.join()
+        connection.rollback()
 
 
 @asynccontextmanager

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from time import monotonic, thread_time
@@ -335,24 +334,13 @@ def _search(
 ) -> list[Hit]:
     if not terms:
         return []
-    with _read_transaction(connection):
-        found = [
-            _hits(connection, number, terms, skip + most)
-            for group in groups
-            for (number,) in connection.execute("SELECT id FROM groups WHERE name = ?", (group,))
-        ]
-        newest_first = heapq.merge(*found, key=lambda hit: hit.at, reverse=True)
-        return list(islice(newest_first, skip, skip + most))
-
-
-@contextmanager
-def _read_transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Read one consistent state for the length of the block, despite concurrent writes."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
+    found = [
+        _hits(connection, number, terms, skip + most)
+        for group in groups
+        for (number,) in connection.execute("SELECT id FROM groups WHERE name = ?", (group,))
+    ]
+    newest_first = heapq.merge(*found, key=lambda hit: hit.at, reverse=True)
+    return list(islice(newest_first, skip, skip + most))
 
 
 def _hits(
@@ -363,10 +351,11 @@ def _hits(
     phrases = " AND ".join(
         f'"{_tokens(number, term.words)}"{" *" if term.open else ""}' for term in terms
     )
+    # All at once: an open cursor of a group would keep an interrupt in force (see `database`).
     rows = connection.execute(
         "SELECT rowid FROM said WHERE said MATCH ? AND rowid >= ? ORDER BY rowid DESC LIMIT ?",
         (phrases, _rowid(number, floor), most),
-    )
+    ).fetchall()
     for (rowid,) in rows:
         event = _event(connection, number, rowid - _rowid(number, 0))
         if event is not None:
