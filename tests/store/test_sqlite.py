@@ -12,15 +12,18 @@ import pytest
 import trio
 import trio.testing
 
+from tchat.core.group.messages import Edited, Posted
 from tchat.errors import Code, StorageError
 from tchat.store.base import StorageFull
 from tchat.store.open import open_store
+from tchat.store.sqlite import log as log_module
 from tchat.store.sqlite.database import QueryInterrupted
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from tests.helpers import GUARD
 from tests.store.appender import GROUPS
 from tests.store.batches import append, last_seq, packed, read_all
 from tests.store.busy import busy
+from tests.store.logs import post, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,6 +183,22 @@ async def test_logins_do_not_wait_for_other_reads(sqlite: SqliteStore) -> None:
         assert await sqlite.accounts.claim("alice", "alice", KEY, 2) == "Alice"
         assert [key.public for key in await sqlite.accounts.keys("alice")] == [KEY]
         assert not await sqlite.accounts.is_erased("alice")
+
+
+async def test_edits_are_found_while_others_search(sqlite: SqliteStore) -> None:
+    """They are needed for a deletion, for which a whole group waits."""
+    async with busy(sqlite.database.read_slowly):
+        assert await sqlite.edits_of("ops", 1) == ()
+
+
+async def test_edits_are_found_in_all_parts_of_a_log(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "_EVENTS_PER_PART", 2)
+    await post(sqlite, "a message", "another")
+    batch = (Posted("text"), Edited(1, "one"), Edited(2, "other"), Edited(1, "two"))
+    seqs = [await write(sqlite, "ops", *batch) for _ in range(3)]
+    assert await sqlite.edits_of("ops", 1) == tuple(s for last in seqs for s in (last - 2, last))
 
 
 COUNTING = (

@@ -31,6 +31,9 @@ _SELECT_FROM = (
     "SELECT first, last, frames FROM segments WHERE group_id = ? AND last >= ? ORDER BY last LIMIT"
 )
 
+_EVENTS_PER_PART = 5000
+"""How much of a log is searched at a time, so that other reads wait for milliseconds only."""
+
 
 def checksum(group: int, first: int, last: int, frames: bytes) -> bytes:
     """Return the checksum of a segment: 4 bytes, so that an erased row is never longer."""
@@ -68,22 +71,26 @@ def body_of(connection: sqlite3.Connection, group: int | None, seq: int) -> byte
     return frames[PREFIX : PREFIX + int.from_bytes(frames[:PREFIX], "big")]
 
 
-def edits_of(connection: sqlite3.Connection, group: str, message: int) -> tuple[int, ...]:
-    """Return the seqs of all edits of a message, from the log.
+def edits_of(
+    connection: sqlite3.Connection, group: str, message: int, after: int
+) -> tuple[list[int], int | None]:
+    """Return the seqs of a message's edits in a part of the log, and where the next part begins.
 
-    SQLite searches the segments for the encoded target, at about a gigabyte per second, so that
-    few of them are decoded.
+    The part begins after `after`; there is no next one at the end of the log. SQLite searches the
+    segments for the encoded target, at about a gigabyte per second, so that few of them are
+    decoded.
     """
-    number, _ = find_group(connection, group)
+    number, end = find_group(connection, group)
+    upto = after + _EVENTS_PER_PART
     sql = (
         "SELECT first, last, frames FROM segments"
-        " WHERE group_id = ? AND last > ? AND instr(frames, ?) ORDER BY last"
+        " WHERE group_id = ? AND last > ? AND last <= ? AND instr(frames, ?) ORDER BY last"
     )
     found: list[int] = []
-    for row in connection.execute(sql, (number, message, _encoded_target(message))):
+    for row in connection.execute(sql, (number, after, upto, _encoded_target(message))):
         events = map(decode_event, Page(*row).bodies().values())
         found += (e.seq for e in events if isinstance(e.body, Edited) and e.body.target == message)
-    return tuple(found)
+    return found, upto if upto < end else None
 
 
 def _encoded_target(message: int) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tchat.errors import Code, StartupError
@@ -135,7 +136,14 @@ class SqliteStore(Store):
 
     async def edits_of(self, group: str, message: int) -> tuple[int, ...]:
         """Return the edits of a message; see `Store.edits_of`."""
-        return await self.database.read_slowly(lambda c: edits_of(c, group, message))
+        found: list[int] = []
+        after: int | None = message
+        while after is not None:
+            # Not by the connection of searches: nobody who deletes waits for them.
+            query = partial(edits_of, group=group, message=message, after=after)
+            edits, after = await self.database.read(query)
+            found += edits
+        return tuple(found)
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return the groups of a person; see `Store.groups_of`."""
