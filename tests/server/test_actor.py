@@ -100,6 +100,29 @@ async def test_idle_group_retires_and_reloads_its_state(
     assert texts(await log_of(store)) == ["still awake", "awake again"]
 
 
+async def test_retiring_group_hides_no_erasure_of_another(
+    autojump_clock: MockClock, log: Log
+) -> None:
+    async with trio.open_nursery() as nursery:
+        registry = Registry(GroupEnvironment(MemoryStore(), log), nursery)
+        alice = Person(registry)
+
+        async def post_and_delete(group: str) -> None:
+            for command in (Join(1, 1, group), Post(2, 2, group, "x"), Delete(3, 3, group, 2)):
+                await registry.send(group, Execute(ALICE, command, alice.send_queue))
+            await registry.settle()
+
+        await post_and_delete("retires")
+        before = registry.erasures(["retires", "stays"])
+        assert before
+        await trio.sleep(IDLE_SECONDS + 1)
+        await post_and_delete("stays")
+        assert registry.count == 1
+        assert registry.erasures(["retires", "stays"]) != before
+        await trio.sleep(IDLE_SECONDS + 1)
+        assert registry.count == 0
+
+
 async def test_group_with_a_subscriber_stays_active(autojump_clock: MockClock, log: Log) -> None:
     store = FaultyStore()
     async with trio.open_nursery() as nursery:

@@ -67,7 +67,8 @@ class GroupActor:
     """The task of the group with the folded name `key`.
 
     `retire` is called before an idle actor ends, while its inbox is empty. `entries` is the number
-    of entries of the state, which says how long it takes to copy it.
+    of entries of the state, which says how long it takes to copy it. `last_erasure` is the number
+    of its latest erasure, counted over all groups; 0 if there was none.
     """
 
     def __init__(
@@ -92,14 +93,10 @@ class GroupActor:
         self._subscriptions = Subscriptions(
             self._store, key, self._presence.away, self._read_positions
         )
+        self.last_erasure = 0
         self._unsaved_positions: dict[str, int] = {}
         self._will_save_positions = False
         self._unsubscribed = UnsubscribedMembers(self._presence, self._subscriptions)
-
-    @property
-    def erasures(self) -> int:
-        """The number of erasures in this group since it became active."""
-        return self._subscriptions.erasures
 
     @property
     def listeners(self) -> int:
@@ -353,6 +350,9 @@ class GroupActor:
         before, self.group = self.group, batch.draft
         self.entries = self.group.count_entries()
         self._environment.events += len(batch.events)
+        if effects.erased or effects.closed_after:
+            self._environment.erasures += 1
+            self.last_erasure = self._environment.erasures
         if effects.erased:
             self._subscriptions.erase(effects.erased)
         if effects.closed_after:

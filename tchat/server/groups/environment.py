@@ -30,7 +30,8 @@ class GroupEnvironment:
     `on_standing_changed` is called after each commit with the group (folded) and the new standing
     of everybody whose standing changed. `clock` returns ms since the Unix epoch. An inbox holds
     `inbox_limit` items before its senders have to wait. At most `loading_limit` groups are loaded
-    at the same time; `idle` are those that nobody follows. `events` counts the committed events.
+    at the same time; `idle` are those that nobody follows. `events` counts the committed events,
+    `erasures` the batches that erased something.
     """
 
     store: Store
@@ -43,3 +44,4 @@ class GroupEnvironment:
     loading_limit: int = 16
     idle: IdleGroups = field(default_factory=IdleGroups)
     events: int = 0
+    erasures: int = 0

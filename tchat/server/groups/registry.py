@@ -33,6 +33,7 @@ class Registry:
         self._environment = environment
         self._nursery = nursery
         self._actors: dict[str, GroupActor] = {}
+        self._last_of_retired = 0
         self._loading = trio.Semaphore(environment.loading_limit)
 
     @property
@@ -136,7 +137,9 @@ class Registry:
         Compare it before and after a read from the store: if it changed, the result may still
         contain a deleted message.
         """
-        return sum(self._actors[key].erasures for key in keys if key in self._actors)
+        # Erasures have ascending numbers. A group that retires must not hide one of another group.
+        active = (self._actors[key].last_erasure for key in keys if key in self._actors)
+        return max((self._last_of_retired, *active))
 
     def set_limits(self, limits: GroupLimits) -> None:
         """Use other limits in all groups."""
@@ -150,6 +153,7 @@ class Registry:
     def _retire(self, actor: GroupActor) -> None:
         if self._actors.get(actor.key) is actor:
             del self._actors[actor.key]
+            self._last_of_retired = max(self._last_of_retired, actor.last_erasure)
 
     async def _run(self, actor: GroupActor, on_loaded: Callable[[int], None]) -> None:
         """Run an actor; a fault in one group is logged and does not affect other groups."""
