@@ -224,6 +224,18 @@ async def test_search_that_waits_too_long_is_refused(monkeypatch: pytest.MonkeyP
         assert await refusal(alice, lambda i: Search(i, "hello")) == Code.TOO_SLOW
 
 
+async def test_waiting_for_a_turn_counts_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def never(*_: object) -> AsyncIterator[None]:
+        await trio.Event().wait()
+        yield
+
+    monkeypatch.setattr(history, "MAX_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(Turns, "of", never)
+    async with running_server() as server, members(server, "alice") as (alice,):
+        assert await refusal(alice, lambda i: Search(i, "hello")) == Code.TOO_SLOW
+
+
 async def test_person_has_one_search_on_all_connections() -> None:
     store = FaultyStore()
     held = store.hold("search")

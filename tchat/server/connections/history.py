@@ -152,14 +152,14 @@ async def search(
             raise Refused(Code.NOT_MEMBER, "Only members can search a group.")
     hits: list[Hit] = []
     if request.skip <= _MAX_SKIP:
-        async with context.search_turns.of(fold(author.name)):
-            hits = await _hits(context, groups, terms, request.skip, account)
+        hits = await _hits(context, fold(author.name), groups, terms, request.skip, account)
     account.charge(EXCERPT * sum(len(hit.text) for hit in hits))
     return _results(request, terms, hits)
 
 
 async def _hits(
     context: ServerContext,
+    person: str,
     groups: Collection[str],
     terms: list[Term],
     skip: int,
@@ -170,13 +170,14 @@ async def _hits(
     def on_work(seconds: float) -> None:
         account.charge_owner(min(seconds * UNITS_PER_CORE, MOST_FOR_A_SEARCH))
 
-    before = context.registry.erasures(groups)
     with trio.move_on_after(MAX_WAIT_SECONDS):
-        hits = await context.store.search(groups, terms, skip, _HITS_PER_PAGE + 1, on_work)
-        if context.registry.erasures(groups) == before:
-            return hits
-        # A search takes too long to be repeated: while somebody deletes, it might never end.
-        return await _read_unerased(context, groups, lambda: _unerased(context.store, hits))
+        async with context.search_turns.of(person):
+            before = context.registry.erasures(groups)
+            hits = await context.store.search(groups, terms, skip, _HITS_PER_PAGE + 1, on_work)
+            if context.registry.erasures(groups) == before:
+                return hits
+            # A search takes too long to be repeated: while somebody deletes, it might never end.
+            return await _read_unerased(context, groups, lambda: _unerased(context.store, hits))
     raise Refused(
         Code.TOO_SLOW,
         "Others are searching, or new messages are being indexed; try again in a minute.",
