@@ -23,16 +23,19 @@ class StoredBytes:
         self.size = 0
         self._files = files
         self._read_at = -math.inf
+        self._reading = trio.Lock()
         self._added = 0
 
     async def refresh(self) -> None:
         """Read the size again, if it was not read for a while."""
-        now = trio.current_time()
-        if now - self._read_at >= REFRESH_SECONDS:
-            self._read_at, before = now, self._added
+        async with self._reading:  # all wait for the first size
+            if trio.current_time() - self._read_at < REFRESH_SECONDS:
+                return
+            before = self._added
             total = await self._files.total()
             # What was stored meanwhile may be in the total or not: count it.
             self.size = total + self._added - before
+            self._read_at = trio.current_time()
 
     def add(self, size: int) -> None:
         """Count a file that was stored."""
