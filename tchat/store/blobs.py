@@ -133,11 +133,13 @@ class BlobDirectory(Blobs):
             await in_thread_shielded(part.discard)
             raise
         finally:
-            left = await in_thread_shielded(lambda: _close(part))
-            del self._uploads[path]
+            try:
+                left = await in_thread_shielded(lambda: _close(part))
+            finally:  # on a damaged disk, too: the next upload of the file waits for this
+                del self._uploads[path]
+                reservation.ended.set()
             if left is not None:
                 self.begun.add(path, left, time.time())
-            reservation.ended.set()
         if reservation.scope.cancelled_caught:
             raise Refused(Code.REPLACED, "The same file is being sent on a newer connection.")
 

@@ -157,9 +157,11 @@ class PartialFile:
     def close(self) -> None:
         """Close the file, and remove it if it is empty."""
         if self._file is not None:
-            if self._ready and not self.offset:
-                self.discard()
-            self._file.close()
+            try:
+                if self._ready and not self.offset:
+                    self.discard()
+            finally:
+                self._file.close()  # which also unlocks it
 
     def discard(self) -> None:
         """Remove the file and its digests."""

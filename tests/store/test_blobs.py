@@ -19,13 +19,14 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
 from tchat.store.base import DiskReserved, FileDamaged, StorageFull, StoredFile, storage_errors
 from tchat.store.blobs import UPLOAD_RETENTION_SECONDS, BlobDirectory
+from tchat.transfer.partial_file import PartialFile
 from tchat.transfer.pieces import CHUNK_SIZE, EMPTY_DIGEST, piece_end, piece_start
+from tests.helpers import GUARD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tchat.transfer.partial_file import PartialFile
 
 DATA = random.Random(2).randbytes(2 * PIECE_SIZE + 77)
 DIGESTS = [hashlib.sha256(DATA[:end]).digest() for end in (PIECE_SIZE, 2 * PIECE_SIZE, len(DATA))]
@@ -218,6 +219,20 @@ async def test_a_cancelled_upload_keeps_its_data(blobs: BlobDirectory) -> None:
             await trio.lowlevel.checkpoint()
     assert scope.cancelled_caught
     assert await send(blobs, DATA) == PIECE_SIZE
+
+
+async def test_an_upload_continues_after_a_failed_close(
+    blobs: BlobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: PartialFile) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartialFile, "discard", fail)
+        with pytest.raises(OSError, match="broken"):
+            await send(blobs, DATA, 0)
+    with trio.fail_after(GUARD):
+        assert await send(blobs, DATA) == 0
 
 
 @pytest.mark.parametrize("failure", [StorageFull(), StorageError("internal", "broken")])
