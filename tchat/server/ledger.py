@@ -212,9 +212,9 @@ class Ledger:
     @contextmanager
     def account_of(self, person: str, peer: Address | None) -> Iterator[LedgerAccount]:
         """Provide the account of a person's (folded) connection."""
+        self._forget_idle()
         own = self._of_people.get(person)
         if own is None:
-            self._forget_idle()
             own = self._of_people[person] = Budget(self._limits.work_per_person)
         with self._open(own, *self._networks_of(peer)) as account:
             yield account
@@ -222,6 +222,7 @@ class Ledger:
     @contextmanager
     def account_of_stranger(self, peer: Address | None) -> Iterator[LedgerAccount]:
         """Provide the account of a connection that has not authenticated."""
+        self._forget_idle()
         own, *wider = self._networks_of(peer)
         with self._open(own, *wider) as account:
             yield account
@@ -256,7 +257,6 @@ class Ledger:
 
     def _networks_of(self, peer: Address | None) -> list[Budget]:
         """Return the budgets of the networks that a peer is in, the smallest first."""
-        self._forget_idle()
         found = []
         for network in enclosing_networks(peer.host if peer else ""):
             budget = self._of_networks.get(network)
@@ -266,7 +266,10 @@ class Ledger:
         return found
 
     def _forget_idle(self) -> None:
-        """Bound the memory: a full budget without a connection is no different from a new one."""
+        """Bound the memory: a full budget without a connection is no different from a new one.
+
+        Call this before budgets are looked up: those that no account refers to yet seem unused.
+        """
         if len(self) < self._most:
             return
         self._of_people = _in_use(self._of_people)

@@ -234,6 +234,14 @@ async def test_names_and_addresses_do_not_fill_the_memory(clock: MockClock) -> N
     assert clock.current_time() == pytest.approx(100)
 
 
+async def test_full_ledger_keeps_a_budget_in_use(clock: MockClock) -> None:
+    ledger = Ledger(LIMITS, max_budgets=1)
+    for _ in range(2):  # the second time, the budget is there, and not in use
+        with ledger.account_of("alice", HERE) as phone, ledger.account_of("alice", HERE) as desk:
+            assert phone.budgets == desk.budgets
+    assert clock.current_time() == 0
+
+
 @given(
     frames=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60)), min_size=20, max_size=40),
     whole=st.sampled_from([50, 1000]),
