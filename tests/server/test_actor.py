@@ -215,6 +215,30 @@ async def test_read_positions_are_saved_when_a_group_retires(
     assert await store.cursors(GROUP) == {"alice": 1}
 
 
+@pytest.mark.parametrize("budget", [0, 1_000_000], ids=["early", "late"])
+async def test_group_retires_only_once_read_positions_are_saved(
+    autojump_clock: MockClock, log: Log, budget: int
+) -> None:
+    """Otherwise, the group might be loaded again with the positions from before."""
+    store = FaultyStore()
+    saving = store.hold("set_cursors")
+    async with trio.open_nursery() as nursery:
+        registry = Registry(GroupEnvironment(store, log, idle=IdleGroups(budget)), nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP))
+        await registry.send(GROUP, ReadReceipt("alice", 1, alice.send_queue))
+        await registry.settle()
+        await registry.send("other", Execute(ALICE, Join(1, 1, "other"), alice.send_queue))
+        await saving.reached.wait()
+        await trio.sleep(IDLE_SECONDS + 1)
+        assert registry.is_active(GROUP)
+        await alice.send(Post(2, 2, GROUP, "needed again"))
+        saving.release()
+        await registry.settle()
+        assert registry.last_read(GROUP, "alice") == 1
+        assert store.count("load", group=GROUP) == 1
+
+
 async def test_read_positions_are_saved_in_an_active_group(
     autojump_clock: MockClock, log: Log
 ) -> None:

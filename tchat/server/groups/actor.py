@@ -96,6 +96,7 @@ class GroupActor:
         self.last_erasure = 0
         self._unsaved_positions: dict[str, int] = {}
         self._will_save_positions = False
+        self._saving_positions = trio.Lock()
         self._unsubscribed = UnsubscribedMembers(self._presence, self._subscriptions)
 
     @property
@@ -182,16 +183,24 @@ class GroupActor:
         is_needed = self._waiting or self._subscriptions.presence_changed
         if not is_needed and not await self._wait_for_item():
             return False
+        # Decide only now whether to retire: an item may have arrived when the timeout expired.
+        if self._take_items():
+            return True
+        # Another actor of the group may load them as soon as this one has retired.
+        await self._save_read_positions()
+        if self._take_items():
+            return True
+        self._retire(self)
+        return False
+
+    def _take_items(self) -> bool:
+        """Take the items in the inbox; return whether there is something to do."""
         while len(self._waiting) < _BATCH_ITEMS:
             try:
                 self._waiting.append(self._incoming.receive_nowait())
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
-        # Decide only now whether to retire: an item may have arrived when the timeout expired.
-        if self._waiting or self._subscriptions.presence_changed:
-            return True
-        self._retire(self)
-        return False
+        return bool(self._waiting) or self._subscriptions.presence_changed
 
     async def _wait_for_item(self) -> bool:
         """Wait for an item, or until the group has been idle for too long.
@@ -366,15 +375,18 @@ class GroupActor:
                 self._notify_affected(event, batch.strangers)
         self._notify_unsubscribed(batch.events)
         if effects.closed_after:
-            # Memberships and requests end with the group, without an event for each.
+            self._notify_former_members(before, batch.events[-1])
+
+    def _notify_former_members(self, before: Group, last: Event) -> None:
+        """Tell people that the group has ended: memberships and requests end without events."""
+        for person in before.members:
+            self._unsubscribed.memberships.add(person)
+        end = MembershipChange(before.name, "outsider", "closed", last.actor)
+        for person in before.requests:
+            self._tell(person, end)
+        if isinstance(last.body, Closed):  # by the operator, for everybody
             for person in before.members:
-                self._unsubscribed.memberships.add(person)
-            end = MembershipChange(before.name, "outsider", "closed", batch.events[-1].actor)
-            for person in before.requests:
                 self._tell(person, end)
-            if isinstance(batch.events[-1].body, Closed):  # by the operator, for everybody
-                for person in before.members:
-                    self._tell(person, end)
 
     def _notify_unsubscribed(self, events: Sequence[Event]) -> None:
         """Tell members what is meant for them, on their connections without a subscription."""
@@ -521,12 +533,13 @@ class GroupActor:
 
     async def _save_read_positions(self) -> None:
         """Save the read positions that have changed; if the disk is full, try again later."""
-        positions, self._unsaved_positions = self._unsaved_positions, {}
-        if positions:
-            try:
-                await self._store.set_cursors(self.key, positions)
-            except StorageFull:
-                self._unsaved_positions = positions | self._unsaved_positions
+        async with self._saving_positions:  # so that nothing is being saved once this returns
+            positions, self._unsaved_positions = self._unsaved_positions, {}
+            if positions:
+                try:
+                    await self._store.set_cursors(self.key, positions)
+                except StorageFull:
+                    self._unsaved_positions = positions | self._unsaved_positions
 
 
 def begins_with_state(request: Attach) -> bool:
