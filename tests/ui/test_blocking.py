@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import trio.testing
 
+from tchat.client.subscriptions import FollowedGroups
 from tchat.core.group.membership import Join
 from tchat.core.protocol.handshake import Welcome
 from tests.helpers import hello_of, identity_of, members, raw_client, running_server
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from tchat.client.replica import Replica
+    from tchat.core.protocol.frames import Snapshot
     from tests.helpers import RawClient, RunningServer
 
 both_front_ends = pytest.mark.parametrize("rewrites", [True, False], ids=["screen", "plain"])
@@ -116,6 +120,31 @@ async def test_another_name_with_the_key_is_blocked(rewrites: bool) -> None:
         shown = await hers.types("/unblock bob")
         assert "notice: bob, bobby are not blocked any more." in shown
         assert hers.chat.blocked == set()
+
+
+async def test_names_in_a_later_snapshot_are_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "preferences.json"
+    handle_snapshot = FollowedGroups._handle_snapshot
+
+    async def handle_later(self: FollowedGroups, replica: Replica, part: Snapshot) -> None:
+        await trio.testing.wait_all_tasks_blocked()  # the chat handles the first update
+        await handle_snapshot(self, replica, part)
+
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob"),
+        alias(server, "bobby", "bob") as bobby,
+    ):
+        await bobby.command(Join)
+        async with typing(server, "alice", preferences=kept) as alice:
+            await alice.shows("bobby asks to join")
+            alice.chat.preferences.block({"bob": {identity_of("bob").public}})
+        monkeypatch.setattr(FollowedGroups, "_handle_snapshot", handle_later)
+        async with typing(server, "alice", preferences=kept, recent=0) as alice:
+            await alice.until(lambda: "bobby" in alice.chat.blocked)
+            assert alice.window.requests == []
 
 
 async def test_block_names_all_who_use_the_key() -> None:

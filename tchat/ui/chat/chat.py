@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -189,8 +189,8 @@ class Chat:
         self.preferences = start.preferences
         self.ignored, self.muted = start.preferences.ignored, start.preferences.muted
         self.blocked = start.preferences.blocked
-        self._recognised: WeakSet[Replica] = WeakSet()
-        """The groups whose members' keys were compared with the blocked ones."""
+        self._recognised: WeakKeyDictionary[Replica, int] = WeakKeyDictionary()
+        """The groups whose members' keys were compared, and how often each was reset before."""
         self.elsewhere = Elsewhere(start.session, self.ignored, start.searched)
         self.unanswered_edits: list[tuple[str, TypedEdit]] = []
         self.found: list[tuple[str, int]] = []
@@ -539,12 +539,15 @@ class Chat:
     def _recognise(self, replica: Replica, event: Event | None = None) -> None:
         """Block whoever uses a blocked key in a group; only the author of an event if it is given.
 
-        The keys of a group's members are compared once, before its first line.
+        The keys of a group's members are compared once, before its first line: its state may come
+        as a snapshot, after the first update about the group, and anew after a reset.
         """
         if not (blocked := self.preferences.blocked_keys):
             return
-        if replica not in self._recognised:
-            self._recognised.add(replica)
+        if not replica.state.seq:
+            return
+        if self._recognised.get(replica) != replica.resets:
+            self._recognised[replica] = replica.resets
             owners = self._owners(replica)
         elif event is not None and isinstance(event.body, Requested | Joined) and event.body.key:
             owners = [(event.body.key, event.actor)]
