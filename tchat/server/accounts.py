@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -22,7 +23,7 @@ from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from tchat.core.group.state import Author
     from tchat.core.protocol.handshake import Hello
@@ -45,11 +46,6 @@ class _LinkCode(NamedTuple):
     code: str
     issuer: bytes | None = None  # the key that asked for it, unless the operator did
     replaces: bool = False  # whether all other keys are removed
-
-
-class _Linked(NamedTuple):
-    at: int | None  # when the key was added; None if the name had it already
-    removed: list[bytes]
 
 
 class AccountManager:
@@ -87,13 +83,12 @@ class AccountManager:
         else.
         """
         person = fold(name)
-        linked = None if code is None else await self._link(person, hello.key, code)
+        if code is not None:
+            await self._link(name, hello.key, code)
         await self._check_new(person, name)
         written = await self._accounts.claim(person, name, hello.key, self._clock())
         if written is None:
             raise await self._refusal(person, name, hello.key)
-        if linked is not None:
-            self._tell(written, hello.key, linked)
         return written
 
     async def _check_new(self, person: str, name: str) -> None:
@@ -132,22 +127,16 @@ class AccountManager:
             " name.",
         )
 
-    def _tell(self, name: str, key: bytes, linked: _Linked) -> None:
-        """Tell what a redeemed link code has changed."""
-        if linked.at is not None:
-            self._on_linked(name, key, linked.at)  # first, so that removed devices learn of it
-        for removed in linked.removed:
-            self._on_removed(name, removed, b"")
-
-    async def _link(self, person: str, key: bytes, code: str) -> _Linked | None:
-        """Add a key to a name by a link code; return what has changed. Raises `Refused`.
+    async def _link(self, name: str, key: bytes, code: str) -> None:
+        """Add a key to a name by a link code. Raises `Refused`.
 
         A key that the name has needs no code, and uses up none, except one of the operator.
         """
-        async with self._key_change:
+        person = fold(name)
+        async with self._changing_keys():
             keys = [known.public for known in await self._accounts.keys(person)]
             if key in keys and not self._is_operators(person, code):
-                return None
+                return
             replaces = self._redeem(person, code).replaces
             if len(keys) >= MAX_KEYS and not replaces and key not in keys:
                 raise Refused(
@@ -161,7 +150,21 @@ class AccountManager:
                 await self._accounts.link(person, key, at)
             self._revoked.discard((person, key))
             self._revoked.update((person, one) for one in removed)
-            return _Linked(None if key in keys else at, removed)
+            if key not in keys:
+                self._on_linked(name, key, at)  # first, so that removed devices learn of it
+            for one in removed:
+                self._on_removed(name, one, b"")
+
+    @asynccontextmanager
+    async def _changing_keys(self) -> AsyncIterator[None]:
+        """Change the keys of a name in the block, which is not cancelled.
+
+        A change is written even if the connection that asked for it breaks meanwhile. Then it has
+        to take effect, too: a removed key must not keep its connections.
+        """
+        async with self._key_change:
+            with trio.CancelScope(shield=True):
+                yield
 
     def new_link_code(self, author: Author) -> str:
         """Return a code that adds one key to the author's name, within `LINK_CODE_SECONDS`.
@@ -202,16 +205,16 @@ class AccountManager:
             raise Refused(
                 Code.YOURSELF, "You are using this key; remove it from another of your devices."
             )
-        async with self._key_change:
+        async with self._changing_keys():
             if not await self._accounts.unlink(person, key, author.key or b"", self._clock()):
                 raise Refused(Code.NO_SUCH_KEY, "Your name has no such key; /keys lists them.")
             self._revoked.add((person, key))
-        self._on_removed(author.name, key, author.client)
+            self._on_removed(author.name, key, author.client)
 
     async def erase(self, name: str) -> None:
         """Remove all keys from a name and reserve it, so that nobody can claim it any more."""
         person = fold(name)
-        async with self._key_change:
+        async with self._changing_keys():
             self._link_codes.pop(person, None)
             self._operator_codes.pop(person, None)
             keys = await self._accounts.erase(person, name, self._clock())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,7 +42,7 @@ from tests.memory_store import MemoryAccounts, MemoryStore
 from tests.server.devices import Gate, device_of, handshake_result, introduce, keys_of, link_code
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tchat.store.base import Store
@@ -346,6 +347,33 @@ async def test_unlinked_key_is_disconnected_and_stays_out() -> None:
         assert await keys_of(alice) == [identity_of("alice").public]
         # The device that unlinked it stays.
         assert [type(frame) for frame in await alice.before_pong()] == [KeyAdded]
+
+
+@pytest.mark.parametrize("operation", ["unlink", "take_over"])
+async def test_committed_removal_takes_effect_though_cancelled(operation: str) -> None:
+    """The connection that asks for it may break while it is written."""
+    store, told = FaultyStore(), list[tuple[str, bytes]]()
+    accounts = AccountManager(
+        store.accounts, lambda: 1000, on_removed=lambda name, key, _: told.append((name, key))
+    )
+    alice = Author("alice", bytes(8), identity_of("alice").public)
+    phone = replace(hello_of("alice"), key=PHONE.public)
+    await accounts.claim(hello_of("alice"), "alice", None)
+    change: Callable[[], Awaitable[object]]
+    if operation == "unlink":
+        await accounts.claim(phone, "alice", accounts.new_link_code(alice))
+        change, removed = partial(accounts.unlink, alice, PHONE.public), PHONE
+    else:
+        code = await accounts.new_operator_code("alice", keep_keys=False)
+        change, removed = partial(accounts.claim, phone, "alice", code), identity_of("alice")
+    committed = store.hold(f"accounts.{operation}", after=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(change)
+        await committed.reached.wait()
+        nursery.cancel_scope.cancel()
+        committed.release()
+    assert told == [("alice", removed.public)]
+    assert accounts.is_revoked(replace(alice, key=removed.public))
 
 
 async def test_unlinked_key_can_be_linked_again() -> None:
