@@ -96,7 +96,7 @@ class AutomaticSaving:
             return await in_thread(partial(self._refusal, fold(group), file, into))
 
     async def on_saved(self, file: File, path: Path) -> None:
-        """Remember where a file is saved."""
+        """Remember where a file is saved, unless it has been moved or removed already."""
         async with self._lock:
             await in_thread_shielded(partial(self._remember, file.sha256.hex(), path))
 
@@ -114,10 +114,15 @@ class AutomaticSaving:
         return reason
 
     def _remember(self, digest: str, path: Path) -> None:
+        try:
+            changed = path.stat().st_mtime_ns
+        except OSError:
+            return
+
         def add(record: dict[str, Any]) -> None:
             copies = table_of(record.get("copies"))
             copies.pop(digest, None)
-            copies[digest] = [str(path), path.stat().st_mtime_ns]
+            copies[digest] = [str(path), changed]
             record["copies"] = dict(list(copies.items())[-_MOST_COPIES:])
 
         self._change(add)
