@@ -26,7 +26,7 @@ TEMPORARY = 75
 """Something is too busy or full, or took too long; the same command may succeed later."""
 
 PERMISSION = 77
-"""The server declines this person, or it is not the server that was expected."""
+"""The server or the group declines this, or it is not the server that was expected."""
 
 CONFIGURATION = 78
 """The configuration file is not valid."""
@@ -47,10 +47,29 @@ STATUSES: dict[int, tuple[Code, ...]] = {
         Code.NO_SUCH_MESSAGE,
         Code.NO_SUCH_MEMBER,
         Code.NO_SUCH_BAN,
+        Code.NO_SUCH_REQUEST,
+        Code.NO_SUCH_KEY,
+        Code.ALREADY_MEMBER,
         Code.YOURSELF,
         Code.DIRECT,
     ),
     UNAVAILABLE: (Code.SHUTTING_DOWN,),
+    SOFTWARE: (
+        Code.UNKNOWN_COMMAND,
+        Code.MISSING_ARGUMENT,
+        Code.NOT_CONFIRMED,
+        Code.CANCELLED,
+        Code.NO_SUCH_TRANSFER,
+        Code.NOT_UPLOADED,
+        Code.BAD_TICKET,
+        Code.MALFORMED,
+        Code.FRAME_TOO_LARGE,
+        Code.UNKNOWN_TYPE,
+        Code.BAD_VERSION,
+        Code.HANDSHAKE,
+        Code.REPLACED,
+        Code.CANNOT_START,
+    ),
     TEMPORARY: (
         Code.RATE_LIMITED,
         Code.BUSY,
@@ -61,6 +80,7 @@ STATUSES: dict[int, tuple[Code, ...]] = {
         Code.QUOTA_EXCEEDED,
         Code.GROUP_FULL,
         Code.GROUPS_FULL,
+        Code.DENIED,
         Code.INTERNAL,
     ),
     PERMISSION: (
@@ -68,7 +88,11 @@ STATUSES: dict[int, tuple[Code, ...]] = {
         Code.NOT_APPROVED,
         Code.NOT_ADMIN,
         Code.NOT_AUTHOR,
+        Code.EDITED_OFTEN,
+        Code.GROUP_TOO_LARGE,
+        Code.OUTCOME_UNKNOWN,
         Code.BANNED,
+        Code.BLOCKED,
         Code.BAD_INVITE,
         Code.NAME_TAKEN,
         Code.LOOKALIKE,
@@ -81,7 +105,7 @@ STATUSES: dict[int, tuple[Code, ...]] = {
     ),
     CONFIGURATION: (Code.BAD_CONFIG,),
 }
-"""The error codes for each status; the status is `SOFTWARE` for all others."""
+"""The error codes for each status; `SOFTWARE` is also for codes of later versions."""
 
 _BY_CODE = {str(code): status for status, codes in STATUSES.items() for code in codes}
 

@@ -9,6 +9,7 @@ import pytest
 
 import tchat
 from tchat.errors import Code, Refused, root_of
+from tchat.exits import STATUSES
 from tchat.streams import run_reporting
 
 SOURCES = [path for path in Path(tchat.__file__).parent.rglob("*.py") if path.name != "errors.py"]
@@ -23,6 +24,11 @@ def test_every_code_is_used(code: Code) -> None:
 def test_a_code_is_spelled_like_its_name(code: Code) -> None:
     assert code == code.name.lower()
     assert re.fullmatch("[a-z_]+", code)
+
+
+def test_every_code_has_one_exit_status() -> None:
+    listed = [code for codes in STATUSES.values() for code in codes]
+    assert sorted(listed) == sorted(Code)
 
 
 def test_a_refusal_prints_one_line_and_exits_1(capsys: pytest.CaptureFixture[str]) -> None:
