@@ -97,7 +97,7 @@ class Code(StrEnum):
     HANDSHAKE = "handshake", "the handshake was invalid or took too long"
     TOO_MANY = "too_many", "the connection has reached a limit"
     RATE_LIMITED = "rate_limited", "too fast, by more than a short delay; retry after `wait` ms"
-    BUSY = "busy", "too many handshakes at the same time; retry with backoff"
+    BUSY = "busy", "the server is too busy for this; retry later"
     TOO_SLOW = "too_slow", "it took too long and was stopped; a transfer can be resumed"
     REPLACED = "replaced", "the same client has connected again; this older connection is closed"
     IDLE = "idle", "nothing was received for too long"
@@ -106,7 +106,7 @@ class Code(StrEnum):
     SHUTTING_DOWN = "shutting_down", "the server is stopping; clients reconnect automatically"
     INTERNAL = "internal", "an internal error, which the server has logged"
     # Starting up.
-    CANNOT_START = "cannot_start", "an address, a directory or a terminal cannot be used"
+    CANNOT_START = "cannot_start", "an address, a directory, a terminal or a key cannot be used"
     BAD_CONFIG = "bad_config", "the configuration file is not valid"
 
 

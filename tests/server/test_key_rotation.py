@@ -228,15 +228,17 @@ def test_rotations_of_a_key_are_limited(tmp_path: Path) -> None:
     (tmp_path / KEY_FILE).touch(0o600)
     (tmp_path / KEY_FILE).write_bytes(pem_of(keys[-1]) + chain_block(chain))
     last = rotate_key(tmp_path).pin
-    with pytest.raises(Refused, match="rotated 32 times"):
+    with pytest.raises(Refused, match="rotated 32 times") as caught:
         rotate_key(tmp_path)
+    assert caught.value.code == Code.CANNOT_START
     assert make_credentials(tmp_path).pin == last
 
 
 async def test_server_without_tls_has_no_key(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store, running_server(store, data=tmp_path):
-        with pytest.raises(Refused, match="does not use a key that tchat made"):
+        with pytest.raises(Refused, match="does not use a key that tchat made") as caught:
             await rotate(tmp_path)
+    assert caught.value.code == Code.CANNOT_START
 
 
 async def test_the_log_says_the_new_key(tmp_path: Path) -> None:

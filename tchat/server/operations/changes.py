@@ -54,7 +54,7 @@ async def rotate_server_key(context: ServerContext) -> Report:
     """Replace the server's own key by a new one, which the old one signs. Raises `Refused`."""
     if context.own_keys is None:
         raise Refused(
-            Code.SERVER_CHANGED,
+            Code.CANNOT_START,
             "This server does not use a key that tchat made: it has a certificate of its own"
             " (--cert), or no TLS. Only tchat's own keys can be rotated.",
         )

@@ -53,9 +53,7 @@ def _next_file(before: bytes) -> bytes:
         pin = pin_of_key(_ed25519(made).public_key().public_bytes_raw())
         return made + chain_block(extend_chain(read_chain(before), _ed25519(before), pin))
     except ValueError as error:
-        raise Refused(
-            Code.SERVER_CHANGED, f"The server's key cannot be rotated: {error}."
-        ) from error
+        raise Refused(Code.CANNOT_START, f"The server's key cannot be rotated: {error}.") from error
 
 
 def _ed25519(pem: bytes) -> Ed25519PrivateKey:
