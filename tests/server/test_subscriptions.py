@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tchat.core.group.feature import Event
 from tchat.core.group.membership import Join, Kick
+from tchat.core.group.state import Author, Group
 from tchat.core.protocol.frames import (
     Attach,
     Attached,
     MembershipChange,
     PresenceUpdate,
     Snapshot,
+    decode,
     encode,
 )
+from tchat.core.protocol.framing import split_frames
+from tchat.core.vocabulary import TO_CLIENT
 from tchat.server.groups import subscriptions
+from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.send_queue import SEND_QUEUE_LIMIT, SendQueue
 from tchat.store.base import PAGE_LIMIT
 from tchat.store.open import open_store
@@ -43,7 +49,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tchat.core.group.state import Group
     from tchat.net.address import Address
     from tchat.store.base import Store
 
@@ -336,3 +341,47 @@ async def test_long_snapshot_comes_at_the_readers_pace(monkeypatch: pytest.Monke
         assert seqs(await bob.events(8)) == list(range(1, 9))
         assert not any(isinstance(frame, Event) for frame in await bob.before_pong())
     assert max(sizes) <= SEND_QUEUE_LIMIT // 2 + PAGE_LIMIT
+
+
+async def test_long_presence_comes_at_the_readers_pace() -> None:
+    """Changes in the meantime are told to the reader, who ends up with the truth."""
+    people, reason = [f"person{n}" for n in range(10_000)], 250 * "x"
+    away = dict.fromkeys(people, reason)
+    presence = Subscriptions(MemoryStore(), GROUP, away)
+    presence.start(Group(GROUP, seq=1, members={person: person for person in people}))
+    others = {one: follow(presence, one, SendQueue(lambda _: None, _nothing)) for one in people}
+    presence.announce_presence()
+    online: dict[str, str | None] = {}
+    async with trio.open_nursery() as nursery:
+        queue = SendQueue(lambda data: data, _nothing, start_feeder=nursery.start_soon)
+        follow(presence, "person0", queue)
+        presence.announce_presence()
+        away["person9998"] = "back soon"
+        presence.remove(others["person9999"])
+        presence.presence_changed = True
+        presence.announce_presence()
+        largest = 0
+        while data := queue.dequeue():
+            largest = max(largest, queue.size)
+            for body in split_frames(data):
+                frame = decode(body, TO_CLIENT)
+                assert isinstance(frame, PresenceUpdate)
+                online.update((one.name, one.away) for one in frame.online)
+                for name in frame.offline:
+                    online.pop(name, None)
+            queue.mark_sent(len(data))
+            await wait_all_tasks_blocked()
+    assert not queue.overflowed
+    assert largest <= SEND_QUEUE_LIMIT
+    assert online == {**dict.fromkeys(people[:-1], reason), "person9998": "back soon"}
+
+
+def _nothing() -> None: ...
+
+
+def follow(presence: Subscriptions, person: str, queue: SendQueue) -> Subscription:
+    """Subscribe a member who has seen all events."""
+    subscription = Subscription(Author(person, bytes(8)), queue)
+    presence.add(subscription)
+    presence.feed_from(subscription, 1)
+    return subscription

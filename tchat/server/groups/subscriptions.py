@@ -5,7 +5,8 @@ when it is committed. If its send queue is full, it falls back to *catching up*:
 connection sends it pages from the store at the pace of its socket, in turns with the connection's
 other subscriptions, until it has reached the head and is live again (see `send_queue`). So a slow
 reader costs a cursor and no memory, and delays nobody. A snapshot of the state is not made before
-its turn, and sent at the same pace; a connection holds one at a time.
+its turn, and sent at the same pace; a connection holds one at a time. So is the presence of all
+members, which follows once the subscription is live.
 
 All methods that are not coroutines run without a checkpoint, so they are atomic for every other
 task. That makes it safe to compare a cursor with the group's head and act on the result: no event
@@ -324,10 +325,39 @@ class Subscriptions:
         return subscription in self._by_person.get(subscription.key, ())
 
     def _go_live(self, subscription: Subscription) -> None:
+        """Make a subscription live, and send it the presence of all members.
+
+        In a large group, that is more than a connection may hold. What does not fit into its queue
+        now is sent at the pace of the socket; changes are announced meanwhile, as to all others.
+        """
         self._live[subscription] = None
-        online = list(self._announced.values())
-        subscription.send_queue.push(encode_all(self._updates(online, [], reset=True)))
+        people = deque(self._announced)
+        self._push_presence(subscription, people, reset=True)
+        while people and not subscription.send_queue.congested:
+            self._push_presence(subscription, people)
+        if people:
+            subscription.send_queue.feed(partial(self._feed_presence, subscription, people))
         self._push_read(subscription)
+
+    async def _feed_presence(self, subscription: Subscription, people: deque[str]) -> bool:
+        """Send the presence of some people; return whether all of them have been sent.
+
+        A subscription that falls back meanwhile gets the presence of all when it is live again.
+        """
+        if subscription in self._live:
+            self._push_presence(subscription, people)
+            return not people
+        return True
+
+    def _push_presence(
+        self, subscription: Subscription, people: deque[str], *, reset: bool = False
+    ) -> None:
+        """Send the present state of the next people; whoever has left since needs no mention."""
+        part = [people.popleft() for _ in range(min(len(people), _NAMES_PER_FRAME))]
+        online = [self._announced[person] for person in part if person in self._announced]
+        if online or reset:
+            updates = self._updates(online, [], reset=reset)
+            subscription.send_queue.push(encode_all(updates))
 
     def _remember(self, page: Page) -> None:
         """Cache the latest pages, so that a subscription slightly behind needs no disk access."""
