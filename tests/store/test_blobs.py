@@ -230,7 +230,8 @@ async def test_an_upload_continues_after_a_failed_close(
     with monkeypatch.context() as patch:
         patch.setattr(PartialFile, "discard", fail)
         with pytest.raises(OSError, match="broken"):
-            await send(blobs, DATA, 0)
+            async with blobs.upload("alice", len(DATA), HEAD, is_alive=lambda: False) as part:
+                blobs.open_partial(part)
     with trio.fail_after(GUARD):
         assert await send(blobs, DATA) == 0
 
