@@ -78,6 +78,7 @@ class MemoryAccounts(Accounts):
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
+        self._claimed: dict[str, int] = {}
         self._keys: dict[str, dict[bytes, int]] = {}
         self._former: set[tuple[str, bytes]] = set()
         self._erased: set[str] = set()
@@ -88,6 +89,7 @@ class MemoryAccounts(Accounts):
         keys = self._keys.setdefault(person, {})
         if not keys and await self._may_claim(person, name):
             self._names.setdefault(person, name)
+            self._claimed.setdefault(person, at)
             if (person, key) not in self._former:
                 keys[key] = at
         return self._names.get(person, name) if key in keys else None
@@ -120,6 +122,11 @@ class MemoryAccounts(Accounts):
         await trio.lowlevel.checkpoint()
         keys = self._keys.get(person, {}).items()
         return [AccountKey(key, since) for key, since in sorted(keys, key=lambda item: item[::-1])]
+
+    async def claimed_at(self, person: str) -> int | None:
+        """Return when a name was first claimed; see `Accounts.claimed_at`."""
+        await trio.lowlevel.checkpoint()
+        return self._claimed.get(person) if self._keys.get(person) else None
 
     async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
         """Remove a key from a name; see `Accounts.unlink`."""

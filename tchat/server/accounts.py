@@ -23,7 +23,7 @@ from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable
 
     from tchat.core.group.state import Author
     from tchat.core.protocol.handshake import Hello
@@ -198,6 +198,10 @@ class AccountManager:
         """Return the keys of a name, the oldest first."""
         return await self._accounts.keys(person)
 
+    async def claimed_at(self, name: str) -> int | None:
+        """Return when a name was first claimed; None if nobody has it."""
+        return await self._accounts.claimed_at(fold(name))
+
     async def unlink(self, author: Author, key: bytes) -> None:
         """Remove another key from the author's name. Raises `Refused`."""
         person = fold(author.name)
@@ -254,12 +258,13 @@ def _new_code() -> str:
     return "-".join(parts)
 
 
-def is_established(keys: Iterable[AccountKey], now: int) -> bool:
-    """Return whether a name with these keys was claimed `ESTABLISHED_MS` ago, or earlier.
+def is_established(claimed: int | None, now: int) -> bool:
+    """Return whether a name was claimed `ESTABLISHED_MS` ago, or earlier.
 
-    What is reserved for such names cannot be had by claiming many new ones.
+    What is reserved for such names cannot be had by claiming many new ones. The age of a name is
+    not that of its keys: whoever has a new device keeps it.
     """
-    return min((key.since for key in keys), default=now) <= now - ESTABLISHED_MS
+    return claimed is not None and claimed <= now - ESTABLISHED_MS
 
 
 def _normalized(code: str) -> str:

@@ -281,6 +281,9 @@ class Accounts(Protocol):
     async def keys(self, person: str) -> list[AccountKey]:
         """Return the keys of a name, the oldest first."""
 
+    async def claimed_at(self, person: str) -> int | None:
+        """Return when a name was first claimed; None if it has no keys."""
+
     async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
         """Remove a key from a name; the key cannot claim the name again.
 

@@ -19,14 +19,15 @@ from tchat.server.accounts import ESTABLISHED_MS, is_established
 from tchat.server.connection_quota import ConnectionQuota
 from tchat.server.limits import Limits
 from tchat.server.network_rates import NetworkRates
-from tchat.store.base import AccountKey
 from tests.helpers import NO_RATE_LIMITS, hello_of, identity_of, raw_client, running_server
+from tests.server.devices import device_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.core.protocol.schema import Frame
 
+PHONE = identity_of("alice", "phone")
 HERE = "192.0.2.1"
 
 
@@ -111,12 +112,28 @@ def test_ended_connections_are_free_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("since", "established"),
-    [([], False), ([ESTABLISHED_MS], True), ([ESTABLISHED_MS + 1], False), ([0, 9**15], True)],
+    ("claimed", "established"),
+    [(None, False), (ESTABLISHED_MS, True), (ESTABLISHED_MS + 1, False), (0, True)],
 )
-def test_names_are_established_after_a_day(since: list[int], established: bool) -> None:
-    keys = [AccountKey(bytes(32), at) for at in since]
-    assert is_established(keys, 2 * ESTABLISHED_MS) is established
+def test_names_are_established_after_a_day(claimed: int | None, established: bool) -> None:
+    assert is_established(claimed, 2 * ESTABLISHED_MS) is established
+
+
+async def test_established_name_stays_so_with_a_new_key() -> None:
+    now = 1_800_000_000_000
+    limits = replace(NO_RATE_LIMITS, connections=4)
+    async with (
+        running_server(limits=limits, clock=lambda: now) as server,
+        AsyncExitStack() as stack,
+    ):
+        async with raw_client(server.address, "alice"):
+            pass
+        await server.logged("alice disconnected")
+        now += ESTABLISHED_MS
+        await server.store.accounts.take_over("alice", PHONE.public, now)
+        for name in ("bob", "carol", "dave"):
+            await stack.enter_async_context(raw_client(server.address, name))
+        await stack.enter_async_context(device_of(server, "alice", "phone"))
 
 
 async def test_established_name_gets_a_reserved_connection() -> None:

@@ -32,7 +32,7 @@ from tchat.core.protocol.handshake import (
     check_hello,
     proof_text,
 )
-from tchat.core.text import check_name, fold
+from tchat.core.text import check_name
 from tchat.core.vocabulary import decode_request
 from tchat.errors import Code, ProtocolError, Refused, StorageError, TchatError
 from tchat.net.address import is_within
@@ -185,10 +185,10 @@ async def _challenge(
     verify(hello.key, proof.signature, proof_text(hello, challenge, pin))
     context.bans.check_person(Author(hello.user, hello.client, hello.key))
     name = check_name(hello.user, "username")
-    keys = await context.accounts.keys(fold(name))
-    context.network_rates.acquire("logins" if keys else "claims", link.peer)
+    claimed = await context.accounts.claimed_at(name)
+    context.network_rates.acquire("claims" if claimed is None else "logins", link.peer)
     name = await context.accounts.claim(hello, name, proof.link)
-    established = is_established(keys, context.clock())
+    established = is_established(claimed, context.clock())
     if established:
         context.unauthenticated.remember(link.peer)
     author = Author(name, hello.client, hello.key, hello.upcoming or 0)

@@ -55,6 +55,15 @@ class SqliteAccounts(Accounts):
             lambda c: [AccountKey(key, since) for key, since in c.execute(_KEYS, (person,))]
         )
 
+    async def claimed_at(self, person: str) -> int | None:
+        """Return when a name was first claimed; see `Accounts.claimed_at`."""
+        sql = (
+            "SELECT since FROM people WHERE key = ?"
+            " AND EXISTS (SELECT 1 FROM keys WHERE person = people.key AND until IS NULL)"
+        )
+        row = await self._database.read_account(lambda c: c.execute(sql, (person,)).fetchone())
+        return None if row is None else int(row[0])
+
     async def unlink(self, person: str, key: bytes, by: bytes, at: int) -> bool:
         """Remove a key from a name; see `Accounts.unlink`."""
         sql = "UPDATE keys SET until = ? WHERE person = ? AND key = ? AND until IS NULL"
