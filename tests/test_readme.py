@@ -15,7 +15,7 @@ from tchat.client.files.queue import AT_ONCE
 from tchat.core import text as core_text
 from tchat.core.group import feature, membership, settings, snapshots, state
 from tchat.core.protocol import framing, handshake
-from tchat.core.protocol.frames import AWAY_LIMIT
+from tchat.core.protocol.frames import AWAY_LIMIT, Goodbye
 from tchat.errors import Code, Refused
 from tchat.server import accounts, costs, ledger, limits, tickets
 from tchat.store.base import BACK_LIMIT
@@ -189,7 +189,7 @@ def test_protocol_lists_the_final_codes() -> None:
     text = PROTOCOL.read_text(encoding="utf-8")
     found = re.search(r"jitter, except after (.+?),\swhich", text, re.DOTALL)
     assert found is not None
-    final = {code.value for code in Code if isinstance(closing_error(code, ""), Refused)}
+    final = {code.value for code in Code if isinstance(closing_error(Goodbye(code, "")), Refused)}
     assert set(re.findall(r"`(\w+)`", found[1])) == final
 
 

@@ -49,7 +49,14 @@ _FINAL = (
 
 
 class Busy(Exception):
-    """The server has no capacity for another handshake at the moment; retry later."""
+    """The server has no capacity for another handshake at the moment; retry later.
+
+    `wait` is for how long, in seconds, as far as it says so.
+    """
+
+    def __init__(self, sentence: str, wait: int | None = None) -> None:
+        super().__init__(sentence)
+        self.wait = max(wait or 0, 0) / 1000
 
 
 @dataclass(slots=True)
@@ -116,13 +123,15 @@ async def _next(link: Link) -> Frame:
         raise trio.BrokenResourceError("the server closed the connection")
     frame = decode(body, TO_CLIENT)
     if isinstance(frame, Failed | Goodbye):
-        raise closing_error(frame.code, frame.text)
+        raise closing_error(frame)
     return frame
 
 
-def closing_error(code: str, text: str) -> Exception:
+def closing_error(frame: Failed | Goodbye) -> Exception:
     """Return the exception for a server's last frame: `Refused` if a retry would be pointless."""
-    sentence = sentence_of(text)
-    if code in _FINAL:
-        return Refused(clean_line(code), sentence)
-    return Busy(sentence) if code == Code.BUSY else trio.BrokenResourceError(sentence)
+    sentence = sentence_of(frame.text)
+    if frame.code in _FINAL:
+        return Refused(clean_line(frame.code), sentence)
+    if frame.code == Code.BUSY:
+        return Busy(sentence, frame.wait if isinstance(frame, Failed) else None)
+    return trio.BrokenResourceError(sentence)

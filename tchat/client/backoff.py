@@ -2,7 +2,8 @@
 
 The upper limit of the delay doubles with each retry, up to a cap, so that a struggling server is
 not overloaded. Each delay is drawn at random from the upper half of its range, so that clients that
-lost their connections at the same moment do not all reconnect at the same moment.
+lost their connections at the same moment do not all reconnect at the same moment. Nor do those that
+a busy server has told to wait for the same time: the delay is added to it.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class Backoff:
         self.failures = 0
         self._upper = FIRST_SECONDS
 
-    def next_delay(self) -> float:
-        """Return how long to wait after one more failure."""
+    def next_delay(self, least: float = 0.0) -> float:
+        """Return how long to wait after one more failure, longer than `least`."""
         upper = self._upper
         self.failures += 1
         # Doubled step by step: 2**failures overflows a float after some hours without a server.
         self._upper = min(upper * 2, LONGEST_SECONDS)
-        return self._uniform(upper / 2, upper)
+        return least + self._uniform(upper / 2, upper)

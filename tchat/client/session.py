@@ -30,7 +30,7 @@ from tchat.client.delivery import Delivery
 from tchat.client.history import read_found, read_groups, read_keys, read_page
 from tchat.client.replica import GapError, Replica
 from tchat.client.request import Answer, MakeCommand, MakeRequest, PendingRequest
-from tchat.client.request_tracker import RequestTracker
+from tchat.client.request_tracker import LONGEST_WAIT_SECONDS, RequestTracker
 from tchat.client.subscriptions import FollowedGroups, News
 from tchat.client.update_queue import UpdateQueue
 from tchat.client.updates import (
@@ -382,7 +382,7 @@ class Session:
         rejects this person or protocol version, or its key does not match.
         """
         while True:
-            reason, busy = "the connection was closed", False
+            reason, busy, wait = "the connection was closed", False, 0.0
             try:
                 await self._connect_once()
             except* CONNECT_ERRORS as group:
@@ -390,12 +390,13 @@ class Session:
             except* GapError:
                 reason = "the server's log had a gap"
             except* Busy as group:
-                reason = explain(root_of(group))
-                busy = True
+                error = root_of(group)
+                reason, busy = explain(error), True
+                wait = min(error.wait, LONGEST_WAIT_SECONDS) if isinstance(error, Busy) else 0.0
             # A busy server proves that the address is right, so retry even the first connection.
             if not (self._was_connected or busy or self._persistent):
                 raise unavailable(self.connector.address, reason)
-            delay = self._backoff.next_delay()
+            delay = self._backoff.next_delay(wait)
             self._notify(Disconnected(reason, delay))
             await trio.sleep(delay)
 
@@ -532,7 +533,7 @@ class Session:
         elif isinstance(frame, Failed) and frame.re is not None:
             self._requests.handle_failure(frame)
         elif isinstance(frame, Failed | Goodbye):
-            raise closing_error(frame.code, frame.text)
+            raise closing_error(frame)
         elif not isinstance(frame, Pong):
             raise ProtocolError(Code.HANDSHAKE, "The server repeats the handshake.")
 

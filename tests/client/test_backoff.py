@@ -44,6 +44,12 @@ def test_clients_do_not_retry_simultaneously() -> None:
     assert len(delays) > 10
 
 
+def test_the_servers_wait_is_added_to_the_delay() -> None:
+    backoff = Backoff(upper)
+    assert backoff.next_delay(5) == 5 + FIRST_SECONDS
+    assert backoff.next_delay() == 2 * FIRST_SECONDS
+
+
 def test_success_resets_the_delay() -> None:
     backoff = Backoff(upper)
     for _ in range(5):

@@ -332,6 +332,15 @@ async def test_final_refusal_is_not_retried(code: Code) -> None:
         assert other.connections == 1
 
 
+@pytest.mark.parametrize(("wait", "least"), [(None, 0), (5000, 5), (10**9, 60)])
+async def test_busy_server_says_how_long_to_wait(wait: int | None, least: float) -> None:
+    answer = encode(Failed(Code.BUSY, "Too many logins.", None, wait))
+    async with impostor(answer) as other, session_at(other.address, "alice") as session:
+        update = await next_update(session, Disconnected)
+        assert isinstance(update, Disconnected)
+        assert least < update.retry_in < least + 1
+
+
 WELCOME = encode_all([Challenge(VERSION, bytes(NONCE_SIZE)), Welcome(VERSION, "alice")])
 
 
