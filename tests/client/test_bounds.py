@@ -187,5 +187,5 @@ def test_names_are_folded_up_to_a_bound() -> None:
 
 
 def test_long_sentence_of_a_refusal_is_cut() -> None:
-    error = closing_error("busy", "x" * TEXT_LIMIT)
+    error = closing_error(Goodbye("busy", "x" * TEXT_LIMIT))
     assert str(error) == "x" * SENTENCE_LENGTH
