@@ -14,6 +14,7 @@ import cbor2
 import pytest
 import trio
 
+from tchat.client import session as session_module
 from tchat.client.updates import Connected, Disconnected
 from tchat.core.protocol.framing import HANDSHAKE_LIMIT, unpack
 from tchat.core.protocol.handshake import VERSION
@@ -180,7 +181,9 @@ async def test_server_downgraded_meanwhile_ends_the_session() -> None:
     assert error.code == Code.BAD_VERSION
 
 
-async def test_busy_server_is_retried() -> None:
+async def test_busy_server_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "LONGEST_WAIT_SECONDS", 0.01)
+
     async def busy(wire: Wire) -> None:
         await wire.say({"type": "error", "code": "busy", "text": EVIL, "wait": LARGEST})
 
