@@ -103,6 +103,7 @@ Each is told to the person, and recorded on disk.
 
 _SLICE_SECONDS = 0.01  # for handling frames, until other tasks get their turn
 _CHECK_SECONDS = 0.1  # until the next look at whether requests are unanswered
+_HISTORY_TRIES = 3  # to load a page before a log that is trimmed meanwhile
 _OTHERS_SECONDS = 0.1  # until the next look at what other processes have sent
 
 CONNECT_ERRORS = (
@@ -351,11 +352,16 @@ class Session:
 
         Returns 0 at the beginning of what the person may read. Raises `Refused`.
         """
-        if replica.at_beginning:
-            return 0
-        first = replica.first
-        await self._following.request_history(replica).wait()
-        return max(first - replica.first, 0)
+        gained = 0
+        for _ in range(_HISTORY_TRIES):
+            if replica.at_beginning:
+                return 0
+            first = replica.first
+            await self._following.request_history(replica).wait()
+            gained = first - replica.first
+            if gained >= 0:
+                break  # else the log was trimmed meanwhile, and the page does not fit to it
+        return max(gained, 0)
 
     async def events_until(self, group: str, seq: int) -> list[Event]:
         """Return a page of a group's events that ends with event `seq`, without following it.

@@ -101,6 +101,25 @@ def test_part_that_is_looked_at_is_cut_last() -> None:
     assert held not in groups.trimmed
 
 
+async def test_page_is_asked_for_again_if_the_log_is_cut_meanwhile() -> None:
+    async def act(wire: Wire) -> None:
+        await wire.let_in(seq=40)
+        await wire.say(*events(1, 40))
+        request = await wire.hear_only("history_request")
+        await wire.say(*events(41, 50), page(request, *events(1, request["before"] - 1)))
+        request = await wire.hear_only("history_request")
+        await wire.say(page(request, *events(1, request["before"] - 1)))
+        await wire.hear()
+
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        alice.set_retention(Retention(events=30))
+        ops = alice.follow(GROUP)
+        await until(alice, lambda: ops.last == 40)
+        assert ops.first == 16
+        assert await alice.load_history(ops) == 30
+        assert [one.seq for one in ops.log] == list(range(1, 51))
+
+
 async def test_log_that_was_cut_is_loaded_again() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in(seq=40)

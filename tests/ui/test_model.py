@@ -70,6 +70,18 @@ async def test_the_model_shows_the_current_window() -> None:
         assert model.question == ""
 
 
+async def test_what_is_looked_at_or_loaded_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_server() as server, typing(server) as alice:
+        model, replica = Model("", ""), alice.window.replica
+        model.refresh(alice.chat, WindowView(position=Position(1)), asked_to_quit=False)
+        assert replica.held
+        model.refresh(alice.chat, WindowView(), asked_to_quit=False)
+        assert not replica.held
+        monkeypatch.setattr(alice.window, "_loads", 1)
+        model.refresh(alice.chat, WindowView(), asked_to_quit=False)
+        assert replica.held
+
+
 async def test_the_model_shows_the_question() -> None:
     async with running_server() as server, typing(server) as alice:
         model = Model("", "")

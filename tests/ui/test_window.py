@@ -234,6 +234,22 @@ async def test_lines_of_a_cut_log_are_loaded_again() -> None:
         assert alice.screen() == [f"alice: text {n}" for n in range(100)]
 
 
+async def test_history_that_is_jumped_to_is_not_cut() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice") as (raw,),
+        typing(server) as alice,
+    ):
+        alice.chat.session.set_retention(Retention(events=40))
+        for n in range(100):
+            await raw.post(f"text {n}")
+        await alice.reads("alice: text 99")
+        await alice.window.load_back_to(1)
+        await raw.post("done")
+        await alice.reads("alice: done")
+        assert alice.screen()[0] == "alice: text 0"
+
+
 async def test_the_past_is_loaded_page_by_page() -> None:
     """The front end learns how many lines were inserted, so that it can keep its position."""
     async with running_server() as server, members(server, "alice") as (raw,):

@@ -772,9 +772,12 @@ class Window:
     async def load_back_to(self, seq: int) -> None:
         """Load history until event `seq` is among it, if it can be. Raises `Refused`.
 
-        Closing the window ends it. The updates of each page are handled before the next one.
+        Closing the window ends it. The updates of each page are handled before the next one. The
+        pages are held, as if the person looked at them already, so that new messages do not have
+        them removed.
         """
         self.uncover()
+        self.replica.held = True
         self._loads += 1
         self.context.frontend.changed()
         try:

@@ -193,7 +193,7 @@ class Model:
         self.shown_from = view.shown_from if view.rule == self.new_from else 0
         self.edit, self.position, self.below = view.edit, view.position, view.below
         self.found = view.found
-        window.replica.held = view.position is not None
+        window.replica.held = view.position is not None or window.past == "loading"
         self.standing = "banned" if window.replica.banned else window.replica.standing or ""
         self.question = _question(chat, asked_to_quit=asked_to_quit)
         # Before the first connection, only the person's own messages: joining is no message.
