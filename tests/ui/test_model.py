@@ -72,14 +72,16 @@ async def test_the_model_shows_the_current_window() -> None:
 
 async def test_what_is_looked_at_or_loaded_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_server() as server, typing(server) as alice:
-        model, replica = Model("", ""), alice.window.replica
-        model.refresh(alice.chat, WindowView(position=Position(1)), asked_to_quit=False)
-        assert replica.held
-        model.refresh(alice.chat, WindowView(), asked_to_quit=False)
-        assert not replica.held
+        model = Model("", "")
+
+        def is_held(view: WindowView) -> bool:
+            model.refresh(alice.chat, view, asked_to_quit=False)
+            return alice.window.replica.held
+
+        assert is_held(WindowView(position=Position(1)))
+        assert not is_held(WindowView())
         monkeypatch.setattr(alice.window, "_loads", 1)
-        model.refresh(alice.chat, WindowView(), asked_to_quit=False)
-        assert replica.held
+        assert is_held(WindowView())
 
 
 async def test_the_model_shows_the_question() -> None:
