@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.fingerprints import fingerprint
-from tchat.core.pace import Rate, TokenBucket
 from tchat.core.protocol.frames import KeyAdded, KeyRemoved
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
     from tchat.store.base import Store
 
 STOPPING = (Code.SHUTTING_DOWN, "The server is stopping; this client will reconnect.")
-# Busy refusals are logged at most at this rate, so that an attack does not fill the log.
-_BUSY_LOG_RATE = Rate(1, 5)
 
 
 @dataclass(slots=True)
@@ -86,7 +83,6 @@ class ServerContext:
     unauthenticated: UnauthenticatedLimiter = field(init=False)
     connection_quota: ConnectionQuota = field(init=False)
     network_rates: NetworkRates = field(init=False)
-    _busy_log: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:
         self.started = self.clock()
@@ -97,16 +93,11 @@ class ServerContext:
         self.unauthenticated = UnauthenticatedLimiter(self.limits)
         self.connection_quota = ConnectionQuota(self.limits)
         self.network_rates = NetworkRates(self.limits, self.rate_clock)
-        self._busy_log = TokenBucket(_BUSY_LOG_RATE, trio.current_time())
 
     @property
     def pin(self) -> bytes:
         """The server's pin, the SHA-256 of its TLS key; empty without TLS."""
         return self.credentials.pin if self.credentials else b""
-
-    def may_log_busy(self) -> bool:
-        """Return whether one more busy refusal may be logged now."""
-        return not self._busy_log.take(trio.current_time())
 
     def check_person(self, author: Author, peer: Address | None) -> None:
         """Raise `Refused` for a key that was removed (key_removed), and for whoever is banned."""

@@ -364,6 +364,17 @@ async def test_refused_client_keeps_its_place() -> None:
         assert busy.code == Code.BUSY
 
 
+async def test_every_busy_refusal_is_counted_in_the_log() -> None:
+    async with (
+        running_server(limits=ONE_PLACE[0]) as server,
+        raw_client(server.address) as silent,
+    ):
+        for _ in range(10):
+            await anothers_answers(server)
+        assert server.log.counts["refused"] == 10
+        await trio.aclose_forcefully(silent.stream)
+
+
 async def test_networks_of_established_names_are_remembered() -> None:
     now = 1_800_000_000_000
     limits = replace(ONE_PLACE[1], unauthenticated=400)

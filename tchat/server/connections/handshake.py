@@ -201,8 +201,7 @@ async def _refuse_busy(context: ServerContext, link: Link, busy: TchatError) -> 
         return
     context.busy_replies += 1
     try:
-        if context.may_log_busy():
-            context.log.line("refused", address=link.address, reason=busy.sentence)
+        context.log.line("refused", address=link.address, reason=busy.sentence)
         with trio.move_on_after(REFUSAL_SECONDS):
             # Before the TLS handshake, send an alert: a sentence would require the handshake.
             is_alert = context.credentials is not None and not link.encrypted
