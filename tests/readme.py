@@ -159,7 +159,7 @@ def limits_table() -> str:
     for action in serve._actions[1:]:
         (option,) = action.option_strings
         text = str(action.help).partition(" (default")[0]
-        rows.append((f"`{option}`", str(action.default), text))
+        rows.append((f"`{option}`", str(action.default), text.replace("%%", "%")))
     return _table(("option", "default", "meaning"), rows)
 
 

@@ -147,6 +147,17 @@ def test_numbers_in_readme_match_the_code() -> None:
     assert f"up to {FILE_LIMIT >> 20} MiB" in text
 
 
+def test_shares_in_server_readme_match_the_limits() -> None:
+    text = " ".join((ROOT / "tchat/server/README.md").read_text(encoding="utf-8").split())
+    values = limits.Limits()
+    rates = (values.work_per_person, values.work_per_address, values.work)
+    one, address, whole = (rate.per_second / costs.UNITS_PER_CORE for rate in rates if rate)
+    assert values.logins is not None
+    assert f"one person can use about {one * 100:.0f} % in the long run" in text
+    assert f"an address {address * 100:.0f} %, and all together {whole * 100:.0f} %" in text
+    assert f"the logins of one address ({values.logins.per_second:.0f} per second)" in text
+
+
 def test_numbers_in_protocol_match_the_code() -> None:
     text = " ".join(PROTOCOL.read_text(encoding="utf-8").split())
     default = limits.Limits()

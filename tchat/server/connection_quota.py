@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 _RESERVED = 4  # one in so many connections is for established names
 _ALWAYS = 8  # connections that an address may have while any are free
-_ALL = 100  # the share that lifts the limit
 
 
 class ConnectionQuota:
@@ -53,8 +52,8 @@ class ConnectionQuota:
         `established` is whether it belongs to somebody with an established name. Call `counted`
         next, without a checkpoint.
         """
-        share = self.limits.network_share / _ALL * self._free(established=established)
-        if self.limits.network_share >= _ALL:
+        share = self.limits.network_share / 100 * self._free(established=established)
+        if self.limits.has_one_address:
             return
         for level, network in enumerate(_networks(address)):
             if self._by_network[network] >= max(share, _ALWAYS) * (1 << level):

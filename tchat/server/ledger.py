@@ -234,7 +234,7 @@ class Ledger:
         for budget in self._of_people.values():
             budget.set_rate(limits.work_per_person)
         for budget in self._of_networks.values():
-            budget.set_rate(limits.work_per_address)
+            budget.set_rate(limits.address_work)
         for account in self._accounts:
             account.on_rates_changed()
 
@@ -261,7 +261,7 @@ class Ledger:
         for network in enclosing_networks(peer.host if peer else ""):
             budget = self._of_networks.get(network)
             if budget is None:
-                budget = self._of_networks[network] = Budget(self._limits.work_per_address)
+                budget = self._of_networks[network] = Budget(self._limits.address_work)
             found.append(budget)
         return found
 

@@ -153,6 +153,7 @@ _RATE_PER_MINUTE = _Kind(
 )
 _COUNT = _Kind("N", _parse_count)
 _PERCENT = _Kind("PERCENT", _parse_percent)
+_ALL = 100  # percent; as the share of a network, it lifts the limit
 _SECONDS = _Kind("SECONDS", _parse_seconds, lambda seconds: f"{seconds:g}")
 _SIZE = _Kind("SIZE", parse_size, _show_size)
 _TOTAL_SIZE = _Kind("SIZE", _parse_size_or("unlimited"), _show_size_or("unlimited"))
@@ -331,7 +332,8 @@ class Limits:
             "--network-share",
             _PERCENT,
             "connections of one address, in percent of those that are free; 100 is no limit, for a"
-            " server that sees all people at one address",
+            " server that sees all people at one address (then there is none on its work and"
+            " logins)",
         ),
     )
     claims: Rate | None = field(
@@ -357,6 +359,16 @@ class Limits:
             "--max-strangers-each", _COUNT, "unauthenticated connections from one address"
         ),
     )
+
+    @property
+    def has_one_address(self) -> bool:
+        """Whether the server may see all people at one address, which then has no limits."""
+        return self.network_share >= _ALL
+
+    @property
+    def address_work(self) -> Rate | None:
+        """`work_per_address`, where addresses are limited."""
+        return None if self.has_one_address else self.work_per_address
 
     @property
     def group(self) -> GroupLimits:

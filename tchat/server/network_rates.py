@@ -62,7 +62,7 @@ class NetworkRates:
     def acquire(self, kind: NetworkRateKind, address: Address | None) -> None:
         """Take a token from the buckets of an address. Raises `Refused` (busy)."""
         rate: Rate | None = getattr(self._limits, kind)
-        if rate is None:
+        if rate is None or (kind == "logins" and self._limits.has_one_address):
             return
         now = self._clock()
         networks = enclosing_networks(address.host) if address else ("",)

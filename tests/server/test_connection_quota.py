@@ -223,6 +223,16 @@ async def test_class_behind_one_address_can_join_at_once() -> None:
             nursery.start_soon(join, f"pupil{number}")
 
 
+def test_all_logins_may_come_from_one_address() -> None:
+    limits = Limits(network_share=100, claims=Rate(1, 1), logins=Rate(1, 1))
+    rates, here = NetworkRates(limits, lambda: 0.0), Address(HERE, 1)
+    for _ in range(1000):
+        rates.acquire("logins", here)
+    rates.acquire("claims", here)
+    with pytest.raises(Refused):
+        rates.acquire("claims", here)
+
+
 def test_buckets_of_networks_are_bounded() -> None:
     rates = NetworkRates(Limits(claims=Rate(1, 1)), lambda: 0.0, max_buckets=10)
     for number in range(12):

@@ -92,6 +92,17 @@ async def test_people_of_an_address_share_its_budget(clock: MockClock) -> None:
     assert clock.current_time() == pytest.approx(9, abs=0.3)
 
 
+async def test_one_address_of_all_people_has_no_budget(clock: MockClock) -> None:
+    limits = replace(LIMITS, work_per_address=Rate(100, 100), work_per_person=PLENTY)
+    ledger = Ledger(replace(limits, network_share=100))
+    with ledger.account_of("alice", HERE) as alice:
+        await use(alice, times=100)
+        assert clock.current_time() == 0
+        ledger.set_limits(limits)
+        await use(alice, times=50)
+        assert clock.current_time() > 1
+
+
 @pytest.mark.parametrize("other", ["2001:db8:0:7::9", "2001:db8:0:8::1", "2001:db8:0:700::1"])
 async def test_networks_of_one_customer_are_charged_together(other: str, clock: MockClock) -> None:
     ledger = Ledger(replace(LIMITS, work_per_address=Rate(100, 100), work_per_person=PLENTY))
