@@ -163,7 +163,7 @@ async def test_a_lost_copy_is_saved_again(record: Path, tmp_path: Path, change: 
 async def test_a_copy_moved_at_once_is_not_remembered(record: Path, tmp_path: Path) -> None:
     saving, report = program(record, files=2), file(1, 4, "report.pdf", b"data")
     await saving.on_saved(report, tmp_path / "report.pdf")
-    assert await admitted(saving, tmp_path, report, file(2, 4, "copy.pdf", b"data")) == 2
+    assert await admitted(saving, tmp_path, report, file(2, 4, "other.pdf", b"more")) == 2
     assert await admitted(program(record, files=2), tmp_path, file(3)) == 0  # it is counted for all
 
 

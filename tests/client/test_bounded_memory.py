@@ -101,7 +101,7 @@ def test_part_that_is_looked_at_is_cut_last() -> None:
     assert held not in groups.trimmed
 
 
-async def test_page_is_asked_for_again_if_the_log_is_cut_meanwhile() -> None:
+async def test_page_is_asked_again_after_a_cut() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in(seq=40)
         await wire.say(*events(1, 40))

@@ -162,7 +162,7 @@ async def test_a_known_key_takes_over_too(accounts: Accounts) -> None:
     assert await accounts.keys("alice") == [AccountKey(KEY, 1000)]
 
 
-async def test_a_name_keeps_its_age_without_its_first_key(accounts: Accounts) -> None:
+async def test_name_keeps_its_age_without_its_key(accounts: Accounts) -> None:
     assert await accounts.claimed_at("alice") is None
     await accounts.claim("alice", "alice", KEY, 1000)
     await accounts.take_over("alice", OTHER, 1001)

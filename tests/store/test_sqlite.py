@@ -191,7 +191,7 @@ async def test_edits_are_found_while_others_search(sqlite: SqliteStore) -> None:
         assert await sqlite.edits_of("ops", 1) == ()
 
 
-async def test_edits_are_found_in_all_parts_of_a_log(
+async def test_edits_are_found_in_all_parts(
     sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "_EVENTS_PER_PART", 2)
