@@ -135,7 +135,7 @@ class _Pool:
         return young >= limit or (young > start and self._uniform() < (young - start) / start)
 
     def _larger_network(self, network: str) -> _Crowd | None:
-        """Return the largest network, if it has more places than this one with one more."""
+        """Return the largest network, if it stays larger than this one after one more place."""
         largest = max(
             self._largest_kind.values(), key=lambda crowd: len(crowd.places), default=None
         )

@@ -196,7 +196,7 @@ def _spent(group: object) -> tuple[list[str], int]:
 
 
 def _same_as(place: str, changed: int, file: File) -> str:
-    """Return that a place has a file, under another name; "" if not, or not unchanged."""
+    """Return a sentence that names the unchanged copy of a file at `place`; "" if there is none."""
     path = Path(place)
     if path.name == native(safe_filename(file.name)):
         return ""  # then downloading finds it, and says where it is

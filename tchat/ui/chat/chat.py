@@ -1087,7 +1087,7 @@ class Chat:
         return uninvited < most and len(self.windows) < _OPENED_WINDOWS
 
     def _admit_strangers(self, groups: list[GroupSummary]) -> None:
-        """Open the conversations of strangers with news, or let them wait."""
+        """Open windows for unread conversations of strangers, or keep them waiting for one."""
         for one in groups:
             is_new = self.elsewhere.is_of_stranger(one.name) and one.last > one.read
             skipped = fold(one.name) in self.session.groups or self._is_ignored(one.name)

@@ -150,7 +150,7 @@ class Elsewhere:
         return True
 
     def stop_waiting(self, group: str) -> None:
-        """Note that a group has a window now."""
+        """Remove a group that now has a window from those that wait for one."""
         self._waiting.pop(fold(group), None)
 
     def drop_ignored(self) -> None:

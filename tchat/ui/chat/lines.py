@@ -187,7 +187,7 @@ def sort_and_text(text: str) -> tuple[Sort, str]:
 
 
 def name_text(name: str) -> str:
-    """Return a name, sanitized, and cut if it is longer than names are."""
+    """Return a name, cut to the longest valid name and sanitized."""
     return clean_line(name[:_LONGEST_NAME])
 
 
