@@ -85,6 +85,7 @@ if TYPE_CHECKING:
 FileRequest = TypeVar("FileRequest", Upload, Download, FileListRequest)
 
 _MAX_SUBSCRIPTIONS = 256
+_WITH_TEXT = (Post, Edit)  # commands whose texts are charged and counted
 
 
 class RequestDispatcher:
@@ -185,9 +186,9 @@ class RequestDispatcher:
         listeners = registry.listeners(key)
         if listeners is None:
             self._charge(ACTIVATION)
-        elif isinstance(item, Execute):
+        elif type(item) is Execute:
             self._charge(LISTENER * listeners + COPIED * registry.entries(key))
-        elif isinstance(item, Subscribe):
+        elif type(item) is Subscribe:
             self._charge(ANNOUNCEMENT * listeners)
             if begins_with_state(item.request):
                 self._account.charge_apart(ENCODED * registry.entries_to_encode(key))
@@ -201,16 +202,19 @@ class RequestDispatcher:
 
     async def _execute(self, command: Command) -> None:
         group = self._checked(command.group)
-        text = command.text if isinstance(command, Post | Edit) else ""
-        self._charge(cost_of_text(text))
+        text = command.text if isinstance(command, _WITH_TEXT) else ""
+        if cost := cost_of_text(text):
+            self._charge(cost)
         command = clean(command if command.group == group else replace(command, group=group))
-        checks: Sequence[Callable[[], None]]
+        checks: Sequence[Callable[[], None]] = ()
         if isinstance(command, Join):
             checks = await self._join_checks(command)
         else:
-            checks = await self._paced("messages")
-            if text and not checks:
-                checks = await self._paced("texts", len(text.encode()) / 1024)
+            reserve, person = self._context.rate_limiter.reserve, self._person
+            if wait := reserve("messages", person):
+                checks = await self._delay("messages", wait)
+            if text and not checks and (wait := reserve("texts", person, _kib(text))):
+                checks = await self._delay("texts", wait)
             if isinstance(command, Share):
                 checks = (*checks, *await self._share_checks(command))
         item = Execute(self._author, command, self._send_queue, checks, self._charge)
@@ -220,14 +224,12 @@ class RequestDispatcher:
     # and if the repeat were refused, the author would write the same message again. The data that
     # the checks need is loaded here, because a batch must not wait for the disk.
 
-    async def _paced(self, kind: RateKind, amount: float = 1) -> Sequence[Callable[[], None]]:
-        """Wait until the rate allows one more command; if that takes too long, it is refused."""
-        wait = self._context.rate_limiter.reserve(kind, self._person, amount)
+    async def _delay(self, kind: RateKind, wait: float) -> Sequence[Callable[[], None]]:
+        """Wait until a rate allows the command; if that takes too long, it is refused."""
         if wait > LONGEST_WAIT:
             return (partial(_refuse, too_fast(kind, wait)),)
-        if wait:
-            await trio.sleep(wait)
-            self._on_delayed()
+        await trio.sleep(wait)
+        self._on_delayed()
         return ()
 
     async def _join_checks(self, command: Join) -> Sequence[Callable[[], None]]:
@@ -235,7 +237,8 @@ class RequestDispatcher:
         await quota.load(person)
         checks: Sequence[Callable[[], None]] = ()
         if not quota.has(person, group):  # to join again changes nothing
-            checks = await self._paced("joins")
+            if wait := self._context.rate_limiter.reserve("joins", person):
+                checks = await self._delay("joins", wait)
             await quota.load(person)  # the cache may have dropped the person meanwhile
         return (*checks, partial(quota.reserve, person, group))
 
@@ -344,3 +347,8 @@ class RequestDispatcher:
 
 def _refuse(refusal: Refused) -> None:
     raise refusal
+
+
+def _kib(text: str) -> float:
+    """Return the size of a text in KiB, as the rate of texts counts it."""
+    return len(text.encode()) / 1024
