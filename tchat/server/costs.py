@@ -61,7 +61,7 @@ so that one search delays nobody, for example after others' messages had to be i
 FOREIGN = 16.0
 """Each KiB of a message that is not ASCII: it is sanitized and searched for names by character."""
 
-EXPANDED = 1.0
+EXPANDED = 0.3
 """Each character of which NFKC makes many: they are put into the index of words, and removed again
 when the message is edited or deleted."""
 

@@ -7,6 +7,9 @@ bigrams (all pairs of adjacent letters), and a run in a query matches the same s
 So a search finds any part of a run. Bigrams are better than trigrams here, because most Chinese
 words have two letters, and better than a dictionary, because dictionaries lack names and new words.
 All stores use this tokenizer, so their results are the same.
+
+NFKC makes up to eighteen letters of one. Only the first `MOST_LETTERS` of a text are searched, as
+many as the longest message in Latin letters has, so that no message takes longer than that one.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ TABLES = unicodedata.unidata_version
 
 EXCERPT = 200
 """About how many characters of a long text are shown around a match."""
+
+MOST_LETTERS = 16 * 1024
+"""How many letters of a text are searched, after its normalization."""
 
 _MAX_WORD = 64
 _MAX_TERMS = 32
@@ -68,7 +74,7 @@ class Term:
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text, in order."""
-    return [word for run in _runs(text) for word in _words_of_run(run)]
+    return [word for run in _runs(text, MOST_LETTERS) for word in _words_of_run(run)]
 
 
 def terms_of(text: str) -> list[Term]:
@@ -86,8 +92,9 @@ def excerpt(text: str, terms: Sequence[Term]) -> str:
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
 
 
-def _runs(text: str, most: int | None = None) -> Iterator[str]:
-    folded = unicodedata.normalize("NFKC", text).translate(_FOLDED)[:most]
+def _runs(text: str, most: int) -> Iterator[str]:
+    # Cut before the translation, which takes longest, and after it, because it adds letters, too.
+    folded = unicodedata.normalize("NFKC", text)[:most].translate(_FOLDED)[:most]
     return (found[0] for found in _RUN.finditer(folded))
 
 

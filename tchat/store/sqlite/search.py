@@ -8,7 +8,7 @@ A word is indexed as `group·word`, so that the words of a group are adjacent: t
 in one group does not depend on other groups, and reveals nothing about them. The rowid encodes
 group and seq, so results come in the order of the log. The index does not contain the texts. To
 remove a message's words, its text in the log is tokenized again, and has to give the same words.
-So the index is rebuilt when the Unicode tables, which the tokenizer uses, have changed.
+So the index is rebuilt when the tokenizer has changed, or the Unicode tables that it uses.
 
 Removed words must not stay on the disk. SQLite ensures that from version 3.42 on. Older versions
 only mark words as removed, until the whole index is merged. With these versions, the index is
@@ -34,7 +34,7 @@ from tchat.errors import Code, Refused
 from tchat.store.base import Hit
 from tchat.store.sqlite.database import SLICE_SECONDS, QueryInterrupted
 from tchat.store.sqlite.log import body_of, segments_from
-from tchat.store.words import TABLES, words_of
+from tchat.store.words import MOST_LETTERS, TABLES, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -50,7 +50,7 @@ SEARCH_SECONDS = 2.0
 
 _INDEX = "CREATE VIRTUAL TABLE said USING fts5 (words, content='', columnsize=0, tokenize='ascii')"
 _ERASES = sqlite3.sqlite_version_info >= (3, 42)
-_MADE_WITH = f"unicode {TABLES}, {'erasing' if _ERASES else 'merging'}"
+_MADE_WITH = f"unicode {TABLES}, {MOST_LETTERS} letters, {'erasing' if _ERASES else 'merging'}"
 _SEQ_BITS = 36
 _PAGES_PER_MERGE = 4
 
