@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from tchat.store.sqlite.store import SqliteStore
 
 
+def endless_query(connection: sqlite3.Connection, *_: object, **__: object) -> None:
+    """Query the database until that is interrupted."""
+    connection.execute(
+        "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    ).fetchone()
+
+
 # ------------------------------------------------------------------ words
 
 
@@ -278,12 +285,23 @@ async def test_search_reports_its_processor_time(sqlite: SqliteStore) -> None:
 async def test_interrupted_search_reports_its_processor_time(
     sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_module, "SEARCH_SECONDS", 0)
-    await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(1000)))
+    monkeypatch.setattr(search_module, "SEARCH_SECONDS", 0.01)
+    monkeypatch.setattr(search_module, "_search", endless_query)
+    await write(sqlite, "ops", *(Posted(f"hello {n}") for n in range(10)))
     seconds: list[float] = []
     with pytest.raises(Refused):
         await sqlite.search(["ops"], terms_of("h"), 0, 900, seconds.append)
     assert len(seconds) == 1
+
+
+async def test_only_first_letters_are_searched(store: Store) -> None:
+    """NFKC makes eighteen letters of one, and a message must not take eighteen times as long."""
+    texts = [f"{expanding}{' ' * 1000} needle" for expanding in ("ﷺ" * 1000, "ﷺ" * 500)]
+    await post(store, *texts)
+    assert await found(store, "needle") == texts[1:]
+    assert await found(store, "صلى") == texts[::-1]
+    await edit(store, 2, texts[0])
+    assert await found(store, "needle") == []
 
 
 def test_query_is_limited_after_its_normalization() -> None:
@@ -395,13 +413,6 @@ async def test_an_interrupted_search_of_groups_is_refused_again(
     sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search that is interrupted while it reads a message leaves nothing open."""
-
-    def read_slowly(connection: sqlite3.Connection, *_: object) -> None:
-        connection.execute(
-            "WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n)"
-            " SELECT max(i) FROM n"
-        ).fetchone()
-
     for group in ("ops", "dev"):
         await write(sqlite, group, *(Posted("hello") for _ in range(3)))
     assert len(await hits(sqlite, "hello", "ops", "dev")) == 6
@@ -409,7 +420,7 @@ async def test_an_interrupted_search_of_groups_is_refused_again(
         patch.setattr(search_module, "SEARCH_SECONDS", 0.01)
         # The first message of each group is read, so that both groups are being searched.
         messages = iter((search_module._event,) * 2)
-        patch.setattr(search_module, "_event", lambda *a: next(messages, read_slowly)(*a))
+        patch.setattr(search_module, "_event", lambda *a: next(messages, endless_query)(*a))
         for _ in range(2):
             with pytest.raises(Refused, match="The search took longer than"):
                 await hits(sqlite, "hello", "ops", "dev")
