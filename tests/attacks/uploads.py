@@ -63,7 +63,7 @@ def server(data: Path, *options: str) -> Iterator[tuple[Address, int]]:
 @contextmanager
 def small_disk(path: Path) -> Iterator[None]:
     """Mount a small file system; this needs root."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK}", "tmpfs", str(path)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK},mode=700", "tmpfs", str(path)]
     subprocess.run(mount, check=True)
     try:
         yield
