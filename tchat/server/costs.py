@@ -13,8 +13,6 @@ to.
 
 from __future__ import annotations
 
-import re
-
 from tchat.core.vocabulary import TO_SERVER
 
 UNITS_PER_CORE = 90_000
@@ -58,17 +56,12 @@ MOST_FOR_A_SEARCH = 45_000.0
 """The most that the time of a search is charged: half a second. It is less than a person's burst,
 so that one search delays nobody, for example after others' messages had to be indexed for it."""
 
-FOREIGN = 16.0
+FOREIGN = 12.0
 """Each KiB of a message that is not ASCII: it is sanitized and searched for names by character."""
-
-EXPANDED = 0.3
-"""Each character of which NFKC makes many: they are put into the index of words, and removed again
-when the message is edited or deleted."""
 
 DELETED = 0.1
 """Removing the words in one character of a deleted message from the index, if it was indexed."""
 
-_EXPANDING = re.compile("[\u3300-\u33ff\ufdf0-\ufdfc]")
 _BYTES_PER_UNIT = 1024
 
 _ROWS: dict[str, float] = {
@@ -119,10 +112,7 @@ COSTS: dict[str, float] = {word: _ROWS[word] for word in TO_SERVER}
 
 def cost_of_text(text: str) -> float:
     """Return the cost of a message's text, besides that of its size."""
-    if text.isascii():
-        return 0.0
-    size = len(text.encode(errors="replace"))
-    return FOREIGN * size / _BYTES_PER_UNIT + EXPANDED * len(_EXPANDING.findall(text))
+    return 0.0 if text.isascii() else FOREIGN * len(text.encode(errors="replace")) / _BYTES_PER_UNIT
 
 
 def cost_of_size(size: int) -> float:

@@ -8,8 +8,8 @@ So a search finds any part of a run. Bigrams are better than trigrams here, beca
 words have two letters, and better than a dictionary, because dictionaries lack names and new words.
 All stores use this tokenizer, so their results are the same.
 
-NFKC makes up to eighteen letters of one. Only the first `MOST_LETTERS` of a text are searched, as
-many as the longest message in Latin letters has, so that no message takes longer than that one.
+NFKC makes up to eighteen letters of one. Only the first letters and words of a text are searched,
+as many as the longest message in Latin letters has, so that no message takes much longer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ EXCERPT = 200
 """About how many characters of a long text are shown around a match."""
 
 MOST_LETTERS = 16 * 1024
-"""How many letters of a text are searched, after its normalization."""
+MOST_WORDS = MOST_LETTERS // 2
+"""How many letters of a text, after its normalization, and how many of its words are searched."""
 
 _MAX_WORD = 64
 _MAX_TERMS = 32
@@ -74,7 +75,8 @@ class Term:
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text, in order."""
-    return [word for run in _runs(text, MOST_LETTERS) for word in _words_of_run(run)]
+    words = (word for run in _runs(text, MOST_LETTERS) for word in _words_of_run(run))
+    return list(islice(words, MOST_WORDS))
 
 
 def terms_of(text: str) -> list[Term]:

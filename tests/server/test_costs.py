@@ -263,12 +263,6 @@ async def test_handshakes_cost_what_they_are_charged(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ completeness
 
 
-def test_characters_that_expand_are_charged_for_their_words() -> None:
-    """Their words are indexed and removed later: this takes 20 ms for 5,000 of U+FDFA."""
-    for character in "\ufdfa\u3316":
-        assert cost_of_text(character * 5000) > cost_of_text("漢" * 5000) + 1499
-
-
 def test_every_frame_type_has_a_cost_and_cases() -> None:
     assert COSTS.keys() == TO_SERVER.keys()
     assert all(callable(getattr(Scene, word, None)) for word in CHAT)

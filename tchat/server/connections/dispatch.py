@@ -217,7 +217,7 @@ class RequestDispatcher:
                 checks = await self._delay("texts", wait)
             if isinstance(command, Share):
                 checks = (*checks, *await self._share_checks(command))
-        item = Execute(self._author, command, self._send_queue, checks, self._charge)
+        item = Execute(self._author, command, self._send_queue, checks, self._account.charge_apart)
         await self._send_to_group(group, item)
 
     # The actor runs these checks, but not for a repeated command: its first copy may be committed,

@@ -24,7 +24,7 @@ class Execute:
 
     `checks` may refuse the command. They run only if the command is not a repeat and the group's
     rules allow it, because a repeated command must get the reply of its first copy. `charge` is
-    called with work that turns out when the command is validated.
+    called with work of the store that turns out when the command is validated.
     """
 
     author: Author

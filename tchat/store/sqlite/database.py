@@ -4,6 +4,10 @@ Group commit: when the writer thread becomes free, all waiting writes, from all 
 transaction and share one fsync. Batches grow with the load, so that under load a message costs
 microseconds; a single write on an idle server costs the latency of the disk.
 
+A write that takes long, such as an erasure or a step of the search index, is made *alone*: after
+all ordinary writes that wait, in a transaction of its own, and only one before the next of them. So
+a message waits for at most one such write, however many others ask for.
+
 `synchronous=FULL` in WAL mode: a commit that has returned survives a power failure. Only long
 changes in many steps, such as those of the search index, do not wait for the disk: with the next
 commit of a message, they are on it. A single
@@ -31,6 +35,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+from collections import deque
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from tempfile import TemporaryFile
@@ -63,6 +68,9 @@ SCRUB_AGAIN_SECONDS = 1.0
 SLICE_SECONDS = 0.003
 """How long one step of a long change may occupy the writer thread; messages wait meanwhile."""
 
+_REST = 3
+"""How many times as long as a step the pause before the next one is, if others write meanwhile."""
+
 _OPENING_MS = 20
 """How long the checkpoint at the start waits for another program that reads the file."""
 
@@ -74,10 +82,13 @@ COMPACT_SECONDS = 10.0
 class _Job:
     """A write for the writer thread, and the task that waits for it."""
 
-    __slots__ = ("compact", "done", "durable", "failure", "result", "scrub", "work")
+    __slots__ = ("alone", "compact", "done", "durable", "failure", "result", "scrub", "work")
 
-    def __init__(self, work: Work, *, durable: bool, scrub: bool, compact: bool) -> None:
+    def __init__(
+        self, work: Work, *, alone: bool, durable: bool, scrub: bool, compact: bool
+    ) -> None:
         self.work = work
+        self.alone = alone
         self.durable = durable
         self.scrub = scrub
         self.compact = compact
@@ -107,21 +118,29 @@ class _Writer:
         self._path = path
         self._token = token
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._alone: deque[_Job] = deque()  # taken from the queue, and still to be done
         self._broken: TchatError | None = None
         self._is_durable = True
         self._thread = threading.Thread(target=self._run, name="tchat-writer", daemon=True)
         self._thread.start()
 
     async def do(
-        self, work: Work, *, durable: bool = True, scrub: bool = False, compact: bool = False
+        self,
+        work: Work,
+        *,
+        alone: bool = False,
+        durable: bool = True,
+        scrub: bool = False,
+        compact: bool = False,
     ) -> object:
         """Run `work` in a transaction; return its result once the transaction is durable.
 
-        Without `durable`, do not wait for the disk. With `scrub`, empty the write-ahead log as
-        well, and return whether that was possible. With `compact`, rewrite the file without its
-        unused parts. Neither needs a result of `work`.
+        With `alone`, the transaction contains nothing else, and ordinary writes go first. Without
+        `durable`, do not wait for the disk. With `scrub`, empty the write-ahead log as well, and
+        return whether that was possible. With `compact`, rewrite the file without its unused parts.
+        Neither needs a result of `work`.
         """
-        job = _Job(work, durable=durable, scrub=scrub, compact=compact)
+        job = _Job(work, alone=alone, durable=durable, scrub=scrub, compact=compact)
         self._queue.put(job)
         await job.done.wait()
         if job.failure is not None:
@@ -136,24 +155,34 @@ class _Writer:
 
     def _run(self) -> None:
         running = True
-        while running:
-            jobs, running = self._next_batch()
+        while running or self._alone:
+            jobs, running = self._next_batch(running)
             if jobs:
-                self._commit(jobs)
-            self._compact([job for job in jobs if job.compact])
-            self._scrub([job for job in jobs if job.scrub])
-            self._token.run_sync_soon(_finish, jobs)
+                self._execute(jobs)
+            if self._alone:
+                self._execute([self._alone.popleft()])
 
-    def _next_batch(self) -> tuple[list[_Job], bool]:
-        """Wait for a job; return all waiting jobs, and whether the thread should continue."""
+    def _next_batch(self, running: bool) -> tuple[list[_Job], bool]:
+        """Take all waiting jobs, and wait for one if there is nothing to do.
+
+        Return those to do together, and whether there may be more.
+        """
         jobs: list[_Job] = []
-        job = self._queue.get()
-        while job is not None:
-            jobs.append(job)
-            if len(jobs) == _MAX_BATCH or self._queue.empty():
-                return jobs, True
+        while running and len(jobs) < _MAX_BATCH:
+            if (jobs or self._alone) and self._queue.empty():
+                break
             job = self._queue.get()
-        return jobs, False
+            if job is None:
+                running = False
+            else:
+                (self._alone if job.alone else jobs).append(job)
+        return jobs, running
+
+    def _execute(self, jobs: list[_Job]) -> None:
+        self._commit(jobs)
+        self._compact([job for job in jobs if job.compact])
+        self._scrub([job for job in jobs if job.scrub])
+        self._token.run_sync_soon(_finish, jobs)
 
     def _commit(self, jobs: list[_Job]) -> None:
         failure = self._broken or self._write(jobs)
@@ -294,18 +323,20 @@ class Database:
         self._long = _Reader(long)
         self._slicing = trio.Lock()
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False) -> T:
         """Run `work` in a transaction; return its result once that is durable.
+
+        Work that takes long is done `alone`, so that it delays others less.
 
         Raises `StorageFull` (nothing was written), `StorageError` (the database is broken), or a
         `Conflict` that `work` raised.
         """
         self.writes += 1
-        result: T = await self._writer.do(work)  # type: ignore[assignment]  # what work returned
+        result: T = await self._writer.do(work, alone=alone)  # type: ignore[assignment]  # what work returned
         return result
 
     async def write_in_slices(self, step: Callable[[sqlite3.Connection], bool]) -> None:
-        """Repeat a short transaction until it returns True, at most half of the time.
+        """Repeat a short transaction until it returns True; if others write, with pauses.
 
         Steps of several callers alternate, and the writes of others run between two steps. They are
         durable only with the next `write` or `scrub`: after a power failure, all or the latest of
@@ -315,9 +346,9 @@ class Database:
         while not done:
             async with self._slicing:
                 writes, began = self.writes, trio.current_time()
-                done = bool(await self._writer.do(step, durable=False))
+                done = bool(await self._writer.do(step, alone=True, durable=False))
                 if self.writes > writes:  # the writer thread has other work
-                    await trio.sleep(trio.current_time() - began)
+                    await trio.sleep(_REST * (trio.current_time() - began))
 
     async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a short query on committed data. Raises `StorageError`."""

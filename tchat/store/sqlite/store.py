@@ -91,8 +91,9 @@ class SqliteStore(Store):
             if effects:
                 _update_indexes(connection, number, effects)
 
-        await self.database.write(work)
-        if effects.erased or effects.closed_after or effects.expired_to:
+        erases = bool(effects.erased or effects.closed_after or effects.expired_to)
+        await self.database.write(work, alone=erases)
+        if erases:
             self._eraser.start()
 
     async def read(self, group: str, after: int) -> Page | None:
