@@ -49,8 +49,9 @@ ANNOUNCEMENT = 0.3
 UNKNOWN = 10.0
 """A frame of an unknown type, which may hold as many items as a frame can."""
 
-EXCERPT = 0.005
-"""Looking for the matches in one character of a message that a search has found."""
+EXCERPT = 0.006
+"""Looking for the matches in one character of a message that a search has found, if it is not
+ASCII, which takes next to nothing."""
 
 MOST_FOR_A_SEARCH = 45_000.0
 """The most that the time of a search is charged: half a second. It is less than a person's burst,
@@ -113,6 +114,11 @@ COSTS: dict[str, float] = {word: _ROWS[word] for word in TO_SERVER}
 def cost_of_text(text: str) -> float:
     """Return the cost of a message's text, besides that of its size."""
     return 0.0 if text.isascii() else FOREIGN * len(text.encode(errors="replace")) / _BYTES_PER_UNIT
+
+
+def cost_of_excerpt(text: str) -> float:
+    """Return the cost of looking for the first match in a message that a search has found."""
+    return 0.0 if text.isascii() else EXCERPT * len(text)
 
 
 def cost_of_size(size: int) -> float:

@@ -29,7 +29,7 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.text import check_length, fold
 from tchat.errors import Code, Refused
-from tchat.server.costs import EXCERPT, MOST_FOR_A_SEARCH, UNITS_PER_CORE
+from tchat.server.costs import MOST_FOR_A_SEARCH, UNITS_PER_CORE, cost_of_excerpt
 from tchat.server.groups.inbox import Query
 from tchat.store.words import excerpt, terms_of
 
@@ -153,7 +153,7 @@ async def search(
     hits: list[Hit] = []
     if request.skip <= _MAX_SKIP:
         hits = await _hits(context, fold(author.name), groups, terms, request.skip, account)
-    account.charge(EXCERPT * sum(len(hit.text) for hit in hits))
+    account.charge(sum(cost_of_excerpt(hit.text) for hit in hits))
     return _results(request, terms, hits)
 
 
