@@ -87,7 +87,13 @@ LAYERS: dict[str, list[set[str]]] = {
         {"partial_file"},
         {"endpoints"},
     ],
-    "store": [{"words", "disk_space", "begun_uploads"}, {"base"}, {"blobs"}, {"sqlite"}, {"open"}],
+    "store": [
+        {"words", "disk_space", "begun_uploads", "computing"},
+        {"base"},
+        {"blobs"},
+        {"sqlite"},
+        {"open"},
+    ],
     "store.sqlite": [
         {"database", "log", "schema", "wal"},
         {"accounts", "files", "reports", "search", "view"},

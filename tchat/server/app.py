@@ -15,7 +15,6 @@ import resource
 import shlex
 import signal
 import socket
-import sys
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -55,11 +54,6 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 5.0
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
-_SWITCH_SECONDS = 0.0005
-"""How long a thread that computes, such as a search, may keep the interpreter's lock while others
-want it. By default it is 5 ms, for which the event loop waits after each system call, and then the
-writer thread: so each message would take many times as long while somebody searches."""
-
 _OTHER_FILES = 100  # open files besides connections and the files of transfers
 _ALL_INTERFACES = ("0.0.0.0", "::", "*", "")  # noqa: S104  # compared with, not bound to
 _NAME_SECONDS = 2.0  # to look up this machine's own name
@@ -139,7 +133,6 @@ async def run_server(
             )
             nursery.start_soon(_handle_signals, signals, stop, log, reload)
             _tune_garbage_collector()
-            sys.setswitchinterval(_SWITCH_SECONDS)
             credentials = _credentials(config)
             async with trio.open_nursery() as serving:
                 parts = config, credentials, store, log, stop

@@ -142,11 +142,16 @@ class Budget:
 
 
 class LedgerAccount:
-    """What one connection's work is charged to: the budget of its owner, and those it shares."""
+    """What one connection's work is charged to: the budget of its owner, and those it shares.
 
-    __slots__ = ("_limited", "_own", "_shared")
+    `worked` is the work that was charged since the caller last set it to 0. `is_limited` is whether
+    any of the budgets has a rate.
+    """
+
+    __slots__ = ("_limited", "_own", "_shared", "is_limited", "worked")
 
     def __init__(self, own: Budget, shared: tuple[Budget, ...]) -> None:
+        self.worked = 0.0
         self._own = own
         self._shared = shared
         self.on_rates_changed()
@@ -159,6 +164,7 @@ class LedgerAccount:
     def on_rates_changed(self) -> None:
         """Look which budgets have a rate: the others cost nothing."""
         self._limited = tuple(budget for budget in self.budgets if budget.is_limited)
+        self.is_limited = bool(self._limited)
 
     @property
     def is_covered(self) -> bool:
@@ -191,6 +197,7 @@ class LedgerAccount:
 
     def charge(self, cost: float) -> None:
         """Charge work to all budgets."""
+        self.worked += cost
         for budget in self._limited:
             budget.credit -= cost
 

@@ -21,7 +21,7 @@ from tchat.core.protocol.framing import split_frames
 from tchat.core.vocabulary import TO_CLIENT
 from tchat.server.connections.dispatch import RequestDispatcher
 from tchat.server.costs import ACTIVATION, COPIED, DELETED, ENCODED, LOADED, PAGE
-from tchat.server.groups.actor import IDLE_SECONDS
+from tchat.server.groups.actor import IDLE_SECONDS, GroupActor
 from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.inbox import Execute, Subscribe
 from tchat.server.groups.registry import Registry
@@ -29,6 +29,7 @@ from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import snapshot_of
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.ledger import Budget, LedgerAccount
+from tchat.server.limits import Limits
 from tchat.server.log import Log
 from tchat.server.send_queue import SendQueue
 from tests.helpers import GROUP
@@ -59,7 +60,14 @@ def open_queue() -> SendQueue:
     return SendQueue(lambda _: None, lambda: None, start_feeder=trio.lowlevel.spawn_system_task)
 
 
-# ------------------------------------------------------------------ what the registry reports
+def active(registry: Registry) -> GroupActor:
+    """Return the actor of the group, which is active."""
+    actor = registry.find(GROUP)
+    assert actor is not None
+    return actor
+
+
+# ------------------------------------------------------------------ what an actor reports
 
 
 async def test_size_of_a_loaded_state_is_reported(autojump_clock: MockClock, log: Log) -> None:
@@ -69,9 +77,9 @@ async def test_size_of_a_loaded_state_is_reported(autojump_clock: MockClock, log
         join = Execute(ALICE, Join(1, 1, GROUP), open_queue())
         await registry.send(GROUP, join, loaded.append)
         await trio.sleep(1)
-        entries = registry.entries(GROUP)
+        entries = active(registry).entries
         await trio.sleep(IDLE_SECONDS)
-        assert registry.entries(GROUP) == 0
+        assert registry.find(GROUP) is None
         await registry.send(GROUP, join, loaded.append)
         await trio.sleep(1)
         await registry.send(GROUP, join, loaded.append)  # it is active now
@@ -86,14 +94,14 @@ async def test_snapshot_is_to_be_encoded_once(autojump_clock: MockClock, log: Lo
         queue = open_queue()
         await registry.send(GROUP, Execute(ALICE, Join(1, 1, GROUP), queue))
         await trio.sleep(1)
-        to_encode = [registry.entries_to_encode(GROUP)]
+        to_encode = [active(registry).entries_to_encode]
         await registry.send(GROUP, Subscribe(Subscription(ALICE, queue), Attach(2, GROUP, 0, 0)))
         await trio.sleep(1)
-        to_encode.append(registry.entries_to_encode(GROUP))
+        to_encode.append(active(registry).entries_to_encode)
         await registry.send(GROUP, Execute(ALICE, Post(3, 3, GROUP, "hi"), queue))
         await trio.sleep(1)
-        to_encode.append(registry.entries_to_encode(GROUP))
-        entries = registry.entries(GROUP)
+        to_encode.append(active(registry).entries_to_encode)
+        entries = active(registry).entries
         nursery.cancel_scope.cancel()
     assert to_encode == [entries, 0, entries]
 
@@ -125,19 +133,17 @@ async def test_deleted_text_is_charged_by_its_length(autojump_clock: MockClock, 
 class LargeGroup:
     """A registry with one group, which is active or not."""
 
+    listeners = 0
+    entries = entries_to_encode = ENTRIES
+
     def __init__(self, *, active: bool) -> None:
         self._active = active
 
-    def listeners(self, _: str) -> int | None:
-        return 0 if self._active else None
+    def find(self, _: str) -> LargeGroup | None:
+        return self if self._active else None
 
-    def entries(self, _: str) -> int:
-        return ENTRIES
-
-    entries_to_encode = entries
-
-    def try_send(self, _key: str, _item: Item) -> bool:
-        return self._active
+    def offer(self, _: Item) -> bool:
+        return True
 
     async def send(self, _key: str, _item: Item, on_loaded: Callable[[int], None]) -> None:
         on_loaded(ENTRIES)
@@ -160,6 +166,7 @@ async def test_work_on_a_state_is_charged(
     context = SimpleNamespace(
         registry=LargeGroup(active=active),
         rate_limiter=SimpleNamespace(reserve=lambda *_: 0),
+        limits=Limits(),
     )
     account = LedgerAccount(own, (address, whole))
     dispatcher = RequestDispatcher(

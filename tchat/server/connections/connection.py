@@ -114,7 +114,6 @@ class Connection:
         "_ending",
         "_link",
         "_reading",
-        "_worked",
         "_writers",
         "author",
         "reason",
@@ -140,7 +139,6 @@ class Connection:
         )
         self._reading = trio.CancelScope()
         self._ending = False
-        self._worked = 0.0
         self._writers: trio.Nursery
 
     @property
@@ -237,22 +235,23 @@ class Connection:
     # -------------------------------------------------------------- reading
 
     async def _read(self) -> None:
-        link = self._link
+        link, send_queue, account = self._link, self.send_queue, self._account
         woken_at = 0.0
         try:
             while (body := await link.receive()) is not None:
+                woken = 0.0
+                if link.last_received != woken_at:  # others had a turn while this task waited
+                    woken_at = link.last_received
+                    woken = READING
+                    account.worked = 0.0
                 if (
-                    self._worked > _TURN
-                    or self.send_queue.congested
-                    or not self._account.is_covered
+                    account.worked > _TURN
+                    or send_queue.congested
+                    or (account.is_limited and not account.is_covered)
                 ):
                     await self._wait()
                 if self._ending:
                     return  # ignore frames from before the goodbye: the key may be revoked
-                woken = 0.0
-                if link.last_received != woken_at:
-                    woken_at = link.last_received
-                    woken = READING
                 await self._receive(body, woken)
             if link.broken:
                 self.reason = "connection lost"
@@ -267,7 +266,7 @@ class Connection:
     async def _wait(self) -> None:
         """Wait for others, for the client to read its answers, and for its budgets."""
         # Many frames arrive in one read, and most of them need no checkpoint.
-        self._worked = 0.0
+        self._account.worked = 0.0
         await trio.lowlevel.checkpoint()
         if self.send_queue.congested:
             await self.send_queue.wait_for_space()
@@ -281,17 +280,14 @@ class Connection:
 
     async def _receive(self, body: bytes, woken: float) -> None:
         """Charge a frame and `woken`, the cost of waking this task for it, and handle the frame."""
-        size = woken + cost_of_size(len(body))
+        cost = woken + cost_of_size(len(body))
         try:
             frame = decode_request(body)
         except UnknownType as unknown:  # from a newer client, which has to handle this error
-            self._worked += size + UNKNOWN
-            self._account.charge(size + UNKNOWN)
+            self._account.charge(cost + UNKNOWN)
             self.notify(Failed(unknown.code, unknown.sentence, unknown.re))
             return
-        cost = size + COSTS[frame.type]
-        self._worked += cost
-        self._account.charge(cost)
+        self._account.charge(cost + COSTS[frame.type])
         try:
             await self._dispatcher.handle(frame)
         except Refused as refusal:

@@ -183,17 +183,23 @@ class RequestDispatcher:
         self, group: str, item: Execute | Subscribe | ReadReceipt | Query
     ) -> None:
         key, registry = fold(group), self._context.registry
-        listeners = registry.listeners(key)
-        if listeners is None:
+        actor = registry.find(key)
+        if actor is None:
             self._charge(ACTIVATION)
         elif type(item) is Execute:
-            self._charge(LISTENER * listeners + COPIED * registry.entries(key))
+            if self._account.is_limited:
+                self._charge(LISTENER * actor.listeners + COPIED * actor.entries)
         elif type(item) is Subscribe:
-            self._charge(ANNOUNCEMENT * listeners)
+            self._charge(ANNOUNCEMENT * actor.listeners)
             if begins_with_state(item.request):
-                self._account.charge_apart(ENCODED * registry.entries_to_encode(key))
-        if not registry.try_send(key, item):
+                self._account.charge_apart(ENCODED * actor.entries_to_encode)
+        if actor is None or not actor.offer(item):
             await registry.send(key, item, self._charge_loading)
+
+    def _cost_of_announcement(self, key: str) -> float:
+        """Return what it costs to tell everybody who follows a group."""
+        actor = self._context.registry.find(key)
+        return 0.0 if actor is None else ANNOUNCEMENT * actor.listeners
 
     def _charge_loading(self, entries: int) -> None:
         self._account.charge_apart(LOADED * entries)
@@ -203,18 +209,16 @@ class RequestDispatcher:
     async def _execute(self, command: Command) -> None:
         group = self._checked(command.group)
         text = command.text if isinstance(command, _WITH_TEXT) else ""
-        if cost := cost_of_text(text):
-            self._charge(cost)
+        if not text.isascii():
+            self._charge(cost_of_text(text))
         command = clean(command if command.group == group else replace(command, group=group))
         checks: Sequence[Callable[[], None]] = ()
         if isinstance(command, Join):
             checks = await self._join_checks(command)
         else:
-            reserve, person = self._context.rate_limiter.reserve, self._person
-            if wait := reserve("messages", person):
-                checks = await self._delay("messages", wait)
-            if text and not checks and (wait := reserve("texts", person, _kib(text))):
-                checks = await self._delay("texts", wait)
+            limits = self._context.limits
+            if limits.messages or limits.texts:
+                checks = await self._keep_rates(text)
             if isinstance(command, Share):
                 checks = (*checks, *await self._share_checks(command))
         item = Execute(self._author, command, self._send_queue, checks, self._account.charge_apart)
@@ -223,6 +227,17 @@ class RequestDispatcher:
     # The actor runs these checks, but not for a repeated command: its first copy may be committed,
     # and if the repeat were refused, the author would write the same message again. The data that
     # the checks need is loaded here, because a batch must not wait for the disk.
+
+    async def _keep_rates(self, text: str) -> Sequence[Callable[[], None]]:
+        """Wait until the rates of messages and texts allow a command with this text, if any."""
+        reserve = self._context.rate_limiter.reserve
+        if wait := reserve("messages", self._person):
+            checks = await self._delay("messages", wait)
+            if checks:
+                return checks
+        if text and (wait := reserve("texts", self._person, _kib(text))):
+            return await self._delay("texts", wait)
+        return ()
 
     async def _delay(self, kind: RateKind, wait: float) -> Sequence[Callable[[], None]]:
         """Wait until a rate allows the command; if that takes too long, it is refused."""
@@ -275,7 +290,7 @@ class RequestDispatcher:
         subscription = self.subscriptions.pop(key, None)
         if subscription is not None:
             registry = self._context.registry
-            self._charge(ANNOUNCEMENT * (registry.listeners(key) or 0))
+            self._charge(self._cost_of_announcement(key))
             registry.unsubscribe(subscription, key)
 
     # -------------------------------------------------------------- history and files
@@ -332,7 +347,7 @@ class RequestDispatcher:
             registry = self._context.registry
             for group in presence.followed_groups(self._person):
                 # The change is announced to everybody who follows the group.
-                self._charge(1 + ANNOUNCEMENT * (registry.listeners(group) or 0))
+                self._charge(1 + self._cost_of_announcement(group))
                 registry.refresh_presence(group)
         self._reply(Ok(request.id))
 

@@ -46,35 +46,13 @@ class Registry:
         """The number of events that were committed in all groups."""
         return self._environment.events
 
-    def listeners(self, key: str) -> int | None:
-        """Return how many subscribers get the next event of a group; None if it is not active."""
-        actor = self._actors.get(key)
-        return None if actor is None else actor.listeners
-
-    def entries(self, key: str) -> int:
-        """Return the number of entries in the state of a group; 0 if it is not active."""
-        actor = self._actors.get(key)
-        return 0 if actor is None else actor.entries
-
-    def entries_to_encode(self, key: str) -> int:
-        """Return the number of entries to encode for the next snapshot of an active group."""
-        actor = self._actors.get(key)
-        return 0 if actor is None else actor.entries_to_encode
+    def find(self, key: str) -> GroupActor | None:
+        """Return the actor of a group; None if it is not active."""
+        return self._actors.get(key)
 
     def is_active(self, key: str) -> bool:
         """Return whether a group is active."""
         return key in self._actors
-
-    def try_send(self, key: str, item: Item) -> bool:
-        """Put `item` into a group's inbox; return False if it is full or the group inactive."""
-        actor = self._actors.get(key)
-        if actor is None:
-            return False
-        try:
-            actor.inbox.send_nowait(item)
-        except trio.WouldBlock:
-            return False
-        return True
 
     async def send(
         self, key: str, item: Item, on_loaded: Callable[[int], None] = lambda _: None

@@ -16,9 +16,8 @@ second; the committed state never changes, since batches are applied to copies.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
-
-import trio
 
 from tchat.core.group.features import decode_event
 from tchat.core.group.rules import apply
@@ -34,9 +33,12 @@ from tchat.core.protocol.frames import Snapshot, encode
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, ProtocolError, Refused
 from tchat.store.base import StateSnapshot, StorageFull
+from tchat.store.computing import compute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    import trio
 
     from tchat.store.base import Store
 
@@ -135,7 +137,7 @@ def is_large(group: Group) -> bool:
 
 
 async def _encoded(group: Group, freeze: Callable[[Group], bytes]) -> bytes:
-    return await trio.to_thread.run_sync(freeze, group) if is_large(group) else freeze(group)
+    return await compute(partial(freeze, group)) if is_large(group) else freeze(group)
 
 
 async def _restored(snapshot: StateSnapshot | None) -> Group | None:
@@ -145,6 +147,6 @@ async def _restored(snapshot: StateSnapshot | None) -> Group | None:
     try:
         if len(snapshot.data) < LARGE_BYTES:
             return thaw_whole(snapshot.data, snapshot.seq)
-        return await trio.to_thread.run_sync(thaw_whole, snapshot.data, snapshot.seq)
+        return await compute(partial(thaw_whole, snapshot.data, snapshot.seq))
     except ProtocolError:
         return None

@@ -47,6 +47,7 @@ import trio
 
 from tchat.errors import Code, Refused, StorageError, TchatError
 from tchat.store.base import Conflict, StorageFull
+from tchat.store.computing import computing
 from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:
@@ -160,7 +161,8 @@ class _Writer:
             if jobs:
                 self._execute(jobs)
             if self._alone:
-                self._execute([self._alone.popleft()])
+                with computing():
+                    self._execute([self._alone.popleft()])
 
     def _next_batch(self, running: bool) -> tuple[list[_Job], bool]:
         """Take all waiting jobs, and wait for one if there is nothing to do.
@@ -365,7 +367,12 @@ class Database:
 
         Raises `StorageError`, or `QueryInterrupted`.
         """
-        return await self._long.run(query, seconds)
+
+        def compute(connection: sqlite3.Connection) -> T:
+            with computing():
+                return query(connection)
+
+        return await self._long.run(compute, seconds)
 
     async def scrub(self) -> bool:
         """Remove all deleted data from the write-ahead log; return whether that was possible.
