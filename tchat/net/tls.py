@@ -25,7 +25,7 @@ import hashlib
 import ssl
 import warnings
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -88,11 +88,15 @@ class Untrusted(trio.BrokenResourceError):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A server's TLS context, its pin (32 bytes), and whether its certificate is self-signed."""
+    """A server's TLS context, its pin (32 bytes), and whether its certificate is self-signed.
+
+    `slot` is held by the one handshake that computes now (see `TlsStream.do_handshake`).
+    """
 
     context: ssl.SSLContext
     pin: bytes
     self_signed: bool
+    slot: trio.Lock = field(default_factory=trio.Lock, compare=False, repr=False)
 
 
 # Importing `cryptography.x509` takes a tenth of a program's start, and is useless without TLS.
@@ -211,7 +215,7 @@ async def accept_tls(stream: S, credentials: Credentials) -> TlsStream[S]:
     """
     encrypted = TlsStream(stream, credentials.context, server_side=True)
     try:
-        await encrypted.do_handshake()
+        await encrypted.do_handshake(credentials.slot)
     except trio.BrokenResourceError as error:
         if _reason(error) in _NOT_TLS_CLIENT:
             raise NotTls(str(error)) from error.__cause__

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import trio
@@ -154,11 +154,16 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         """Encrypt larger blocks at a time; the library's buffer permanently keeps that size."""
         self._block_size = _NOW_SIZE
 
-    async def do_handshake(self) -> None:
-        """Exchange keys, and verify the certificate if the context requires it."""
+    async def do_handshake(self, slot: trio.Lock | None = None) -> None:
+        """Exchange keys, and verify the certificate if the context requires it.
+
+        It computes only while it holds `slot`, but not while it waits for the other side. So of the
+        handshakes with the same slot, one computes between two passes of the scheduler, and other
+        tasks wait for one of them only, however many begin at the same time.
+        """
         with self._receiving, self._sending:
             self._check_state(before=True)
-            await self._exchange_messages(self._tls.do_handshake)
+            await self._exchange_messages(self._tls.do_handshake, slot)
             self._handshaken = True
 
     async def unwrap(self) -> S:
@@ -188,14 +193,16 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         finally:
             await self.transport_stream.aclose()
 
-    async def _exchange_messages(self, step: Callable[[], object]) -> None:
+    async def _exchange_messages(
+        self, step: Callable[[], object], slot: trio.Lock | None = None
+    ) -> None:
         """Run a step of the protocol that needs messages from both sides."""
         await trio.lowlevel.checkpoint()
         try:
             if self._tls.server_side and not self._handshaken:
                 # The client begins. The library would take 45 KiB for a client that never does.
                 await self._fetch(_RECORD)
-            while _wants_more(step):
+            while await _wants_more(step, slot):
                 await self._transmit(self._outgoing.read())
                 await self._fetch(_RECORD)
             await self._transmit(self._outgoing.read())
@@ -409,9 +416,10 @@ def _thread_buffer() -> memoryview:
     return buffer
 
 
-def _wants_more(step: Callable[[], object]) -> bool:
+async def _wants_more(step: Callable[[], object], slot: trio.Lock | None) -> bool:
     try:
-        step()
+        async with slot or nullcontext():
+            step()
     except ssl.SSLWantReadError:
         return True
     return False

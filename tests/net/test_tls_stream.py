@@ -352,6 +352,24 @@ async def test_protocol_messages_are_sent_before_waiting(
         await made.client.send_all(b"an end to it")
 
 
+async def test_handshakes_compute_one_after_the_other(tmp_path: Path) -> None:
+    """A slot is held only to compute: a silent client keeps nobody waiting."""
+    slot, silent, talking = trio.Lock(), ends(tmp_path), ends(tmp_path)
+    async with trio.open_nursery() as nursery:
+        await slot.acquire()
+        nursery.start_soon(silent.server.do_handshake, slot)
+        nursery.start_soon(talking.client.do_handshake)
+        nursery.start_soon(talking.server.do_handshake, slot)
+        await wait_all_tasks_blocked()
+        assert slot.statistics().tasks_waiting == 1
+        slot.release()
+        await wait_all_tasks_blocked()
+        await talking.client.send_all(b"hello")
+        assert not slot.locked()
+        assert await talking.server.receive_some() == b"hello"
+        nursery.cancel_scope.cancel()
+
+
 async def test_two_tasks_in_one_direction_are_an_error(tmp_path: Path) -> None:
     async with joined(tmp_path) as made, trio.open_nursery() as nursery:
         nursery.start_soon(made.server.receive_some)
