@@ -178,6 +178,8 @@ FORGED = "UPDATE states SET data = CAST(substr(data, 1, 9) || x'00' || substr(da
         ("accounts", "bob", "UPDATE keys SET key = x'00' WHERE person = 'bob'"),
         ("accounts", "alice", "DELETE FROM keys WHERE person = 'alice'"),
         ("files", "ops", "DELETE FROM shelf WHERE group_id = 1 AND number = 1"),
+        ("files", "ops", "UPDATE group_usage SET bytes = bytes + 1 WHERE OPS"),
+        ("files", "alice", "UPDATE person_usage SET bytes = bytes + 1 WHERE person = 'alice'"),
         ("state", "ops", "UPDATE states SET seq = seq + 100000"),
         ("state", "ops", "UPDATE states SET seq = seq + 100000, made_with = 'rules 1'"),
         ("state", "ops", "UPDATE groups SET shown = 'elsewhere' WHERE name = 'ops'"),

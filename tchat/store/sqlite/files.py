@@ -1,6 +1,6 @@
 """The file index in SQLite: tables of stored and shared files.
 
-Every query uses an index, except those of `sweep`, which has to scan the tables.
+Every query uses an index, except those of `sweep` and `total`, which have to scan tables.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _UNREFERENCED = (
 class SqliteFileIndex(FileIndex):
     """The tables `blobs`, `held` (leases), `shelf` (files of groups) and `fetches`.
 
-    Memberships are in `standings`.
+    Memberships are in `standings`. Triggers count the bytes of each person and group (`schema`);
+    they do not see what REPLACE removes.
     """
 
     def __init__(self, database: Database) -> None:
@@ -82,9 +83,10 @@ class SqliteFileIndex(FileIndex):
     async def usage(self, person: str, excluding: bytes | None = None) -> int:
         """Return the size of a person's files; see `FileIndex.usage`."""
         sql = (
-            "SELECT coalesce(sum(size), 0) FROM blobs WHERE sha256 IS NOT :excluding AND sha256 IN"
-            " (SELECT sha256 FROM shelf WHERE person = :person"
-            "  UNION SELECT sha256 FROM held WHERE person = :person)"
+            "SELECT ifnull((SELECT bytes FROM person_usage WHERE person = :person), 0)"
+            " - ifnull((SELECT size FROM blobs WHERE sha256 = :excluding AND"
+            "  (EXISTS (SELECT 1 FROM shelf WHERE person = :person AND sha256 = :excluding)"
+            "   OR EXISTS (SELECT 1 FROM held WHERE person = :person AND sha256 = :excluding))), 0)"
         )
         names = {"person": person, "excluding": excluding}
         return await self._database.read(lambda c: int(c.execute(sql, names).fetchone()[0]))
@@ -92,12 +94,12 @@ class SqliteFileIndex(FileIndex):
     async def group_usage(self, group: str, excluding: bytes | None = None) -> int:
         """Return the size of a group's files; see `FileIndex.group_usage`."""
         sql = (
-            "SELECT coalesce(sum(size), 0) FROM (SELECT DISTINCT sha256, shelf.size"
-            " FROM groups JOIN shelf ON group_id = id WHERE name = ? AND sha256 IS NOT ?)"
+            "SELECT coalesce(sum(bytes), 0) - coalesce(sum((SELECT size FROM shelf"
+            "  WHERE shelf.sha256 = :excluding AND shelf.group_id = id LIMIT 1)), 0)"
+            " FROM groups JOIN group_usage ON group_id = id WHERE name = :group"
         )
-        return await self._database.read(
-            lambda c: int(c.execute(sql, (group, excluding)).fetchone()[0])
-        )
+        names = {"group": group, "excluding": excluding}
+        return await self._database.read(lambda c: int(c.execute(sql, names).fetchone()[0]))
 
     async def total(self) -> int:
         """Return the size of all files; see `FileIndex.total`."""
@@ -184,9 +186,9 @@ def update_files(
 ) -> None:
     """Apply the removed and then the added files in `effects` to the group with that id."""
     _remove_from_groups(connection, [(group_id, number) for number in effects.removed_files])
+    _remove_from_shelf(connection, [(group_id, file.number) for file in effects.added_files])
     connection.executemany(
-        "INSERT OR REPLACE INTO shelf (group_id, number, sha256, size, person, at)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO shelf (group_id, number, sha256, size, person, at) VALUES (?, ?, ?, ?, ?, ?)",
         [(group_id, f.number, f.sha256, f.size, f.person, f.at) for f in effects.added_files],
     )
     connection.executemany(
@@ -198,8 +200,14 @@ def update_files(
 def _remove_from_groups(
     connection: sqlite3.Connection, files: Sequence[tuple[int | None, int]]
 ) -> None:
-    connection.executemany("DELETE FROM shelf WHERE group_id = ? AND number = ?", files)
+    _remove_from_shelf(connection, files)
     connection.executemany("DELETE FROM fetches WHERE group_id = ? AND number = ?", files)
+
+
+def _remove_from_shelf(
+    connection: sqlite3.Connection, files: Sequence[tuple[int | None, int]]
+) -> None:
+    connection.executemany("DELETE FROM shelf WHERE group_id = ? AND number = ?", files)
 
 
 def _size(connection: sqlite3.Connection, sha256: bytes) -> int | None:

@@ -41,9 +41,7 @@ _PEOPLE = (
     "SELECT people.key, name, since,"
     " (SELECT count(*) FROM keys WHERE person = people.key AND until IS NULL),"
     " (SELECT count(*) FROM standings WHERE person = people.key AND standing = 'member'),"
-    " (SELECT ifnull(sum(size), 0) FROM blobs WHERE sha256 IN"
-    "  (SELECT sha256 FROM shelf WHERE person = people.key"
-    "   UNION SELECT sha256 FROM held WHERE person = people.key)),"
+    " ifnull((SELECT bytes FROM person_usage WHERE person = people.key), 0),"
     " erased IS NOT NULL"
     " FROM people ORDER BY people.key"
 )

@@ -261,6 +261,92 @@ def forget_before(connection: sqlite3.Connection, number: int, seq: int) -> None
         connection.execute("DELETE FROM cursors WHERE group_id = ? AND seq <= ?", (number, seq))
 
 
+# The bytes of the files that count towards the quotas: the sums would take longer with every file.
+# A file counts once for each person and group, and for a person only while it is stored.
+_FILE_USAGE = """
+    CREATE TABLE person_usage (person TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE group_usage (
+        group_id INTEGER PRIMARY KEY REFERENCES groups, bytes INTEGER NOT NULL);
+    """
+
+PERSON_USAGE = (
+    "SELECT person, sum(size) AS bytes FROM"
+    " (SELECT person, sha256 FROM shelf UNION SELECT person, sha256 FROM held)"
+    " JOIN blobs USING (sha256) GROUP BY person"
+)
+GROUP_USAGE = (
+    "SELECT group_id, sum(size) AS bytes FROM"
+    " (SELECT DISTINCT group_id, sha256, size FROM shelf) GROUP BY group_id"
+)
+"""What the two tables contain, as sums; there is no row for those without files."""
+
+_IN_GROUP = "SELECT 1 FROM shelf WHERE sha256 = {0}.sha256 AND group_id = {0}.group_id"
+_SHARED = "SELECT 1 FROM shelf WHERE person = {0}.person AND sha256 = {0}.sha256"
+_LEASED = "SELECT 1 FROM held WHERE person = {0}.person AND sha256 = {0}.sha256"
+_OTHER = "(group_id, number) <> (NEW.group_id, NEW.number)"
+
+
+def _add_usage(table: str, of: str, rows: str) -> str:
+    """Return the statement that adds `rows`, each an owner and bytes, to the usage in a table."""
+    return (
+        f"INSERT INTO {table} ({of}, bytes) {rows}"  # noqa: S608  # ours
+        " ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;"
+        f" DELETE FROM {table} WHERE bytes = 0 AND {of} IN (SELECT {of} FROM ({rows}));"
+    )
+
+
+def _owners_of_blob(row: str, sign: str) -> str:
+    return (
+        f"SELECT person, {sign}{row}.size FROM"  # noqa: S608  # ours
+        f" (SELECT person FROM shelf WHERE sha256 = {row}.sha256"
+        f"  UNION SELECT person FROM held WHERE sha256 = {row}.sha256) WHERE {row}.size > 0"
+    )
+
+
+def _person_rows(row: str, sign: str, *others: str) -> str:
+    """Return the row for a person who begins or ceases to have a file: nothing `others` find."""
+    absent = "".join(f" AND NOT EXISTS ({other.format(row)})" for other in others)
+    return (
+        f"SELECT {row}.person, {sign}size FROM blobs"  # noqa: S608  # ours
+        f" WHERE sha256 = {row}.sha256 AND size > 0{absent}"
+    )
+
+
+def _group_rows(row: str, sign: str, other: str) -> str:
+    return (
+        f"SELECT {row}.group_id, {sign}{row}.size"
+        f" WHERE {row}.size > 0 AND NOT EXISTS ({other.format(row)})"
+    )
+
+
+def _count_usage(connection: sqlite3.Connection) -> None:
+    """Fill the tables of usage, and create the triggers that keep them up to date.
+
+    Triggers, so that whatever changes the files changes the usage in the same transaction.
+    """
+    connection.execute(f"INSERT INTO person_usage {PERSON_USAGE} HAVING sum(size) > 0")
+    connection.execute(f"INSERT INTO group_usage {GROUP_USAGE} HAVING sum(size) > 0")
+    person, group = ("person_usage", "person"), ("group_usage", "group_id")
+    shared_otherwise = f"{_SHARED} AND {_OTHER}"
+    in_group_otherwise = f"{_IN_GROUP} AND {_OTHER}"
+    bodies = {
+        "shelf INSERT": _add_usage(*group, _group_rows("NEW", "+", in_group_otherwise))
+        + _add_usage(*person, _person_rows("NEW", "+", shared_otherwise, _LEASED)),
+        "shelf DELETE": _add_usage(*group, _group_rows("OLD", "-", _IN_GROUP))
+        + _add_usage(*person, _person_rows("OLD", "-", _SHARED, _LEASED)),
+        "held INSERT": _add_usage(*person, _person_rows("NEW", "+", _SHARED)),
+        "held DELETE": _add_usage(*person, _person_rows("OLD", "-", _SHARED)),
+        "blobs INSERT": _add_usage(*person, _owners_of_blob("NEW", "+")),
+        "blobs DELETE": _add_usage(*person, _owners_of_blob("OLD", "-")),
+    }
+    for name, body in bodies.items():
+        table, action = name.split()
+        connection.execute(
+            f"CREATE TRIGGER {table}_{action.lower()}_usage AFTER {action} ON {table}"
+            f" BEGIN {body} END"
+        )
+
+
 MIGRATIONS = (
     (_TABLES, None),
     (_ACCOUNTS, _fill_standings),
@@ -275,6 +361,7 @@ MIGRATIONS = (
     (_ERASED, None),
     (_SWEPT, None),
     (_APPEARANCES, None),
+    (_FILE_USAGE, _count_usage),
 )
 """For each migration, its SQL statements and a function that fills the new tables, if any."""
 

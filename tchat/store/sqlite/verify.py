@@ -40,6 +40,7 @@ from tchat.core.text import fold
 from tchat.errors import ProtocolError, StorageError
 from tchat.store.blobs import blob_path
 from tchat.store.sqlite.log import checksum
+from tchat.store.sqlite.schema import GROUP_USAGE, PERSON_USAGE
 from tchat.store.sqlite.search import SearchCheck
 from tchat.store.sqlite.view import DATABASE, open_view
 from tchat.store.sqlite.wal import find_damage
@@ -445,7 +446,21 @@ def _check_index_of_files(connection: sqlite3.Connection, found: Verified) -> di
             )
         elif stored[sha256] != size:
             found.fault("files", name, f"File {number} has another size in the index.")
+    _check_usage(connection, found)
     return stored
+
+
+def _check_usage(connection: sqlite3.Connection, found: Verified) -> None:
+    """Check the bytes that count towards the quotas of people and groups against the sums."""
+    names = dict(connection.execute("SELECT id, name FROM groups"))
+    for table, sums in (("person_usage", PERSON_USAGE), ("group_usage", GROUP_USAGE)):
+        kept = dict(connection.execute(f"SELECT * FROM {table}").fetchall())  # noqa: S608  # ours
+        right = {owner: size for owner, size in connection.execute(sums) if size}
+        for owner in sorted({*kept, *right}, key=str):
+            size, counted = right.get(owner, 0), kept.get(owner, 0)
+            if size != counted:
+                name = str(names.get(owner, owner))
+                found.fault("files", name, f"The files take {size} bytes; {counted} are counted.")
 
 
 def _check_files(directory: Path, stored: dict[bytes, int], found: Verified) -> None:
