@@ -16,7 +16,7 @@ actor calls with the group's state, to decide and to make the reply.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tchat.core.fingerprints import SHA256_SIZE
 from tchat.core.protocol.frames import (
@@ -37,11 +37,12 @@ from tchat.server.tickets import Permission
 from tchat.store.base import DiskReserved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from tchat.core.group.state import Author, Group
     from tchat.core.protocol.schema import Frame
     from tchat.server.context import ServerContext
+    from tchat.server.limits import Limits
 
 _FILES_PER_PAGE = 40
 _NAMES_PER_FILE = 8
@@ -80,7 +81,7 @@ async def prepare_upload(
             return AlreadyStored(request.id)
         # Check again: other uploads may have got tickets while this one waited for the disk.
         _check_space(context, author.name, size, used)
-        _check_total(context, size)
+        _OF_ALL.check(context, _total(context), size)
         permission = Permission(
             "upload", author.name, size, head=head, group=group.name, key=author.key
         )
@@ -190,21 +191,25 @@ async def _make_room(context: ServerContext, user: str, request: Upload, used: i
     check_group_quota(context, await store.files.group_usage(fold(request.group)), size)
     if context.limits.files_total is not None:
         await context.stored_bytes.refresh()
-        while not _has_total(context, size) and tickets.revoke_unused():
-            pass
-        _check_total(context, size)
+        await _revoke_until(context, lambda: _check_total(context, size))
     space = context.limits.files_per_user - used - tickets.promised_bytes(user) - size
     with refusing_file_errors():
         uploads = [(size, head), *tickets.uploads(user)]
         await store.blobs.trim_uploads(fold(user), space, uploads)
-        while True:
-            try:
-                await store.blobs.check_space(fold(user), size, head, tickets.promised_total)
-            except DiskReserved:
-                if not tickets.revoke_unused():
-                    raise
-            else:
-                break
+        await _revoke_until(
+            context,
+            lambda: store.blobs.check_space(fold(user), size, head, tickets.promised_total),
+        )
+
+
+async def _revoke_until(context: ServerContext, check: Callable[[], Awaitable[None]]) -> None:
+    """Revoke unused tickets until `check` finds room. Raises what it raises if there are none."""
+    while True:
+        try:
+            return await check()
+        except (Refused, DiskReserved):
+            if not context.tickets.revoke_unused():
+                raise
 
 
 def check_uploaded(size: int | None, claimed: int) -> None:
@@ -216,45 +221,53 @@ def check_uploaded(size: int | None, claimed: int) -> None:
         raise Refused(Code.NOT_UPLOADED, "Upload the file before you share it.")
 
 
+class _Quota(NamedTuple):
+    """A limit of the bytes of files, and the words of its refusal."""
+
+    files: str
+    allowed: str
+    limit: Callable[[Limits], int | None]
+
+    def check(self, context: ServerContext, used: int, more: int) -> None:
+        """Raise `Refused` (quota_exceeded) if `used` and `more` bytes exceed the limit."""
+        limit = self.limit(context.limits)
+        if limit is not None and used + more > limit:
+            raise Refused(
+                Code.QUOTA_EXCEEDED,
+                f"{self.files} take {size_text(used)} of the {size_limit_text(limit)} that this"
+                f" server {self.allowed} to make room.",
+            )
+
+
+_OF_A_PERSON = _Quota(
+    "Your files", "allows each person; /remove a file", lambda limits: limits.files_per_user
+)
+_OF_A_GROUP = _Quota(
+    "The files of this group",
+    "allows each group; /remove a file",
+    lambda limits: limits.files_per_group,
+)
+_OF_ALL = _Quota("All files", "has for them; ask its operator", lambda limits: limits.files_total)
+
+
 def check_quota(context: ServerContext, used: int, more: int = 0) -> None:
     """Raise `Refused` (quota_exceeded) if a person's files would exceed the quota."""
-    quota = context.limits.files_per_user
-    if used + more > quota:
-        raise Refused(
-            Code.QUOTA_EXCEEDED,
-            f"Your files take {size_text(used)} of the {size_limit_text(quota)} that this server"
-            " allows each person; /remove a file to make room.",
-        )
+    _OF_A_PERSON.check(context, used, more)
 
 
 def check_group_quota(context: ServerContext, used: int, more: int) -> None:
     """Raise `Refused` (quota_exceeded) if a group's files would exceed the quota."""
-    quota = context.limits.files_per_group
-    if used + more > quota:
-        raise Refused(
-            Code.QUOTA_EXCEEDED,
-            f"The files of this group take {size_text(used)} of the {size_limit_text(quota)} that"
-            " this server allows each group; /remove a file to make room.",
-        )
+    _OF_A_GROUP.check(context, used, more)
 
 
-def _has_total(context: ServerContext, more: int) -> bool:
-    """Return whether the server's limit of all files allows `more` bytes."""
-    limit = context.limits.files_total
-    used = context.stored_bytes.size + context.tickets.promised_total
-    return limit is None or used + more <= limit
-
-
-def _check_total(context: ServerContext, more: int) -> None:
+async def _check_total(context: ServerContext, more: int) -> None:
     """Raise `Refused` (quota_exceeded) if all files together would exceed the server's limit."""
-    limit = context.limits.files_total
-    used = context.stored_bytes.size + context.tickets.promised_total
-    if limit is not None and not _has_total(context, more):
-        raise Refused(
-            Code.QUOTA_EXCEEDED,
-            f"All files take {size_text(used)} of the {size_limit_text(limit)} that this server"
-            " has for them; its operator can make room.",
-        )
+    _OF_ALL.check(context, _total(context), more)
+
+
+def _total(context: ServerContext) -> int:
+    """Return the size of all files, and of those that are promised to be stored."""
+    return context.stored_bytes.size + context.tickets.promised_total
 
 
 @contextmanager
