@@ -83,7 +83,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"link"},
     ],
     "transfer": [
-        {"durable", "patience", "pieces", "threads", "time_slice"},
+        {"durable", "pacing", "patience", "pieces", "threads", "time_slice"},
         {"partial_file"},
         {"endpoints"},
     ],
@@ -148,7 +148,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"registry"},
     ],
     "server.connections": [
-        {"file_requests", "handshake", "history"},
+        {"file_requests", "handshake", "history", "pacing"},
         {"dispatch", "transfers"},
         {"connection"},
     ],

@@ -80,6 +80,7 @@ class ServerContext:
     stored_bytes: StoredBytes = field(init=False)
     rate_limiter: RateLimiter = field(init=False)
     ledger: Ledger = field(init=False)
+    transfer_ledger: Ledger = field(init=False)
     unauthenticated: UnauthenticatedLimiter = field(init=False)
     connection_quota: ConnectionQuota = field(init=False)
     network_rates: NetworkRates = field(init=False)
@@ -90,6 +91,7 @@ class ServerContext:
         self.store.blobs.set_reserve(self.limits.disk_reserve)
         self.rate_limiter = RateLimiter(self.limits, self.rate_clock)
         self.ledger = Ledger(self.limits)
+        self.transfer_ledger = Ledger(self.limits.for_transfers)
         self.unauthenticated = UnauthenticatedLimiter(self.limits)
         self.connection_quota = ConnectionQuota(self.limits)
         self.network_rates = NetworkRates(self.limits, self.rate_clock)
@@ -142,6 +144,7 @@ class ServerContext:
         self.tickets.limits = limits
         self.store.blobs.set_reserve(limits.disk_reserve)
         self.ledger.set_limits(limits)
+        self.transfer_ledger.set_limits(limits.for_transfers)
         self.group_quota.limit = limits.groups_per_user
         self.registry.set_limits(limits.group)
         self.credentials = credentials

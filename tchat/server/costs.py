@@ -49,6 +49,15 @@ ANNOUNCEMENT = 0.3
 UNKNOWN = 10.0
 """A frame of an unknown type, which may hold as many items as a frame can."""
 
+TRANSFER = 150.0
+"""Beginning and ending a file transfer, besides the connection: opening and storing the file."""
+
+TRANSFERRED = 0.2
+"""One KiB of a file that is sent or received: TLS, SHA-256 and the disk."""
+
+HASHED = 0.07
+"""One KiB of a file that is read and hashed, to continue a transfer or to verify the copy."""
+
 EXCERPT = 0.006
 """Looking for the matches in one character of a message that a search has found, if it is not
 ASCII, which takes next to nothing."""
@@ -119,6 +128,16 @@ def cost_of_text(text: str) -> float:
 def cost_of_excerpt(text: str) -> float:
     """Return the cost of looking for the first match in a message that a search has found."""
     return 0.0 if text.isascii() else EXCERPT * len(text)
+
+
+def cost_of_transfer(size: int) -> float:
+    """Return the cost of sending or receiving `size` bytes of a file."""
+    return TRANSFERRED * size / _BYTES_PER_UNIT
+
+
+def cost_of_hashing(size: int) -> float:
+    """Return the cost of reading and hashing `size` bytes of a file."""
+    return HASHED * size / _BYTES_PER_UNIT
 
 
 def cost_of_size(size: int) -> float:

@@ -174,12 +174,12 @@ class LedgerAccount:
                 return False
         return True
 
-    async def admit(self) -> None:
-        """Wait until no budget is in debt, and it is this account's turn.
+    async def admit(self, longest: float = LONGEST_WAIT) -> None:
+        """Wait until no budget is in debt, and it is this account's turn, or `longest` seconds.
 
         The caller has to charge the work that it does then, before the next checkpoint.
         """
-        with trio.move_on_after(LONGEST_WAIT):
+        with trio.move_on_after(longest):
             async with self._own.turn:
                 await self._own.wait_for_credit()
                 used = self._own.used

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from tchat.core.group.feature import DEFAULT_LIMITS, HIGHEST_LIMITS, GroupLimits
 from tchat.core.pace import Rate
 from tchat.core.text import size_text
-from tchat.server.costs import UNITS_PER_CORE
+from tchat.server.costs import UNITS_PER_CORE, cost_of_transfer
+from tchat.transfer.threads import PIECE_THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -192,6 +193,11 @@ class Limits:
     address's for an office that reconnects as a whole; the burst of `work` is short, because it is
     how long others may have to wait. If a connection exceeds a rate, the server reads more slowly.
 
+    File transfers have budgets of their own, in the same units: `transfers_work` for all, which
+    have one thread less than the machine has cores, `transfers_per_person` and
+    `transfers_per_address`. A quarter of a core fills a line of 1 Gbit/s, so that nobody notices
+    who sends one file after another; the bursts are worth 2 and 8 GiB.
+
     `claims` and `logins` apply to each address, and more generously to the networks around it.
     A connection that has not authenticated keeps its place among these for `place_seconds`, even if
     it ends; see `unauthenticated`.
@@ -224,6 +230,15 @@ class Limits:
     work: Rate | None = field(default=Rate(0.8 * UNITS_PER_CORE, 5_000))
     work_per_person: Rate | None = field(default=Rate(0.1 * UNITS_PER_CORE, 60_000))
     work_per_address: Rate | None = field(default=Rate(0.25 * UNITS_PER_CORE, 300_000))
+    transfers_work: Rate | None = field(
+        default=Rate(0.8 * UNITS_PER_CORE * PIECE_THREADS, 5 * UNITS_PER_CORE)
+    )
+    transfers_per_person: Rate | None = field(
+        default=Rate(0.25 * UNITS_PER_CORE, int(cost_of_transfer(2 << 30)))
+    )
+    transfers_per_address: Rate | None = field(
+        default=Rate(0.5 * UNITS_PER_CORE, int(cost_of_transfer(8 << 30)))
+    )
     groups_per_user: int = field(
         default=200,
         metadata=_option("--max-groups", _COUNT, "groups that one person may be in or ask to join"),
@@ -371,6 +386,16 @@ class Limits:
         return None if self.has_one_address else self.work_per_address
 
     @property
+    def for_transfers(self) -> Limits:
+        """The same limits, with the work of file transfers as the work."""
+        return replace(
+            self,
+            work=self.transfers_work,
+            work_per_person=self.transfers_per_person,
+            work_per_address=self.transfers_per_address,
+        )
+
+    @property
     def group(self) -> GroupLimits:
         """The limits that a group's rules enforce."""
         return GroupLimits(self.group_members, self.group_requests, self.group_invites)
@@ -385,6 +410,9 @@ class Limits:
             work=None,
             work_per_person=None,
             work_per_address=None,
+            transfers_work=None,
+            transfers_per_person=None,
+            transfers_per_address=None,
             claims=None,
             logins=None,
             place_seconds=0.0,

@@ -43,6 +43,7 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.text import clean_line
 from tchat.errors import Code, ProtocolError, Refused, TchatError
+from tchat.transfer.pacing import UNPACED
 from tchat.transfer.partial_file import BrokenPiece
 from tchat.transfer.patience import Patience, TooSlow
 from tchat.transfer.pieces import CHUNK_SIZE, piece_end
@@ -50,10 +51,11 @@ from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielde
 from tchat.transfer.time_slice import LinkSpeed, TimeSlice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from tchat.core.protocol.schema import Frame
     from tchat.net.link import Link
+    from tchat.transfer.pacing import Pacing
     from tchat.transfer.partial_file import PartialFile
 
 T = TypeVar("T")
@@ -93,12 +95,17 @@ class Source(Protocol):
 
 async def with_pings(link: Link, work: Callable[[], T]) -> T:
     """Run long work in a thread, and send pings so that the other side does not time out."""
+    return await wait_with_pings(link, lambda: in_thread(work, long=True))
+
+
+async def wait_with_pings(link: Link, wait: Callable[[], Awaitable[T]]) -> T:
+    """Wait for something, and send pings so that the other side does not time out."""
     result: list[T] = []
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_ping, link)
         try:
-            result.append(await in_thread(work, long=True))
+            result.append(await wait())
         except (OSError, TchatError) as error:
             failure = error
         nursery.cancel_scope.cancel()
@@ -143,11 +150,12 @@ async def receive_file(
     on_progress: Callable[[int], None],
     stall_seconds: float = STALL_SECONDS,
     min_rate: float = 0,
+    pacing: Pacing = UNPACED,
 ) -> None:
     """Receive the missing part of an open partial file; `on_progress` gets each new offset.
 
-    `min_rate` is in bytes per second. Raises `BrokenPiece`, OSError, and the exceptions of
-    `expect`.
+    `min_rate` is in bytes per second; `pacing` limits what is received at a time. Raises
+    `BrokenPiece`, OSError, and the exceptions of `expect`.
     """
     patience = Patience(stall_seconds, min_rate)
     patience.restart(part.offset, part.size if part.doubt else part.offset)
@@ -161,7 +169,31 @@ async def receive_file(
         await in_thread(lambda: part.rewind(to_start=True))
     on_progress(part.offset)
     patience.restart(part.offset)
-    await _Receiver(link, part, on_progress, patience).run()
+    await _Receiver(link, part, on_progress, patience, pacing).run()
+
+
+class _PacedSlices:
+    """Runs time slices in threads, each when the pacing admits it."""
+
+    def __init__(self, pacing: Pacing, patience: Patience, offset: int) -> None:
+        self._pacing = pacing
+        self._patience = patience
+        self._settled = offset
+
+    async def run(self, work: Callable[[int], T], offset: Callable[[], int]) -> T:
+        """Run a time slice, which gets the largest number of bytes that it may move.
+
+        `offset` returns how far the transfer is. What a task has moved since the last slice counts
+        with this one.
+        """
+        began = trio.current_time()
+        most = await self._pacing.admit()
+        self._patience.extend(trio.current_time() - began)
+        try:
+            return await in_thread(lambda: work(most))
+        finally:
+            self._pacing.settle(max(0, offset() - self._settled))
+            self._settled = offset()
 
 
 class _Receiver:
@@ -173,9 +205,11 @@ class _Receiver:
         part: PartialFile,
         on_progress: Callable[[int], None],
         patience: Patience,
+        pacing: Pacing,
     ) -> None:
         self._link = link
         self._part = part
+        self._slices = _PacedSlices(pacing, patience, part.offset)
         self._on_progress = on_progress
         self._patience = patience
         self._piece: Piece | None = None
@@ -187,7 +221,7 @@ class _Receiver:
         """Receive the missing part; store all data that arrived, even if this fails."""
         try:
             while self._part.offset < self._part.size:
-                must_wait = await in_thread(self._run_slice)
+                must_wait = await self._slices.run(self._run_slice, lambda: self._part.offset)
                 self._report()
                 if must_wait:
                     await self._wait_for_data()
@@ -198,12 +232,13 @@ class _Receiver:
             if self._waiting:
                 await in_thread_shielded(self._store_rest)
 
-    def _run_slice(self) -> bool:
-        """Receive for a time slice; return whether a task has to wait for more."""
+    def _run_slice(self, most: int) -> bool:
+        """Receive for a time slice, or `most` bytes; return whether a task has to wait for more."""
         time_slice = TimeSlice(self._link, may_wait=self._speed.is_fast(self._offset))
+        end = min(self._part.size, self._part.offset + most)
         # Only for the time slice: a transfer that waits has no buffer.
         buffer = memoryview(bytearray(min(CHUNK_SIZE, self._part.size - self._part.offset)))
-        while self._part.offset < self._part.size and not time_slice.is_over:
+        while self._part.offset < end and not time_slice.is_over:
             if not (self._piece or self._receive_header(time_slice)):
                 return True
             chunk = buffer[: self._missing]
@@ -287,15 +322,18 @@ async def send_file(
     on_progress: Callable[[int], None],
     stall_seconds: float = STALL_SECONDS,
     min_rate: float = 0,
+    pacing: Pacing = UNPACED,
 ) -> bytes:
     """Send the part that the receiver lacks; return the digest of the file that it has stored.
 
-    `on_progress` gets each new offset; `min_rate` is in bytes per second. Raises the exceptions of
-    the source and of `expect`.
+    `on_progress` gets each new offset; `min_rate` is in bytes per second; `pacing` limits what is
+    sent at a time. Raises the exceptions of the source and of `expect`.
     """
     link.optimize_for_throughput()
     patience = Patience(stall_seconds, min_rate)
     have = await expect(link, Have, patience)
+    if have.doubt:  # the source verifies its copy
+        await wait_with_pings(link, lambda: pacing.admit_hashing(source.size))
     try:
         offset = await with_pings(link, lambda: source.start(have, check_cancelled))
     except (OSError, Refused) as error:
@@ -304,7 +342,7 @@ async def send_file(
     await link.send(encode(StartAt(offset)))
     on_progress(offset)
     patience.restart(offset)
-    return await _Sender(link, source, offset, on_progress, patience).run()
+    return await _Sender(link, source, offset, on_progress, patience, pacing).run()
 
 
 class _Sender:
@@ -317,9 +355,11 @@ class _Sender:
         offset: int,
         on_progress: Callable[[int], None],
         patience: Patience,
+        pacing: Pacing,
     ) -> None:
         self._link = link
         self._source = source
+        self._slices = _PacedSlices(pacing, patience, offset)
         self._offset = offset  # the source is read up to here
         self._in_piece = False  # a piece has been begun, and is not complete
         self._speed = LinkSpeed(offset)
@@ -332,7 +372,7 @@ class _Sender:
         """Send all missing pieces; return the digest of the file that the receiver has stored."""
         try:
             while self._offset < self._source.size and self._unreadable is None:
-                await in_thread(self._run_slice)
+                await self._slices.run(self._run_slice, lambda: self._offset)
                 await self._send_rest()
         except (trio.BrokenResourceError, trio.TooSlowError, TooSlow):
             with suppress(trio.BrokenResourceError), trio.move_on_after(_GOODBYE_SECONDS):
@@ -349,10 +389,11 @@ class _Sender:
         self._patience.restart(self._offset)
         return (await expect(self._link, Stored, self._patience)).sha256
 
-    def _run_slice(self) -> None:
-        """Read and send for a time slice, as long as the connection accepts it."""
+    def _run_slice(self, most: int) -> None:
+        """Read and send for a time slice, or `most` bytes, while the connection accepts them."""
         time_slice = TimeSlice(self._link, may_wait=self._speed.is_fast(self._offset))
-        while self._offset < self._source.size and not self._unsent and not time_slice.is_over:
+        last = min(self._source.size, self._offset + most)
+        while self._offset < last and not self._unsent and not time_slice.is_over:
             self._check_receiver()
             try:
                 data, digest = self._source.read()

@@ -64,6 +64,10 @@ class Patience:
         if self._rate and offset - self._begin >= self._rate * WINDOW_SECONDS:
             self._begin, self._end = offset, trio.current_time() + WINDOW_SECONDS
 
+    def extend(self, seconds: float) -> None:
+        """Prolong the window by a time in which this side has made the other one wait."""
+        self._end += seconds
+
     @contextmanager
     def wait(self) -> Iterator[None]:
         """Limit the time of the block. Raises `TooSlow`, or `trio.TooSlowError` for a stall."""

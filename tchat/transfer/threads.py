@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PIECE_THREADS = trio.CapacityLimiter(max(1, (os.cpu_count() or 1) - 1))
-"""Threads that read, write and hash pieces. One processor is left to the event loop."""
+PIECE_THREADS = max(1, (os.cpu_count() or 1) - 1)
+"""How many threads read, write and hash pieces. One processor is left to the event loop."""
+
+_PIECE_THREADS = trio.CapacityLimiter(PIECE_THREADS)
 
 _FILE_THREADS = trio.CapacityLimiter(2)
 """Threads for work that may read a whole file, so that pieces do not have to wait for it."""

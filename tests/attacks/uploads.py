@@ -1,8 +1,9 @@
 """Attack by file transfers: stalled ones, begun ones, and files until the disk is full.
 
 `python -m tests.attacks.uploads [NUMBER OF BEGUN UPLOADS]` prints memory per stalled transfer, the
-time of an upload request after thousands of begun uploads, and what still works on a disk that
-members have filled with files. The last one needs root, to mount a small file system.
+time of an upload request after thousands of begun uploads, what one person takes of a processor
+core with 30 downloads at a time, and what still works on a disk that members have filled with
+files. The last one needs root, to mount a small file system.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ _SMALL_DISK = 96 << 20
 _FILE = 8 * PIECE_SIZE
 _REQUESTS = 25
 _POSTS = 200
+_DOWNLOADS = 30
+_DOWNLOADED = 48 << 20
+_WINDOW_SECONDS = 8.0
+_WINDOWS = 5
 
 
 @contextmanager
@@ -194,6 +199,63 @@ async def begun_uploads(data: Path, number: int) -> None:
             )
 
 
+async def many_downloads(data: Path) -> None:
+    """Download with 30 connections under one name; print the server's work, and what others get."""
+    with server(data, "--rate-limit", "20/50") as (address, pid):
+        clock = (~pid << 3) | 2  # the processor time of a process: clock_getcpuclockid(3)
+        async with member(address, "mallory") as mallory, member(address, "alice") as alice:
+            for person in (mallory, alice):
+                await send(address, person, os.urandom(_DOWNLOADED))
+            moved = dict.fromkeys((mallory.user, alice.user), 0)
+            pings: list[float] = []
+
+            async def download(person: RawClient, lock: trio.Lock) -> None:
+                while True:
+                    async with lock:
+                        answer = await person.ask(lambda i: Download(i, person.user, 1))
+                    if not isinstance(answer, Ticket):  # the last ones have not quite ended
+                        await trio.sleep(0.1)
+                        continue
+                    async with connection(address, answer.ticket) as transfer:
+                        await transfer.send(Have(0, EMPTY_DIGEST))
+                        left = _DOWNLOADED
+                        while left > 0 and (data := await transfer.stream.receive_some(1 << 18)):
+                            left -= len(data)
+                            moved[person.user] += len(data)
+
+            async def window(what: str) -> None:
+                moved.update(dict.fromkeys(moved, 0))
+                pings.clear()
+                began, worked = time.monotonic(), time.clock_gettime(clock)
+                await trio.sleep(_WINDOW_SECONDS)
+                seconds, work = time.monotonic() - began, time.clock_gettime(clock) - worked
+                rates = {who: size / seconds / 1e6 for who, size in moved.items()}
+                print(
+                    f"{what}: {work / seconds:.0%} of a core,"
+                    f" mallory {rates['mallory']:.0f} MB/s, alice {rates['alice']:.0f} MB/s,"
+                    f" mallory's pings {max(pings, default=0) * 1e3:.0f} ms at most"
+                )
+
+            async def ping(lock: trio.Lock) -> None:
+                while True:
+                    async with lock:
+                        began = time.monotonic()
+                        await mallory.before_pong()
+                        pings.append(time.monotonic() - began)
+                    await trio.sleep(0.1)
+
+            async with trio.open_nursery() as nursery:
+                lock, hers = trio.Lock(), trio.Lock()
+                nursery.start_soon(ping, lock)
+                for _ in range(_DOWNLOADS):
+                    nursery.start_soon(download, mallory, lock)
+                for number in range(_WINDOWS - 1):
+                    await window(f"{_DOWNLOADS} downloads, window {number + 1}")
+                nursery.start_soon(download, alice, hers)
+                await window("  and one of somebody else")
+                nursery.cancel_scope.cancel()
+
+
 async def full_disk(data: Path) -> None:
     """Fill a disk with files, and try to post, to leave and to log in."""
     with small_disk(data), server(data) as (address, _):
@@ -233,10 +295,11 @@ async def _enter(address: Address) -> None:
 async def attack(begun: int) -> None:
     """Run all attacks, each on a server of its own."""
     with TemporaryDirectory() as place:
-        for name in ("stalled", "begun", "full"):
+        for name in ("stalled", "begun", "downloads", "full"):
             (Path(place) / name).mkdir()
         await stalled_transfers(Path(place) / "stalled")
         await begun_uploads(Path(place) / "begun", begun)
+        await many_downloads(Path(place) / "downloads")
         if os.geteuid() == 0:
             await full_disk(Path(place) / "full")
 

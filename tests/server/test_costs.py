@@ -9,6 +9,7 @@ measured again, and the least time counts.
 from __future__ import annotations
 
 import math
+import os
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -19,26 +20,32 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tchat.core.group.files import Share
 from tchat.core.group.membership import Approve, Join
 from tchat.core.group.messages import Post
-from tchat.core.protocol.frames import Away, Failed, FileListRequest, Ping
+from tchat.core.protocol.frames import Away, Failed, FileListRequest, Have, Ping, StartAt, Stored
 from tchat.core.protocol.framing import pack
-from tchat.core.protocol.handshake import VERSION, Proof, TransferHello
+from tchat.core.protocol.handshake import VERSION, Proof, Ready, TransferHello
 from tchat.core.vocabulary import TO_SERVER
 from tchat.server.costs import (
     ACTIVATION,
     CONNECTION,
     COSTS,
     READING,
+    TRANSFER,
     UNKNOWN,
+    cost_of_hashing,
     cost_of_size,
     cost_of_text,
+    cost_of_transfer,
 )
+from tchat.transfer.pieces import EMPTY_DIGEST, count_pieces
 from tests.cddl import unchecked
 from tests.core.examples import REQUESTS
 from tests.helpers import GROUP, RawClient, hello_of, raw_client
 from tests.processes import launching
 from tests.server.cost_cases import TIMES, Scene, all_answers, unknown_group
+from tests.server.file_transfers import TransferConnection, sha, ticket_to_fetch, ticket_to_send
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -50,6 +57,7 @@ if TYPE_CHECKING:
 TOLERANCE = 3.0
 TRIES = 12
 _LONG = 16_380
+_FILE_SIZE = 8 << 20
 HELLOS = ("hello", "proof", "transfer")
 CHAT = sorted(TO_SERVER.keys() - set(HELLOS))
 
@@ -258,6 +266,72 @@ async def test_handshakes_cost_what_they_are_charged(tmp_path: Path) -> None:
                 "ticket": await ratio_of(partial(measure, partial(open_with, ticket), "transfer")),
             }
         )
+
+
+# ------------------------------------------------------------------ file transfers
+
+
+class Transfers:
+    """Transfers of files of Alice's, each on a connection of its own."""
+
+    def __init__(self, here: Server) -> None:
+        self._here = here
+        self._numbers = count(1)
+
+    async def up(self, data: bytes) -> None:
+        ticket = await ticket_to_send(self._here.alice, data)
+        async with self._begin(ticket) as connection:
+            await connection.expect(Have)
+            await connection.send_pieces(data)
+            await connection.expect(Stored)
+
+    async def share(self, data: bytes) -> int:
+        """Share an uploaded file; return its number."""
+        await self._here.alice.command(Share, "file", len(data), sha(data))
+        return next(self._numbers)
+
+    async def down(self, number: int, size: int, have: Have) -> None:
+        ticket = await ticket_to_fetch(self._here.alice, number)
+        async with self._begin(ticket) as connection:
+            await connection.send(have)
+            await connection.expect(StartAt)
+            for _ in range(count_pieces(size)):
+                await connection.piece()
+
+    @asynccontextmanager
+    async def _begin(self, ticket: bytes) -> AsyncIterator[TransferConnection]:
+        async with raw_client(self._here.address, tls=True) as raw:
+            connection = TransferConnection(raw.stream)
+            await connection.send(TransferHello(VERSION, ticket))
+            await connection.expect(Ready)
+            yield connection
+
+
+async def test_transfers_cost_what_they_are_charged(tmp_path: Path) -> None:
+    """Small and large files, and one that is only verified."""
+    ratios: dict[str, float] = {}
+    async with server(tmp_path) as here:
+        transfers = Transfers(here)
+        begin = CONNECTION + COSTS["transfer"] + TRANSFER
+
+        async def up(size: int) -> tuple[float, float]:
+            work = await here.meter.units(partial(transfers.up, os.urandom(size)))
+            return work, COSTS["upload"] + begin + cost_of_transfer(size)
+
+        async def down(number: int, size: int, *, doubt: bool = False) -> tuple[float, float]:
+            have = Have(0, EMPTY_DIGEST, doubt=doubt)
+            work = await here.meter.units(partial(transfers.down, number, size, have))
+            charged = COSTS["download"] + begin + cost_of_transfer(size)
+            return work, charged + (cost_of_hashing(size) if doubt else 0)
+
+        for size in (1, _FILE_SIZE):
+            data = os.urandom(size)
+            await transfers.up(data)
+            number = await transfers.share(data)
+            ratios[f"up {size}"] = await ratio_of(partial(up, size))
+            ratios[f"down {size}"] = await ratio_of(partial(down, number, size))
+        ratios["verify"] = await ratio_of(partial(down, number, size, doubt=True))
+    assert_charged(ratios)
 
 
 # ------------------------------------------------------------------ completeness

@@ -16,12 +16,20 @@ from tchat.core.protocol.handshake import Ready, agree
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError
 from tchat.server.connections.file_requests import refusing_file_errors
+from tchat.server.connections.pacing import TransferPacing
 from tchat.store.base import FileDamaged, StorageFull, storage_errors
-from tchat.transfer.endpoints import FileWithdrawn, receive_file, send_file, with_pings
-from tchat.transfer.threads import in_thread_shielded
+from tchat.transfer.endpoints import (
+    FileWithdrawn,
+    receive_file,
+    send_file,
+    wait_with_pings,
+    with_pings,
+)
+from tchat.transfer.threads import in_thread, in_thread_shielded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from tchat.core.protocol.frames import Have
     from tchat.net.link import Link
@@ -42,12 +50,18 @@ async def serve_transfer(
     # loses the key, has the transfer cancelled.
     context.check_person(permission.author, link.peer)
     try:
-        with context.tickets.running(permission, link.peer), refusing_file_errors():
+        with (
+            context.tickets.running(permission, link.peer),
+            context.transfer_ledger.account_of(fold(permission.user), link.peer) as account,
+            refusing_file_errors(),
+        ):
             await link.send(encode(Ready(agree(version), permission.size)))
+            pacing = TransferPacing(account)
+            await wait_with_pings(link, pacing.begin)
             if permission.direction == "upload":
-                await _receive(context, link, permission)
+                await _receive(context, link, permission, pacing)
             else:
-                await _send(context, link, permission)
+                await _send(context, link, permission, pacing)
     except trio.TooSlowError:
         raise ProtocolError(Code.IDLE, "The transfer made no progress for too long.") from None
 
@@ -59,22 +73,28 @@ def ignore_progress(_: int) -> None:
 # ------------------------------------------------------------------ uploads
 
 
-async def _receive(context: ServerContext, link: Link, permission: Permission) -> None:
+async def _receive(
+    context: ServerContext, link: Link, permission: Permission, pacing: TransferPacing
+) -> None:
     person = fold(permission.user)
     blobs, limits = context.store.blobs, context.limits
     listening = False
 
     def is_alive() -> bool:
         # While the client waits for the server, its silence does not count.
-        return not listening or trio.current_time() - link.last_received < QUIET_SECONDS
+        if not listening or pacing.is_waiting:
+            return True
+        return trio.current_time() - link.last_received < QUIET_SECONDS
 
     async with blobs.upload(person, permission.size, permission.head, is_alive) as part:
+        there = await in_thread(partial(_size_of, part.path))
+        await wait_with_pings(link, partial(pacing.admit_hashing, there))
         await with_pings(link, partial(blobs.open_partial, part))
         listening = True
         try:
             with storage_errors():
                 await receive_file(
-                    link, part, ignore_progress, limits.stall_seconds, limits.transfer_rate
+                    link, part, ignore_progress, limits.stall_seconds, limits.transfer_rate, pacing
                 )
         except FileWithdrawn:
             await in_thread_shielded(part.discard)
@@ -86,6 +106,11 @@ async def _receive(context: ServerContext, link: Link, permission: Permission) -
         digest = part.digest
     await link.send(encode(Stored(digest)))
     await link.close_gracefully()
+
+
+def _size_of(path: Path) -> int:
+    """Return the size of a file; 0 if there is none."""
+    return path.stat().st_size if path.exists() else 0
 
 
 async def _store(context: ServerContext, person: str, part: PartialFile) -> None:
@@ -108,7 +133,9 @@ async def _store(context: ServerContext, person: str, part: PartialFile) -> None
 # ------------------------------------------------------------------ downloads
 
 
-async def _send(context: ServerContext, link: Link, permission: Permission) -> None:
+async def _send(
+    context: ServerContext, link: Link, permission: Permission, pacing: TransferPacing
+) -> None:
     store, limits = context.store, context.limits
     try:
         async with store.blobs.download(permission.sha256, permission.size) as file:
@@ -119,6 +146,7 @@ async def _send(context: ServerContext, link: Link, permission: Permission) -> N
                 ignore_progress,
                 limits.stall_seconds,
                 limits.transfer_rate,
+                pacing,
             )
     except FileDamaged:
         await _forget_damaged(context, permission)
