@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from statistics import median
@@ -199,60 +200,71 @@ async def begun_uploads(data: Path, number: int) -> None:
             )
 
 
+class _Downloads:
+    """Repeated downloads of people, each of the file in their own group, until cancelled."""
+
+    def __init__(self, address: Address, clock: int) -> None:
+        self._address = address
+        self._clock = clock
+        self._moved = Counter[str]()
+        self._pings: list[float] = []
+        self._asking: defaultdict[str, trio.Lock] = defaultdict(trio.Lock)
+
+    async def download(self, person: RawClient) -> None:
+        while True:
+            async with self._asking[person.user]:
+                answer = await person.ask(lambda i: Download(i, person.user, 1))
+            if isinstance(answer, Ticket):
+                await self._read(person.user, answer.ticket)
+            else:
+                await trio.sleep(0.1)  # the last ones have not quite ended
+
+    async def _read(self, user: str, ticket: bytes) -> None:
+        async with connection(self._address, ticket) as transfer:
+            await transfer.send(Have(0, EMPTY_DIGEST))
+            left = _DOWNLOADED
+            while left > 0 and (data := await transfer.stream.receive_some(1 << 18)):
+                left -= len(data)
+                self._moved[user] += len(data)
+
+    async def ping(self, person: RawClient) -> None:
+        while True:
+            async with self._asking[person.user]:
+                began = time.monotonic()
+                await person.before_pong()
+                self._pings.append(time.monotonic() - began)
+            await trio.sleep(0.1)
+
+    async def window(self, what: str) -> None:
+        """Print the server's work and what was moved within some seconds."""
+        self._moved.clear()
+        self._pings.clear()
+        began, worked = time.monotonic(), time.clock_gettime(self._clock)
+        await trio.sleep(_WINDOW_SECONDS)
+        seconds, work = time.monotonic() - began, time.clock_gettime(self._clock) - worked
+        rates = (f"{who} {size / seconds / 1e6:.0f} MB/s" for who, size in self._moved.items())
+        print(
+            f"{what}: {work / seconds:.0%} of a core, {', '.join(rates)},"
+            f" pings {max(self._pings, default=0) * 1e3:.0f} ms at most"
+        )
+
+
 async def many_downloads(data: Path) -> None:
     """Download with 30 connections under one name; print the server's work, and what others get."""
     with server(data, "--rate-limit", "20/50") as (address, pid):
-        clock = (~pid << 3) | 2  # the processor time of a process: clock_getcpuclockid(3)
+        # The processor time of a process: clock_getcpuclockid(3).
+        downloads = _Downloads(address, (~pid << 3) | 2)
         async with member(address, "mallory") as mallory, member(address, "alice") as alice:
             for person in (mallory, alice):
                 await send(address, person, os.urandom(_DOWNLOADED))
-            moved = dict.fromkeys((mallory.user, alice.user), 0)
-            pings: list[float] = []
-
-            async def download(person: RawClient, lock: trio.Lock) -> None:
-                while True:
-                    async with lock:
-                        answer = await person.ask(lambda i: Download(i, person.user, 1))
-                    if not isinstance(answer, Ticket):  # the last ones have not quite ended
-                        await trio.sleep(0.1)
-                        continue
-                    async with connection(address, answer.ticket) as transfer:
-                        await transfer.send(Have(0, EMPTY_DIGEST))
-                        left = _DOWNLOADED
-                        while left > 0 and (data := await transfer.stream.receive_some(1 << 18)):
-                            left -= len(data)
-                            moved[person.user] += len(data)
-
-            async def window(what: str) -> None:
-                moved.update(dict.fromkeys(moved, 0))
-                pings.clear()
-                began, worked = time.monotonic(), time.clock_gettime(clock)
-                await trio.sleep(_WINDOW_SECONDS)
-                seconds, work = time.monotonic() - began, time.clock_gettime(clock) - worked
-                rates = {who: size / seconds / 1e6 for who, size in moved.items()}
-                print(
-                    f"{what}: {work / seconds:.0%} of a core,"
-                    f" mallory {rates['mallory']:.0f} MB/s, alice {rates['alice']:.0f} MB/s,"
-                    f" mallory's pings {max(pings, default=0) * 1e3:.0f} ms at most"
-                )
-
-            async def ping(lock: trio.Lock) -> None:
-                while True:
-                    async with lock:
-                        began = time.monotonic()
-                        await mallory.before_pong()
-                        pings.append(time.monotonic() - began)
-                    await trio.sleep(0.1)
-
             async with trio.open_nursery() as nursery:
-                lock, hers = trio.Lock(), trio.Lock()
-                nursery.start_soon(ping, lock)
+                nursery.start_soon(downloads.ping, mallory)
                 for _ in range(_DOWNLOADS):
-                    nursery.start_soon(download, mallory, lock)
-                for number in range(_WINDOWS - 1):
-                    await window(f"{_DOWNLOADS} downloads, window {number + 1}")
-                nursery.start_soon(download, alice, hers)
-                await window("  and one of somebody else")
+                    nursery.start_soon(downloads.download, mallory)
+                for number in range(1, _WINDOWS):
+                    await downloads.window(f"{_DOWNLOADS} downloads, window {number}")
+                nursery.start_soon(downloads.download, alice)
+                await downloads.window("  and one of somebody else")
                 nursery.cancel_scope.cancel()
 
 
