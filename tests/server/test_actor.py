@@ -21,7 +21,7 @@ from tchat.errors import Code
 from tchat.server.groups.actor import IDLE_SECONDS, SAVE_SECONDS
 from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.idle import IdleGroups
-from tchat.server.groups.inbox import Execute, ReadReceipt, Subscribe
+from tchat.server.groups.inbox import Execute, Inbox, ReadReceipt, Subscribe
 from tchat.server.groups.registry import Registry
 from tchat.server.groups.subscriptions import Subscription
 from tchat.server.log import Log
@@ -314,6 +314,63 @@ async def test_full_inbox_applies_backpressure_and_loses_nothing(
             assert [frame.re for frame in answers if isinstance(frame, Ok)] == list(range(1, 20))
         registry.close()
     assert seqs(await log_of(store)) == list(range(1, 21))
+
+
+async def test_inbox_full_of_bytes_loses_nothing(log: Log) -> None:
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        registry = Registry(GroupEnvironment(store, log, inbox_bytes=100), nursery)
+        alice, same = Person(registry), Person(registry)
+        await alice.send(Join(1, 1, GROUP))
+        async with trio.open_nursery() as senders:
+            for person, first in ((alice, 2), (same, 100)):
+                numbers = range(first, first + 30)
+                senders.start_soon(person.send, *(Post(n, n, GROUP, f"{n}") for n in numbers))
+        registry.close()
+    assert sorted(map(int, texts(await log_of(store)))) == [*range(2, 32), *range(100, 130)]
+
+
+async def test_long_texts_fill_an_inbox() -> None:
+    """Bytes count, not only items; who waits for space keeps the order of their items."""
+    inbox = Inbox(1000, 100_000)
+    queue = SendQueue(lambda data: data, lambda: None)
+    put = 0
+
+    async def send(author: Author) -> None:
+        nonlocal put
+        for n in range(20):
+            await inbox.put(Execute(author, Post(n, n, GROUP, 16_000 * "x"), queue))
+            put += 1
+
+    authors = [Author(f"p{n}", bytes([n] * 8)) for n in range(4)]
+    async with trio.open_nursery() as nursery:
+        for author in authors:
+            nursery.start_soon(send, author)
+        await trio.testing.wait_all_tasks_blocked()
+        assert put == 7
+        assert inbox.is_wanted
+        taken = [await inbox.take() for _ in range(80)]
+    for author in authors:
+        theirs = [one for one in taken if isinstance(one, Execute) and one.author is author]
+        assert [one.command.id for one in theirs] == list(range(20))
+    assert not inbox.is_wanted
+
+
+async def test_abandoned_inbox_wakes_waiting_senders() -> None:
+    inbox = Inbox(1000, 10)
+    queue = SendQueue(lambda data: data, lambda: None)
+    item = Execute(ALICE, Post(1, 1, GROUP, "x"), queue)
+    await inbox.put(item)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(_fails_to_put, inbox, item)
+        await trio.testing.wait_all_tasks_blocked()
+        inbox.abandon()
+
+
+async def _fails_to_put(inbox: Inbox, item: Execute) -> None:
+    with pytest.raises(trio.BrokenResourceError):
+        await inbox.put(item)
 
 
 async def test_waiting_commands_are_committed_in_one_append(log: Log) -> None:

@@ -40,7 +40,17 @@ from tchat.core.protocol.frames import (
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tchat.server.costs import DELETED
-from tchat.server.groups.inbox import Batch, Execute, Item, Query, ReadReceipt, Subscribe, Wake
+from tchat.server.groups.inbox import (
+    Batch,
+    Execute,
+    Inbox,
+    Item,
+    Query,
+    ReadReceipt,
+    Subscribe,
+    Wake,
+    memory_of,
+)
 from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import StateCache, is_large, too_large_refusal
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
@@ -77,8 +87,7 @@ class GroupActor:
         self.key = key
         self.group = Group.unwritten(key)
         self.entries = 0  # of the state
-        self.inbox: trio.MemorySendChannel[Item]
-        self.inbox, self._incoming = trio.open_memory_channel[Item](environment.inbox_limit)
+        self.inbox = Inbox(environment.inbox_limit, environment.inbox_bytes)
         self._waiting: deque[Item] = deque()
         self._batch = Batch(self.group)
         self._store = environment.store
@@ -111,11 +120,7 @@ class GroupActor:
 
     def offer(self, item: Item) -> bool:
         """Put `item` into the inbox; return False if it is full."""
-        try:
-            self.inbox.send_nowait(item)
-        except trio.WouldBlock:
-            return False
-        return True
+        return self.inbox.try_put(item)
 
     def last_read(self, person: str) -> int:
         """Return the seq of the last event that a person (folded) has read."""
@@ -126,18 +131,19 @@ class GroupActor:
 
         `on_loaded` is called once the state is loaded, or could not be.
         """
-        with self._incoming:
+        try:
             try:
-                try:
-                    self.group, positions = await self._states.load()
-                    self.entries = self.group.count_entries()
-                finally:
-                    on_loaded()
-                self._read_positions.update(positions)
-                await self._work()
-            except BaseException:
-                self._abort()
-                raise
+                self.group, positions = await self._states.load()
+                self.entries = self.group.count_entries()
+            finally:
+                on_loaded()
+            self._read_positions.update(positions)
+            await self._work()
+        except BaseException:
+            self._abort()
+            raise
+        finally:
+            self.inbox.abandon()
 
     async def _work(self) -> None:
         async with trio.open_nursery() as tasks:
@@ -165,8 +171,8 @@ class GroupActor:
 
     def _wake(self) -> None:
         # An actor that is not waiting checks its subscriptions anyway before it waits again.
-        if self._incoming.statistics().tasks_waiting_receive:
-            self.inbox.send_nowait(Wake())
+        if self.inbox.is_awaited:
+            self.inbox.try_put(Wake())
 
     def _abort(self) -> None:
         """Close the connections of all subscribers, and of all items without a reply.
@@ -175,11 +181,8 @@ class GroupActor:
         """
         self._subscriptions.close_connections()
         items = [*self._batch.items, *self._waiting]
-        while True:
-            try:
-                items.append(self._incoming.receive_nowait())
-            except (trio.WouldBlock, trio.EndOfChannel):
-                break
+        while (item := self.inbox.try_take()) is not None:
+            items.append(item)
         for item in items:
             if isinstance(item, Execute | Query):
                 item.send_queue.close()
@@ -203,12 +206,13 @@ class GroupActor:
 
     def _take_items(self) -> bool:
         """Take the items in the inbox; return whether there is something to do."""
-        while len(self._waiting) < _BATCH_ITEMS:
-            try:
-                self._waiting.append(self._incoming.receive_nowait())
-            except (trio.WouldBlock, trio.EndOfChannel):
+        size = sum(map(memory_of, self._waiting))
+        while len(self._waiting) < _BATCH_ITEMS and size < _BATCH_BYTES:
+            if (item := self.inbox.try_take()) is None:
                 break
-        return bool(self._waiting) or self._subscriptions.presence_changed
+            self._waiting.append(item)
+            size += memory_of(item)
+        return bool(self._waiting or self._subscriptions.presence_changed or self.inbox.is_wanted)
 
     async def _wait_for_item(self) -> bool:
         """Wait for an item, or until the group has been idle for too long.
@@ -217,7 +221,7 @@ class GroupActor:
         """
         try:
             if self._subscriptions:
-                self._waiting.append(await self._incoming.receive())
+                self._waiting.append(await self.inbox.take())
                 return True
             # A client may ask about any name, so the actor of a group that does not exist ends at
             # once.
@@ -225,7 +229,7 @@ class GroupActor:
                 trio.move_on_after(IDLE_SECONDS if self.group.seq else 0) as scope,
                 self._environment.idle.waiting(scope, self.entries),
             ):
-                self._waiting.append(await self._incoming.receive())
+                self._waiting.append(await self.inbox.take())
         except trio.EndOfChannel:
             return False
         return True

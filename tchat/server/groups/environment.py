@@ -29,9 +29,9 @@ class GroupEnvironment:
     `presence` notifies people who have not subscribed to the group, and knows who is away.
     `on_standing_changed` is called after each commit with the group (folded) and the new standing
     of everybody whose standing changed. `clock` returns ms since the Unix epoch. An inbox holds
-    `inbox_limit` items before its senders have to wait. At most `loading_limit` groups are loaded
-    at the same time; `idle` are those that nobody follows. `events` counts the committed events,
-    `erasures` the batches that erased something.
+    `inbox_limit` items, with texts of about `inbox_bytes`, before its senders have to wait. At most
+    `loading_limit` groups are loaded at the same time; `idle` are those that nobody follows.
+    `events` counts the committed events, `erasures` the batches that erased something.
     """
 
     store: Store
@@ -41,6 +41,7 @@ class GroupEnvironment:
     limits: GroupLimits = DEFAULT_LIMITS
     clock: Callable[[], int] = now_ms
     inbox_limit: int = 1024
+    inbox_bytes: int = 1 << 20
     loading_limit: int = 16
     idle: IdleGroups = field(default_factory=IdleGroups)
     events: int = 0

@@ -1,10 +1,18 @@
-"""Inbox of a group's actor: the items sent to it, and how they are grouped into batches."""
+"""Inbox of a group's actor: the items sent to it, and how they are grouped into batches.
+
+An inbox is bounded in items and in bytes, since commands may have long texts. When it is full, its
+senders wait in a line, each with one item; a connection then reads nothing more (backpressure).
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import trio
+
+from tchat.core.group.messages import Edit, Post
 from tchat.core.protocol.frames import Failed, Ok, encode, failed
 
 if TYPE_CHECKING:
@@ -76,6 +84,91 @@ class Wake:
 
 
 Item = Execute | Subscribe | ReadReceipt | Query | Wake
+
+
+def memory_of(item: Item) -> int:
+    """Return the bytes of memory of an item's text, without the small rest of the item."""
+    if isinstance(item, Execute) and isinstance(item.command, Post | Edit):
+        return sys.getsizeof(item.command.text)
+    return 0
+
+
+class Inbox:
+    """The items that wait for an actor: at most `limit` of them, with about `byte_limit` bytes.
+
+    The actor takes them; anybody may put some in.
+    """
+
+    def __init__(self, limit: int, byte_limit: int) -> None:
+        self._putting, self._taking = trio.open_memory_channel[Item](limit)
+        self._byte_limit = byte_limit
+        self._size = 0
+        self._space = trio.Event()
+        self._line = trio.Lock()
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the actor waits for an item."""
+        return bool(self._taking.statistics().tasks_waiting_receive)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for space, although the inbox may be empty by now."""
+        return self._line.locked()
+
+    def try_put(self, item: Item) -> bool:
+        """Put an item in, unless the inbox is full or others wait for space."""
+        if self._size >= self._byte_limit or self._line.locked():
+            return False
+        try:
+            self._putting.send_nowait(item)
+        except trio.WouldBlock:
+            return False
+        self._size += memory_of(item)
+        return True
+
+    async def put(self, item: Item) -> None:
+        """Put an item in, after those that wait for space already.
+
+        If there is space, it is in before the first checkpoint. Raises `trio.BrokenResourceError`
+        if the actor has failed.
+        """
+        if self.try_put(item):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
+        async with self._line:
+            while self._size >= self._byte_limit:
+                self._space = trio.Event()
+                await self._space.wait()
+            await self._putting.send(item)
+            self._size += memory_of(item)
+
+    def close(self) -> None:
+        """Let the actor take what is there, and then end."""
+        self._putting.close()
+
+    async def take(self) -> Item:
+        """Wait for an item. Raises `trio.EndOfChannel` if the inbox is closed and empty."""
+        return self._taken(await self._taking.receive())
+
+    def try_take(self) -> Item | None:
+        """Return the next item; None if there is none."""
+        try:
+            return self._taken(self._taking.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return None
+
+    def abandon(self) -> None:
+        """Let all who put something in fail: the actor has ended."""
+        self._taking.close()
+        self._size = 0
+        self._space.set()
+
+    def _taken(self, item: Item) -> Item:
+        self._size -= memory_of(item)
+        if self._size < self._byte_limit:
+            self._space.set()
+        return item
 
 
 @dataclass(slots=True)

@@ -72,8 +72,8 @@ class Registry:
             else:
                 self._loading.release()
         # There is no checkpoint between finding the actor and this line, and an actor retires only
-        # with an empty inbox, so it cannot end with the item unread.
-        await actor.inbox.send(item)
+        # with an empty inbox that nobody waits for, so it cannot end with the item unread.
+        await actor.inbox.put(item)
 
     async def settle(self) -> None:
         """Wait until all active groups have processed what is in their inboxes now."""
