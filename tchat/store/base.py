@@ -32,6 +32,7 @@ from tchat.transfer.partial_file import is_disk_full
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
+    from io import FileIO
 
     from tchat.core.protocol.frames import Have, Standing
     from tchat.store.words import Term
@@ -497,6 +498,12 @@ class Blobs(Protocol):
 
     def download(self, sha256: bytes, size: int) -> AbstractAsyncContextManager[StoredFile]:
         """Open a stored file for reading. Raises `FileDamaged` if it is missing."""
+
+    def write_unnamed(self, data: bytes) -> FileIO | None:
+        """Write data to a new file that vanishes when it is closed; call this in a worker thread.
+
+        Returns None if that is not possible, or would use the reserve of the disk.
+        """
 
     async def remove(self, digests: list[bytes]) -> None:
         """Remove files. Requires the lock."""

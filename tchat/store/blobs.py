@@ -21,8 +21,9 @@ import hashlib
 import os
 import secrets
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import trio
@@ -154,6 +155,19 @@ class BlobDirectory(Blobs):
             missing = sum(one.size - one.offset for one in running if one is not part)
             if self.space.available() < missing + part.size - part.offset:
                 raise DiskReserved
+
+    def write_unnamed(self, data: bytes) -> FileIO | None:
+        """Write data to an unnamed file; see `Blobs.write_unnamed`."""
+        with suppress(OSError), ExitStack() as stack:
+            if self.space.available() < len(data):
+                return None
+            file = stack.enter_context(TemporaryFile(dir=self.path, buffering=0))
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+            stack.pop_all()
+            return file
+        return None
 
     async def commit(self, part: PartialFile) -> None:
         """Store a complete file durably under its digest; see `Blobs.commit`."""

@@ -26,7 +26,7 @@ from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.inbox import Execute, Subscribe
 from tchat.server.groups.registry import Registry
 from tchat.server.groups.side_effects import side_effects_of
-from tchat.server.groups.state_cache import snapshot_of
+from tchat.server.groups.state_cache import encode_state
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.ledger import Budget, LedgerAccount
 from tchat.server.limits import Limits
@@ -182,7 +182,7 @@ async def test_work_on_a_state_is_charged(
 
 async def test_long_snapshot_is_charged_by_the_page(autojump_clock: MockClock) -> None:
     group = group_with_files(2000)
-    pages = len(await snapshot_of(group))
+    pages = (await encode_state(group, MemoryStore().blobs)).count
     charged: list[float] = []
     received: list[Frame] = []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import cycle
@@ -13,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tchat.core.group.feature import Event
 from tchat.core.group.membership import Join, Kick
+from tchat.core.group.snapshots import PIECE_LIMIT
 from tchat.core.group.state import Author, Group
 from tchat.core.protocol.frames import (
     Attach,
@@ -21,11 +24,11 @@ from tchat.core.protocol.frames import (
     PresenceUpdate,
     Snapshot,
     decode,
-    encode,
 )
 from tchat.core.protocol.framing import split_frames
 from tchat.core.vocabulary import TO_CLIENT
-from tchat.server.groups import subscriptions
+from tchat.server.groups import state_cache
+from tchat.server.groups.state_cache import encode_state
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.send_queue import SEND_QUEUE_LIMIT, SendQueue
 from tchat.store.base import PAGE_LIMIT
@@ -313,7 +316,7 @@ async def alice_reads(alice: RawClient, each: int) -> None:
 
 async def test_long_snapshot_comes_at_the_readers_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is committed meanwhile comes after it, once."""
-    pieces = tuple(encode(Snapshot(GROUP, 3, 48 * 1024 * b"x", more=True)) for _ in range(100))
+    data = os.urandom(100 * PIECE_LIMIT)
     sizes: list[int] = []
     push = SendQueue.push
 
@@ -321,11 +324,7 @@ async def test_long_snapshot_comes_at_the_readers_pace(monkeypatch: pytest.Monke
         push(self, data)
         sizes.append(self.size)
 
-    async def snapshot_of(_: Group) -> tuple[bytes, ...]:
-        await trio.lowlevel.checkpoint()
-        return pieces
-
-    monkeypatch.setattr(subscriptions, "snapshot_of", snapshot_of)
+    monkeypatch.setattr(state_cache, "freeze", lambda _: data)
     async with (
         running_server() as server,
         members(server, "alice", "bob") as (alice, _),
@@ -336,11 +335,65 @@ async def test_long_snapshot_comes_at_the_readers_pace(monkeypatch: pytest.Monke
         for n in range(5):
             await alice.post(f"text {n}")
             await alice.events(1)
-        frames = [await bob.receive() for _ in range(len(pieces) + 1)]
-        assert sum(isinstance(frame, Snapshot) for frame in frames) == len(pieces)
+        frames = [await bob.receive() for _ in range(101)]
+        assert b"".join(one.data for one in frames if isinstance(one, Snapshot)) == data
         assert seqs(await bob.events(8)) == list(range(1, 9))
         assert not any(isinstance(frame, Event) for frame in await bob.before_pong())
     assert max(sizes) <= SEND_QUEUE_LIMIT // 2 + PAGE_LIMIT
+
+
+@pytest.mark.parametrize("reserve", [0, 1 << 62])
+async def test_encoded_states_are_whole(monkeypatch: pytest.MonkeyPatch, reserve: int) -> None:
+    """In a file, or in memory if the disk is full."""
+    data = os.urandom(20 * PIECE_LIMIT + 1)
+    monkeypatch.setattr(state_cache, "freeze", lambda _: data)
+    store = MemoryStore()
+    store.blobs.set_reserve(reserve)
+    state = await encode_state(Group(GROUP), store.blobs)
+    frames = [decode_whole(await state.frame(number)) for number in range(state.count)]
+    assert b"".join(frame.data for frame in frames) == data
+    assert [frame.more for frame in frames] == [*20 * [True], False]
+
+
+async def test_long_states_are_not_held_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers that are slow may hold one each, of different groups or times."""
+    monkeypatch.setattr(state_cache, "freeze", lambda _: bytes(8 << 20))
+    store = MemoryStore()
+    store.blobs.set_reserve(0)
+    tracemalloc.start()
+    try:
+        held = [await encode_state(Group(GROUP), store.blobs) for _ in range(5)]
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < len(held) * 64 * 1024
+
+
+def decode_whole(data: bytes) -> Snapshot:
+    (body,) = split_frames(data)
+    frame = decode(body, TO_CLIENT)
+    assert isinstance(frame, Snapshot)
+    return frame
+
+
+async def test_states_are_encoded_once_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a busy group: who waits takes what was encoded since."""
+    calls: list[int] = []
+    group = Group(GROUP)
+    group.seq = 1
+
+    def freeze(_: Group) -> bytes:
+        calls.append(group.seq)
+        group.seq += 1  # it changes all the time
+        return bytes(state_cache.IN_MEMORY + 1)
+
+    monkeypatch.setattr(state_cache, "freeze", freeze)
+    present = Subscriptions(MemoryStore(), GROUP)
+    present.start(group)
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(present.prepare_snapshot)
+    assert len(calls) <= 2
 
 
 async def test_long_presence_comes_at_the_readers_pace() -> None:

@@ -12,12 +12,21 @@ group saves its state rarely, so activating it after a crash takes some hundredt
 longer. Saving does not stop a busy group: the state is encoded and written while the next batches
 are processed. A large state is encoded and decoded in a thread, because it takes up to half a
 second; the committed state never changes, since batches are applied to copies.
+
+A state that is sent to clients is encoded once for all who ask for it at the same time. A reader
+takes as long as it likes, while the state changes and others get newer ones. So an encoded state of
+more than `IN_MEMORY` bytes is in an unnamed file, and is read from there slice by slice: what a
+connection holds does not depend on the size of the groups that it follows.
 """
 
 from __future__ import annotations
 
+import os
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING
+
+import trio
 
 from tchat.core.group.features import decode_event
 from tchat.core.group.rules import apply
@@ -36,11 +45,10 @@ from tchat.store.base import StateSnapshot, StorageFull
 from tchat.store.computing import compute
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from io import FileIO
 
-    import trio
-
-    from tchat.store.base import Store
+    from tchat.store.base import Blobs, Store
 
 IDLE_TAIL = 64
 """Shortest tail of the log, in events, after which an idle group saves a snapshot."""
@@ -52,6 +60,9 @@ _ENTRIES_PER_EVENT = 8
 
 LARGE_ENTRIES = 5000
 """States with so many entries are encoded in a thread, since it takes longer than about 10 ms."""
+
+IN_MEMORY = 512 * 1024
+"""Encoded states of more bytes are kept in files while they are sent."""
 
 LARGE_BYTES = 512 * 1024
 """Stored snapshots of this size are decoded in a thread."""
@@ -108,9 +119,49 @@ class StateCache:
             return  # the next activation only has to replay more events
 
 
-async def snapshot_of(group: Group) -> tuple[bytes, ...]:
-    """Return the state of a group as encoded `Snapshot` frames."""
-    return tuple(map(encode, _pieces(group, await _encoded(group, freeze))))
+class EncodedState:
+    """The state of a group as of event `seq`, encoded in `size` bytes, to be sent to clients."""
+
+    def __init__(self, group: Group, data: bytes, file: FileIO | None) -> None:
+        self.seq = group.seq
+        self.size = len(data)
+        self._name = group.name
+        self._file = file
+        self._frames: list[bytes] = []
+        if file is None:
+            self._frames = [self._frame(start, data[start:end]) for start, end in self._slices()]
+        else:
+            weakref.finalize(self, file.close)
+
+    @property
+    def count(self) -> int:
+        """The number of `Snapshot` frames."""
+        return len(self._slices())
+
+    async def frame(self, number: int) -> bytes:
+        """Return an encoded `Snapshot` frame, from 0 on."""
+        if self._file is None:
+            return self._frames[number]
+        start, end = self._slices()[number]
+        descriptor = self._file.fileno()
+        data = await trio.to_thread.run_sync(os.pread, descriptor, end - start, start)
+        return self._frame(start, data)
+
+    def _slices(self) -> list[tuple[int, int]]:
+        starts = range(0, self.size, PIECE_LIMIT)
+        return [(start, min(start + PIECE_LIMIT, self.size)) for start in starts]
+
+    def _frame(self, start: int, data: bytes) -> bytes:
+        return encode(Snapshot(self._name, self.seq, data, start + len(data) < self.size))
+
+
+async def encode_state(group: Group, blobs: Blobs) -> EncodedState:
+    """Return the state of a group, encoded for clients."""
+    data = await _encoded(group, freeze)
+    file = None
+    if len(data) > IN_MEMORY:
+        file = await trio.to_thread.run_sync(blobs.write_unnamed, data)
+    return EncodedState(group, data, file)
 
 
 def too_large_refusal(group: Group) -> Refused:
@@ -123,12 +174,6 @@ def too_large_refusal(group: Group) -> Refused:
         f"{group.name} has more members, bans and files than a client accepts; its admin can"
         " remove some on a device that follows it already.",
     )
-
-
-def _pieces(group: Group, data: bytes) -> Iterator[Snapshot]:
-    for start in range(0, len(data), PIECE_LIMIT):
-        end = start + PIECE_LIMIT
-        yield Snapshot(group.name, group.seq, data[start:end], end < len(data))
 
 
 def is_large(group: Group) -> bool:

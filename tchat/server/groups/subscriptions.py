@@ -19,6 +19,8 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
+import trio
+
 from tchat.core.group.state import Author, Group
 from tchat.core.protocol.frames import (
     OnlineMember,
@@ -28,7 +30,7 @@ from tchat.core.protocol.frames import (
     encode_all,
 )
 from tchat.core.text import fold
-from tchat.server.groups.state_cache import snapshot_of
+from tchat.server.groups.state_cache import EncodedState, encode_state
 from tchat.server.recent import RecentChanges
 
 if TYPE_CHECKING:
@@ -104,7 +106,8 @@ class Subscriptions:
         self._live: dict[Subscription, None] = {}
         self._recent: deque[Page] = deque()
         self._recent_size = 0
-        self._snapshot: tuple[int, tuple[bytes, ...]] = (0, ())
+        self._snapshot: EncodedState | None = None
+        self._encoding = trio.Lock()
         self._announced: dict[str, tuple[str, str]] = {}
         self._someone_left = False
 
@@ -119,7 +122,7 @@ class Subscriptions:
     @property
     def has_snapshot(self) -> bool:
         """Whether a snapshot of the present state is encoded."""
-        return self._snapshot[0] == self._group.seq
+        return self._snapshot is not None and self._snapshot.seq == self._group.seq
 
     def start(self, group: Group) -> None:
         """Start with the loaded state."""
@@ -294,32 +297,32 @@ class Subscriptions:
     async def _send_snapshot(self, subscription: Subscription) -> None:
         """Send the whole present state at the pace of the socket, unless the subscription ends.
 
-        It is not interrupted by other sources: the state changes meanwhile, and so the connection
-        would hold several snapshots that nobody else needs.
+        It is not interrupted by other sources, so a connection holds one snapshot at a time, and of
+        a long one only a file; see `state_cache`.
         """
         subscription.needs_state = False
-        await self.prepare_snapshot()
-        frames = deque(self._snapshot[1])  # those that are sent need no memory
-        count = len(frames)
-        while frames:
+        snapshot = await self.prepare_snapshot()
+        for number in range(snapshot.count):
             await subscription.send_queue.wait_for_space()
-            if len(frames) < count:  # most states have one, which belongs to the cost of an attach
+            if number:  # most states have one frame, which belongs to the cost of an attach
                 await subscription.send_queue.wait_for_budget()
+            frame = await snapshot.frame(number)
             if not self._is_subscribed(subscription):
                 return
-            subscription.send_queue.push(frames.popleft())
+            subscription.send_queue.push(frame)
 
-    async def prepare_snapshot(self) -> None:
-        """Encode the state, cached until the next event: many may subscribe at once."""
-        group = self._group
-        if not self.has_snapshot:
-            self._snapshot = (group.seq, await snapshot_of(group))
+    async def prepare_snapshot(self) -> EncodedState:
+        """Return the state as it is now or a little later, encoded once for many subscribers."""
+        wanted = self._group.seq
+        async with self._encoding:
+            if self._snapshot is None or self._snapshot.seq < wanted:
+                self._snapshot = await encode_state(self._group, self._store.blobs)
+            return self._snapshot
 
     @property
     def snapshot_size(self) -> int:
         """The size of the present state if it is encoded; otherwise 0."""
-        seq, frames = self._snapshot
-        return sum(map(len, frames)) if seq == self._group.seq else 0
+        return self._snapshot.size if self._snapshot and self.has_snapshot else 0
 
     def _is_subscribed(self, subscription: Subscription) -> bool:
         return subscription in self._by_person.get(subscription.key, ())
