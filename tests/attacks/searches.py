@@ -5,6 +5,8 @@
 - how long posts and logins of others take before, while and after two people search and one
   deletes, all as fast as they may, in a group of 100,000 messages;
 - how much memory the server takes for each connection that attaches 200 groups and reads nothing;
+- how much memory it takes for each connection that reads nothing of a state of 12 MiB, of which
+  each gets another version;
 - how much memory it takes, and how long logins take, while 16 connections of one member send read
   receipts for random group names as fast as they can.
 
@@ -23,16 +25,20 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from unittest.mock import patch
+
+import trio
 
 from tchat.core.group.membership import Join
 from tchat.core.group.messages import Delete, Post
 from tchat.core.group.settings import SetPolicy
 from tchat.core.protocol.frames import (
     Attach,
+    Attached,
     Failed,
     Ok,
     Search,
@@ -44,9 +50,12 @@ from tchat.core.protocol.frames import (
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.protocol.handshake import Challenge, Proof, Welcome, proof_text
 from tchat.core.vocabulary import TO_CLIENT
+from tchat.server.groups import state_cache
+from tchat.store.open import open_store
 from tests.bench.report import percentile, resident, say
 from tests.bench.servers import start_tchat
-from tests.helpers import hello_of, identity_of
+from tests.helpers import GROUP as GROUP_OF_TESTS
+from tests.helpers import hello_of, identity_of, members, raw_client, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +80,9 @@ _LONG = 15_000
 _CONNECTIONS = 5
 _FLOODING = 16
 _SEND_SECONDS = 3.0
+_STATE_BYTES = 12 << 20
+_STATES = 20
+_STATE_SECONDS = 0.2
 _MOST_MEMORY = 1 << 20
 _SLACK_MS = 5.0
 
@@ -358,6 +370,40 @@ def measure_attached(place: Path) -> bool:
     return each <= _MOST_MEMORY
 
 
+# ------------------------------------------------------------------ a long state that nobody reads
+
+
+def measure_long_states(place: Path) -> bool:
+    """Print the memory of a connection that reads nothing of a long state; return whether it holds.
+
+    The server runs in this process, because a real state takes long to become so long.
+    """
+    each = trio.run(_read_no_state, place / "states")
+    say(f"a connection with a state of {_STATE_BYTES >> 20} MiB, unread: {each / 1024:.0f} KiB")
+    return each <= _MOST_MEMORY
+
+
+async def _read_no_state(data: Path) -> float:
+    content = os.urandom(_STATE_BYTES)
+    async with (
+        AsyncExitStack() as stack,
+        open_store(data) as store,
+        running_server(store) as server,
+        members(server, "alice", "bob") as (alice, _),
+    ):
+        stack.enter_context(
+            patch.object(state_cache, "freeze", lambda _: bytes(bytearray(content)))
+        )
+        before = resident(os.getpid())
+        for number in range(_STATES):
+            bob = await stack.enter_async_context(raw_client(server.address, "bob"))
+            await bob.send(Attach(1, GROUP_OF_TESTS, 0, 0))
+            await bob.expect(Attached)
+            await trio.sleep(_STATE_SECONDS)
+            await alice.post(f"{number}")
+        return (resident(os.getpid()) - before) / _STATES
+
+
 # ------------------------------------------------------------------ names that no group has
 
 
@@ -414,6 +460,7 @@ def main() -> int:
     measures = {
         "searches": measure_searches,
         "attached": measure_attached,
+        "states": measure_long_states,
         "unknown": measure_unknown_groups,
     }
     parser = argparse.ArgumentParser(description="Measure searches, deletions and unread groups.")
