@@ -27,7 +27,7 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.protocol.framing import split_frames
 from tchat.core.vocabulary import TO_CLIENT
-from tchat.server.groups import state_cache
+from tchat.server.groups import state_cache, subscriptions
 from tchat.server.groups.state_cache import encode_state
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.send_queue import SEND_QUEUE_LIMIT, SendQueue
@@ -388,6 +388,7 @@ async def test_states_are_encoded_once_for_many(monkeypatch: pytest.MonkeyPatch)
         return bytes(state_cache.IN_MEMORY + 1)
 
     monkeypatch.setattr(state_cache, "freeze", freeze)
+    monkeypatch.setattr(subscriptions, "is_large", lambda _: True)
     present = Subscriptions(MemoryStore(), GROUP)
     present.start(group)
     async with trio.open_nursery() as nursery:

@@ -16,6 +16,7 @@ is missed and none is sent twice.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ from tchat.core.protocol.frames import (
     encode_all,
 )
 from tchat.core.text import fold
-from tchat.server.groups.state_cache import EncodedState, encode_state
+from tchat.server.groups.state_cache import EncodedState, encode_state, is_large
 from tchat.server.recent import RecentChanges
 
 if TYPE_CHECKING:
@@ -314,7 +315,8 @@ class Subscriptions:
     async def prepare_snapshot(self) -> EncodedState:
         """Return the state as it is now or a little later, encoded once for many subscribers."""
         wanted = self._group.seq
-        async with self._encoding:
+        # A small state is encoded at once, and nobody has to wait in line for it.
+        async with self._encoding if is_large(self._group) else nullcontext():
             if self._snapshot is None or self._snapshot.seq < wanted:
                 self._snapshot = await encode_state(self._group, self._store.blobs)
             return self._snapshot
