@@ -107,6 +107,8 @@ LAYERS: dict[str, list[set[str]]] = {
         {
             "bans",
             "clock",
+            "fair_queue",
+            "keyed_buckets",
             "faults",
             "log",
             "limits",
@@ -118,7 +120,6 @@ LAYERS: dict[str, list[set[str]]] = {
             "presence",
             "sanitize",
             "stored_bytes",
-            "turns",
         },
         {
             "tickets",

@@ -54,10 +54,10 @@ class TokenBucket:
             self._tokens -= cost
         return wait
 
-    def is_full(self, now: float) -> bool:
-        """Return whether the bucket is full: it then behaves like a new one and may be dropped."""
+    def level(self, now: float) -> float:
+        """Return how full the bucket is: 1 if it behaves like a new one, below 0 in debt."""
         self._fill(now)
-        return self._tokens >= self._rate.burst
+        return self._tokens / self._rate.burst
 
     def _fill(self, now: float) -> None:
         self._tokens = min(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -73,6 +74,7 @@ def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return address
 
 
+@lru_cache(maxsize=4096)
 def enclosing_networks(host: str) -> tuple[str, ...]:
     """Return the networks of one customer that a host may be in, the smallest first.
 
@@ -87,6 +89,11 @@ def enclosing_networks(host: str) -> tuple[str, ...]:
         str(ipaddress.ip_network((address, prefix), strict=False))
         for prefix in _PREFIXES[address.version]
     )
+
+
+def networks_of(peer: Address | None) -> tuple[str, ...]:
+    """Return `enclosing_networks` of a peer; one without an address is a network of its own."""
+    return enclosing_networks(peer.host if peer else "")
 
 
 def is_within(host: str, networks: Networks) -> bool:

@@ -7,7 +7,7 @@ one busy address gets a fifth of all connections, and twenty get 4 % each, with 
 is no fixed limit that would be too small for a quiet server or too large for a busy one, and an
 address without connections gets in as long as there are any.
 
-Networks are those of `enclosing_networks`: the share is that of an IPv4 address and of a /64
+Networks are those of `networks_of`: the share is that of an IPv4 address and of a /64
 network; a /56 has twice, and a /48 four times as much.
 
 A quarter of all connections is for people with established names; new names cannot use it up,
@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tchat.errors import Code, Refused
-from tchat.net.address import enclosing_networks
+from tchat.net.address import networks_of
 from tchat.server.unauthenticated import BUSY_RETRY_MS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ConnectionQuota:
         share = self.limits.network_share / 100 * self._free(established=established)
         if self.limits.has_one_address:
             return
-        for level, network in enumerate(_networks(address)):
+        for level, network in enumerate(networks_of(address)):
             if self._by_network[network] >= max(share, _ALWAYS) * (1 << level):
                 raise Refused(
                     Code.BUSY,
@@ -66,7 +66,7 @@ class ConnectionQuota:
     @contextmanager
     def counted(self, address: Address | None) -> Iterator[None]:
         """Count a connection while the block runs."""
-        networks = _networks(address)
+        networks = networks_of(address)
         self.count += 1
         self._by_network.update(networks)
         try:
@@ -86,7 +86,3 @@ class ConnectionQuota:
                 Code.BUSY, "This server has too many connections; try again later.", BUSY_RETRY_MS
             )
         return free
-
-
-def _networks(address: Address | None) -> tuple[str, ...]:
-    return enclosing_networks(address.host) if address else ("",)

@@ -16,6 +16,7 @@ from tchat.server.accounts import AccountManager
 from tchat.server.bans import Bans
 from tchat.server.clock import now_ms
 from tchat.server.connection_quota import ConnectionQuota
+from tchat.server.fair_queue import FairQueue
 from tchat.server.group_quota import GroupQuota
 from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.registry import Registry
@@ -26,7 +27,6 @@ from tchat.server.presence import Presence
 from tchat.server.rate_limiter import RateLimiter
 from tchat.server.stored_bytes import StoredBytes
 from tchat.server.tickets import Tickets
-from tchat.server.turns import Turns
 from tchat.server.unauthenticated import UnauthenticatedLimiter
 
 if TYPE_CHECKING:
@@ -67,8 +67,12 @@ class ServerContext:
     clock: Callable[[], int] = now_ms
     rate_clock: Callable[[], float] = trio.current_time
     tickets: Tickets = field(default_factory=Tickets)
-    search_turns: Turns = field(default_factory=partial(Turns, "searches", people=64, each=4))
-    history_turns: Turns = field(default_factory=partial(Turns, "reads", people=10_000, each=64))
+    search_queue: FairQueue = field(
+        default_factory=partial(FairQueue, "searches", people=64, each=4)
+    )
+    history_queue: FairQueue = field(
+        default_factory=partial(FairQueue, "reads", people=10_000, each=64)
+    )
     handshakes: set[trio.CancelScope] = field(default_factory=set)
     open_connections: int = 0
     busy_replies: int = 0

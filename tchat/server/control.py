@@ -113,12 +113,12 @@ def _listen(path: Path, address: str) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
 
 
-async def _serve(context: ServerContext, turn: trio.Lock, stream: trio.SocketStream) -> None:
+async def _serve(context: ServerContext, serial: trio.Lock, stream: trio.SocketStream) -> None:
     async with stream:
         # The signs of life have ended before the answer is sent, even if the operator's end was
         # suspended and does not read: two tasks must never send at once.
         async with trio.open_nursery() as nursery:
-            answer = await _answer(context, turn, stream, nursery)
+            answer = await _answer(context, serial, stream, nursery)
             nursery.cancel_scope.cancel()
         if answer is not None:
             with trio.move_on_after(TIMEOUT_SECONDS, shield=True):
@@ -126,7 +126,7 @@ async def _serve(context: ServerContext, turn: trio.Lock, stream: trio.SocketStr
 
 
 async def _answer(
-    context: ServerContext, turn: trio.Lock, stream: trio.SocketStream, nursery: trio.Nursery
+    context: ServerContext, serial: trio.Lock, stream: trio.SocketStream, nursery: trio.Nursery
 ) -> Report | None:
     """Receive and run a command; return the answer, or None if the operator is gone.
 
@@ -138,7 +138,7 @@ async def _answer(
             request = await _Lines(stream).next()
         nursery.start_soon(_show_life, stream)
         is_short = isinstance(request, dict) and request.get("command") in _SHORT
-        async with nullcontext() if is_short else turn:
+        async with nullcontext() if is_short else serial:
             return {"done": await _run(context, request)}
     except trio.BrokenResourceError:
         return None

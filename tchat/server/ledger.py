@@ -7,10 +7,12 @@ may go into debt, by the work that it has admitted last. While one of an account
 debt, the connection's next frame is not read: the client's own socket holds it back (backpressure),
 nothing is refused, and so commands keep their order.
 
-Fairness. The connections of one person wait in a single line, of which only the first waits for the
-budgets that the person shares with others. There, those who have used least of their own budget are
-served first. So a person with many connections gets one turn, as a person with one does, and who
-writes a message now and then waits for nobody who floods.
+Fairness. The connections of one person wait in a queue of their own, of which only the first waits
+for the budgets that the person shares with others. Those have priority queues: whoever has used
+least of their own budget is served first. So a person with many connections waits as often as one
+with a single connection, and who writes a message now and then waits for nobody who floods. The
+*strangers* of an address, connections that have not authenticated, count as one person together:
+they wait in the queue of the address among its people, and not beside it.
 
 Bounds. A frame waits for `LONGEST_WAIT` seconds at most, so that neither side believes that the
 other one is gone: a ping is answered within the client's patience. If more connections wait than
@@ -24,11 +26,11 @@ import math
 from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from tchat.net.address import enclosing_networks
+from tchat.net.address import networks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,11 +48,14 @@ _PAUSE = 0.01
 time: to wake a task for each would cost more than the frames."""
 _TICK = 0.001  # seconds; timers are not finer
 
+_Owner = Literal["person", "strangers", "network"]
+"""Whose a budget is: that of a person, of the strangers of an address, or of a network."""
+
 _arrivals = count()
 
 
 class _Waiter:
-    """A frame that waits for its turn; less used goes first, then first come."""
+    """A frame in the queue of a budget; less used goes first, then first come."""
 
     __slots__ = ("arrival", "used", "woken")
 
@@ -68,16 +73,25 @@ class Budget:
 
     `credit` is negative in debt. It is filled up only when it is used up, or looked at by a method,
     because the clock would cost more than the rest: so a burst may be twice as long as configured.
-    `users` are the accounts that refer to the budget. `turn` is held by the one connection that
-    waits for other budgets on behalf of this one.
+    `users` are the accounts that refer to the budget. `queue` are the frames that wait for it as
+    a shared budget. `own_queue` is for the frames of its owner: whichever holds the lock waits for
+    the shared budgets.
     """
 
-    __slots__ = ("_burst", "_filled_at", "_per_second", "_waiting", "credit", "turn", "users")
+    __slots__ = (
+        "_burst",
+        "_filled_at",
+        "_per_second",
+        "credit",
+        "own_queue",
+        "queue",
+        "users",
+    )
 
     def __init__(self, rate: Rate | None) -> None:
         self.users = 0
-        self.turn = trio.Lock()
-        self._waiting: list[_Waiter] = []  # a heap
+        self.own_queue = trio.Lock()
+        self.queue: list[_Waiter] = []  # a heap
         self.set_rate(rate)
 
     def set_rate(self, rate: Rate | None) -> None:
@@ -99,37 +113,37 @@ class Budget:
     @property
     def is_covered(self) -> bool:
         """Whether a frame may be admitted at once."""
-        return (self.credit >= 0 or self._fill() >= 0) and not self._waiting
+        return (self.credit >= 0 or self._fill() >= 0) and not self.queue
 
     async def wait_for_credit(self) -> None:
-        """Wait until the debt is paid; the caller holds `turn`."""
+        """Wait until the debt is paid; the caller holds `own_queue`."""
         if self._fill() < 0:
             await trio.sleep(-self.credit / self._per_second + _PAUSE)
 
-    async def wait_in_line(self, used: float) -> None:
+    async def wait_in_queue(self, used: float) -> None:
         """Wait until the debt is paid and nobody waits who has used less."""
         if self.is_covered:
             return
-        waiter, waiting = _Waiter(used), self._waiting
-        heappush(waiting, waiter)
+        waiter, queue = _Waiter(used), self.queue
+        heappush(queue, waiter)
         try:
-            while waiting[0] is not waiter or self._fill() < 0:
-                is_next = waiting[0] is waiter
+            while queue[0] is not waiter or self._fill() < 0:
+                is_next = queue[0] is waiter
                 pause = -self.credit / self._per_second + _TICK if is_next else math.inf
                 with trio.move_on_after(pause):
                     await waiter.woken.wait()
                 waiter.woken = trio.Event()
         finally:
-            self._leave_line(waiter)
+            self._leave_queue(waiter)
 
-    def _leave_line(self, waiter: _Waiter) -> None:
-        if self._waiting[0] is waiter:
-            heappop(self._waiting)
+    def _leave_queue(self, waiter: _Waiter) -> None:
+        if self.queue[0] is waiter:
+            heappop(self.queue)
         else:
-            self._waiting.remove(waiter)
-            heapify(self._waiting)
-        if self._waiting:
-            self._waiting[0].woken.set()
+            self.queue.remove(waiter)
+            heapify(self.queue)
+        if self.queue:
+            self.queue[0].woken.set()
 
     def _fill(self) -> float:
         """Add the credit for the time that has passed; return the credit."""
@@ -145,13 +159,16 @@ class LedgerAccount:
     """What one connection's work is charged to: the budget of its owner, and those it shares.
 
     `worked` is the work that was charged since the caller last set it to 0. `is_limited` is whether
-    any of the budgets has a rate.
+    any of the budgets has a rate. `peer` is the client's address.
     """
 
-    __slots__ = ("_limited", "_own", "_shared", "is_limited", "worked")
+    __slots__ = ("_limited", "_own", "_shared", "is_limited", "peer", "worked")
 
-    def __init__(self, own: Budget, shared: tuple[Budget, ...]) -> None:
+    def __init__(
+        self, own: Budget, shared: tuple[Budget, ...], peer: Address | None = None
+    ) -> None:
         self.worked = 0.0
+        self.peer = peer
         self._own = own
         self._shared = shared
         self.on_rates_changed()
@@ -170,21 +187,23 @@ class LedgerAccount:
     def is_covered(self) -> bool:
         """Whether `admit` would return at once."""
         for budget in self._limited:  # a generator is slower, and this is for all frames
-            if (budget.credit < 0 or budget._waiting) and not budget.is_covered:  # noqa: SLF001
+            # Most budgets are covered: looking at two attributes saves the call of a method.
+            if (budget.credit < 0 or budget.queue) and not budget.is_covered:
                 return False
         return True
 
     async def admit(self, longest: float = LONGEST_WAIT) -> None:
-        """Wait until no budget is in debt, and it is this account's turn, or `longest` seconds.
+        """Wait until no budget is in debt, and nobody in front of this account waits.
 
-        The caller has to charge the work that it does then, before the next checkpoint.
+        It takes `longest` seconds at most. The caller has to charge the work that it does then,
+        before the next checkpoint.
         """
         with trio.move_on_after(longest):
-            async with self._own.turn:
+            async with self._own.own_queue:
                 await self._own.wait_for_credit()
                 used = self._own.used
                 for budget in self._shared:
-                    await budget.wait_in_line(used)
+                    await budget.wait_in_queue(used)
 
     def charge_owner(self, cost: float) -> None:
         """Charge work that the shared budgets have paid already, or that others do not wait for."""
@@ -211,47 +230,40 @@ class Ledger:
     def __init__(self, limits: Limits, max_budgets: int = 10_000) -> None:
         self._limits = limits
         self._whole = Budget(limits.work)
-        self._of_people: dict[str, Budget] = {}
-        self._of_networks: dict[str, Budget] = {}
+        self._budgets: dict[tuple[_Owner, str], Budget] = {}
         self._accounts: set[LedgerAccount] = set()
         self._max_budgets = self._most = max_budgets
 
     @contextmanager
     def account_of(self, person: str, peer: Address | None) -> Iterator[LedgerAccount]:
         """Provide the account of a person's (folded) connection."""
-        self._forget_idle()
-        own = self._of_people.get(person)
-        if own is None:
-            own = self._of_people[person] = Budget(self._limits.work_per_person)
-        with self._open(own, *self._networks_of(peer)) as account:
+        with self._open("person", person, peer) as account:
             yield account
 
     @contextmanager
     def account_of_stranger(self, peer: Address | None) -> Iterator[LedgerAccount]:
         """Provide the account of a connection that has not authenticated."""
-        self._forget_idle()
-        own, *wider = self._networks_of(peer)
-        with self._open(own, *wider) as account:
+        with self._open("strangers", networks_of(peer)[0], peer) as account:
             yield account
 
     def set_limits(self, limits: Limits) -> None:
         """Use other limits; all budgets are full again."""
         self._limits = limits
         self._whole.set_rate(limits.work)
-        for budget in self._of_people.values():
-            budget.set_rate(limits.work_per_person)
-        for budget in self._of_networks.values():
-            budget.set_rate(limits.address_work)
+        for (owner, _), budget in self._budgets.items():
+            budget.set_rate(self._rate_of(owner))
         for account in self._accounts:
             account.on_rates_changed()
 
     def __len__(self) -> int:
         """Return the number of budgets in memory, except that of the whole."""
-        return len(self._of_people) + len(self._of_networks)
+        return len(self._budgets)
 
     @contextmanager
-    def _open(self, own: Budget, *networks: Budget) -> Iterator[LedgerAccount]:
-        account = LedgerAccount(own, (*networks, self._whole))
+    def _open(self, owner: _Owner, name: str, peer: Address | None) -> Iterator[LedgerAccount]:
+        self._forget_idle()
+        networks = [self._budget("network", network) for network in networks_of(peer)]
+        account = LedgerAccount(self._budget(owner, name), (*networks, self._whole), peer)
         self._accounts.add(account)
         for budget in account.budgets:
             budget.users += 1
@@ -262,15 +274,16 @@ class Ledger:
             for budget in account.budgets:
                 budget.users -= 1
 
-    def _networks_of(self, peer: Address | None) -> list[Budget]:
-        """Return the budgets of the networks that a peer is in, the smallest first."""
-        found = []
-        for network in enclosing_networks(peer.host if peer else ""):
-            budget = self._of_networks.get(network)
-            if budget is None:
-                budget = self._of_networks[network] = Budget(self._limits.address_work)
-            found.append(budget)
-        return found
+    def _budget(self, owner: _Owner, name: str) -> Budget:
+        budget = self._budgets.get((owner, name))
+        if budget is None:
+            budget = self._budgets[owner, name] = Budget(self._rate_of(owner))
+        return budget
+
+    def _rate_of(self, owner: _Owner) -> Rate | None:
+        # Strangers have no rate below that of their address: most are people who connect again.
+        limits = self._limits
+        return limits.work_per_person if owner == "person" else limits.address_work
 
     def _forget_idle(self) -> None:
         """Bound the memory: a full budget without a connection is no different from a new one.
@@ -279,11 +292,8 @@ class Ledger:
         """
         if len(self) < self._most:
             return
-        self._of_people = _in_use(self._of_people)
-        self._of_networks = _in_use(self._of_networks)
+        self._budgets = {
+            key: budget for key, budget in self._budgets.items() if budget.users or budget.used > 0
+        }
         # Not again before their number has doubled: looking at all of them takes time.
         self._most = max(self._max_budgets, 2 * len(self))
-
-
-def _in_use(budgets: dict[str, Budget]) -> dict[str, Budget]:
-    return {name: budget for name, budget in budgets.items() if budget.users or budget.used > 0}

@@ -154,6 +154,7 @@ _RATE_PER_MINUTE = _Kind(
 )
 _COUNT = _Kind("N", _parse_count)
 _PERCENT = _Kind("PERCENT", _parse_percent)
+_ADDRESS_TEXTS = 8  # the texts of one address, in those of one person
 _ALL = 100  # percent; as the share of a network, it lifts the limit
 _SECONDS = _Kind("SECONDS", _parse_seconds, lambda seconds: f"{seconds:g}")
 _SIZE = _Kind("SIZE", parse_size, _show_size)
@@ -199,8 +200,8 @@ class Limits:
     who sends one file after another; the bursts are worth 2 and 8 GiB.
 
     `claims` and `logins` apply to each address, and more generously to the networks around it.
-    A connection that has not authenticated keeps its place among these for `place_seconds`, even if
-    it ends; see `unauthenticated`.
+    A connection that has not authenticated keeps its slot for `slot_seconds`, even if it ends; see
+    `unauthenticated`.
     """
 
     messages: Rate | None = field(
@@ -216,7 +217,8 @@ class Limits:
         metadata=_option(
             "--text-limit",
             _RATE_PER_MINUTE,
-            "KiB of messages from one person: N per minute, BURST at once",
+            "KiB of messages from one person: N per minute, BURST at once; from one address,"
+            f" {_ADDRESS_TEXTS} times as much",
         ),
     )
     joins: Rate | None = field(
@@ -332,7 +334,7 @@ class Limits:
             "--handshake-time", _SECONDS, "seconds that a connection may take to authenticate"
         ),
     )
-    place_seconds: float = 2.0
+    slot_seconds: float = 2.0
     silence_seconds: float = 60.0
     stall_seconds: float = 60.0
     connections: int = field(
@@ -347,8 +349,8 @@ class Limits:
             "--network-share",
             _PERCENT,
             "connections of one address, in percent of those that are free; 100 is no limit, for a"
-            " server that sees all people at one address (then there is none on its work and"
-            " logins)",
+            " server that sees all people at one address (then there is none on its work, logins"
+            " and messages)",
         ),
     )
     claims: Rate | None = field(
@@ -396,6 +398,21 @@ class Limits:
         )
 
     @property
+    def address_logins(self) -> Rate | None:
+        """`logins`, where addresses are limited."""
+        return None if self.has_one_address else self.logins
+
+    @property
+    def address_texts(self) -> Rate | None:
+        """What all people at an address may send, in KiB: names cost nothing.
+
+        It is less than a share for each: people hardly ever send as much as they may, together.
+        """
+        if self.texts is None or self.has_one_address:
+            return None
+        return Rate(self.texts.per_second * _ADDRESS_TEXTS, self.texts.burst * _ADDRESS_TEXTS)
+
+    @property
     def group(self) -> GroupLimits:
         """The limits that a group's rules enforce."""
         return GroupLimits(self.group_members, self.group_requests, self.group_invites)
@@ -415,7 +432,7 @@ class Limits:
             transfers_per_address=None,
             claims=None,
             logins=None,
-            place_seconds=0.0,
+            slot_seconds=0.0,
         )
 
 

@@ -11,17 +11,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-import trio
-
-from tchat.core.pace import TokenBucket
 from tchat.errors import Code, Refused
+from tchat.server.keyed_buckets import KeyedBuckets
 from tchat.server.ledger import LONGEST_WAIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tchat.core.pace import Rate
-    from tchat.server.limits import Limits
 
 RateKind = Literal["messages", "texts", "joins"]
 """The rates of `Limits` that apply to what a person does."""
@@ -33,22 +28,8 @@ _TOO_MANY: dict[RateKind, str] = {
 }
 
 
-class RateLimiter:
-    """A token bucket for each person and kind of action.
-
-    `clock` is monotonic, in seconds. At `max_buckets`, full buckets are dropped.
-    """
-
-    def __init__(
-        self,
-        limits: Limits,
-        clock: Callable[[], float] = trio.current_time,
-        max_buckets: int = 10_000,
-    ) -> None:
-        self._limits = limits
-        self._clock = clock
-        self._max_buckets = max_buckets
-        self._buckets: dict[tuple[RateKind, str], TokenBucket] = {}
+class RateLimiter(KeyedBuckets[RateKind]):
+    """A token bucket for each person and kind of action."""
 
     def reserve(self, kind: RateKind, person: str, amount: float = 1) -> float:
         """Return the seconds that a person has to wait before one more thing, which is counted.
@@ -60,30 +41,8 @@ class RateLimiter:
         if rate is None:
             return 0.0
         now = self._clock()
-        bucket = self._buckets.get((kind, person))
-        if bucket is None:
-            self._drop_full_buckets(now)
-            bucket = self._buckets[kind, person] = TokenBucket(rate, now)
+        bucket = self._buckets.get((kind, person)) or self._new_bucket(kind, person, rate, now)
         return bucket.reserve(now, LONGEST_WAIT, amount)
-
-    @property
-    def limits(self) -> Limits:
-        """The limits in force; with other limits, all buckets are full again."""
-        return self._limits
-
-    @limits.setter
-    def limits(self, limits: Limits) -> None:
-        self._limits = limits
-        self._buckets.clear()
-
-    def __len__(self) -> int:
-        """Return the number of buckets in memory."""
-        return len(self._buckets)
-
-    def _drop_full_buckets(self, now: float) -> None:
-        """Bound the memory: a full bucket is no different from a new one."""
-        if len(self._buckets) >= self._max_buckets:
-            self._buckets = {k: b for k, b in self._buckets.items() if not b.is_full(now)}
 
 
 def too_fast(kind: RateKind, wait: float) -> Refused:

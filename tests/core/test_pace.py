@@ -69,7 +69,8 @@ def test_bucket_never_holds_more_than_its_burst() -> None:
 
 def test_bucket_is_full_at_first_and_after_refill() -> None:
     bucket = TokenBucket(Rate(2, 4), 0.0)
-    assert bucket.is_full(0.0)
+    assert bucket.level(0.0) == 1
     bucket.take(0.0)
-    assert not bucket.is_full(0.4)
-    assert bucket.is_full(0.5)
+    assert bucket.level(0.0) == pytest.approx(0.75)
+    assert bucket.level(0.4) < 1
+    assert bucket.level(0.5) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
+from itertools import count, cycle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -227,7 +228,7 @@ def test_all_logins_may_come_from_one_address() -> None:
     limits = Limits(network_share=100, claims=Rate(1, 1), logins=Rate(1, 1))
     rates, here = NetworkRates(limits, lambda: 0.0), Address(HERE, 1)
     for _ in range(1000):
-        rates.acquire("logins", here)
+        rates.acquire("address_logins", here)
     rates.acquire("claims", here)
     with pytest.raises(Refused):
         rates.acquire("claims", here)
@@ -239,8 +240,22 @@ def test_buckets_of_networks_are_bounded() -> None:
         rates.acquire("claims", Address(f"10.0.0.{number}", 1))
     assert len(rates) == 10
     with pytest.raises(Refused):
-        rates.acquire("claims", Address("10.0.0.2", 1))
-    rates.acquire("claims", Address("10.0.0.0", 1))  # which was forgotten
+        rates.acquire("claims", Address("10.0.0.11", 1))
+
+
+def test_texts_of_a_network_are_rated() -> None:
+    """An address may send 8 times what one person may, and the networks around it more."""
+    rates = NetworkRates(Limits(texts=Rate(1, 10)), lambda: 0.0)
+
+    def sent(*hosts: str) -> int:
+        addresses = cycle(Address(host, 1) for host in hosts)
+        return next(n for n in count() if rates.reserve("address_texts", next(addresses), 10))
+
+    assert sent(HERE) == 8
+    assert sent("192.0.2.2") == 8
+    assert sent(*(f"2001:db8:0:{n:x}::" for n in range(8))) == 16
+    unlimited = NetworkRates(Limits(texts=Rate(1, 10), network_share=100), lambda: 0.0)
+    assert not any(unlimited.reserve("address_texts", Address(HERE, 1), 10) for _ in range(100))
 
 
 async def test_names_claimed_before_are_not_rated() -> None:

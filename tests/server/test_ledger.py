@@ -146,7 +146,7 @@ async def test_other_limits_apply_to_open_connections() -> None:
 BUSY = replace(LIMITS, work=Rate(100, 10), work_per_person=Rate(90, 200))
 
 
-async def test_many_connections_get_one_turn(clock: MockClock) -> None:
+async def test_many_connections_wait_like_one(clock: MockClock) -> None:
     """With the whole exhausted, a person with 16 connections and one with one share it equally."""
     ledger, done = Ledger(BUSY), {"alice": 0, "bob": 0}
 
@@ -187,6 +187,52 @@ async def test_who_has_used_less_is_served_first(clock: MockClock) -> None:
     assert max(waits) <= 0.2  # for one frame of somebody else, and not for five
 
 
+async def test_strangers_queue_among_people_of_their_address(clock: MockClock) -> None:
+    """The strangers have used up the budget of the address, so the people go first."""
+    ledger = Ledger(replace(LIMITS, work_per_address=Rate(100, 100), work_per_person=PLENTY))
+    order: list[tuple[str, float]] = []
+
+    async def do(account: LedgerAccount, who: str) -> None:
+        await account.admit()
+        account.charge(100)
+        order.append((who, clock.current_time()))
+
+    with (
+        ledger.account_of_stranger(HERE) as one,
+        ledger.account_of_stranger(HERE) as another,
+        ledger.account_of("bob", HERE) as bob,
+        ledger.account_of("carol", HERE) as carol,
+    ):
+        one.charge(200)
+        async with trio.open_nursery() as nursery:
+            for account, who in ((another, "a stranger"), (bob, "bob"), (carol, "carol")):
+                nursery.start_soon(do, account, who)
+                await wait_all_tasks_blocked()
+    assert {who for who, _ in order[:2]} == {"bob", "carol"}
+    (*_, (last, at)) = order
+    assert (last, round(at, 1)) == ("a stranger", 3)
+
+
+async def test_strangers_of_an_address_count_as_one(clock: MockClock) -> None:
+    limits = replace(LIMITS, work_per_address=Rate(100, 10), work_per_person=Rate(100, 10))
+    ledger, done = Ledger(limits), {"strangers": 0, "alice": 0}
+
+    async def flood(who: str) -> None:
+        of_alice = partial(ledger.account_of, "alice")
+        open_account = of_alice if who == "alice" else ledger.account_of_stranger
+        while True:
+            with open_account(HERE) as account:
+                await use(account)
+                done[who] += 1
+
+    with trio.move_on_after(100):
+        async with trio.open_nursery() as nursery:
+            for who in ("alice", *16 * ["strangers"]):
+                nursery.start_soon(flood, who)
+    assert done["alice"] == pytest.approx(done["strangers"], rel=0.15)
+    assert clock.current_time() == pytest.approx(100)
+
+
 # ------------------------------------------------------------------ bounds
 
 
@@ -218,7 +264,7 @@ async def test_wait_and_debt_are_bounded(clock: MockClock) -> None:
         assert account.is_covered
 
 
-async def test_cancelled_frame_leaves_the_line(clock: MockClock) -> None:
+async def test_cancelled_frame_leaves_the_queue(clock: MockClock) -> None:
     ledger = Ledger(BUSY)
     with ledger.account_of("alice", HERE) as alice, ledger.account_of("bob", HERE) as bob:
         alice.charge(60)

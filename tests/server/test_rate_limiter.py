@@ -6,13 +6,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tchat.core.group.membership import Join
 from tchat.core.group.messages import Edit, Post
 from tchat.core.group.settings import SetTopic
-from tchat.core.pace import Rate
+from tchat.core.pace import Rate, TokenBucket
 from tchat.core.protocol.frames import Failed
 from tchat.core.protocol.handshake import VERSION, Welcome
 from tchat.errors import Code
+from tchat.server import keyed_buckets
+from tchat.server.ledger import LONGEST_WAIT
 from tchat.server.limits import Limits
 from tchat.server.rate_limiter import RateLimiter, too_fast
 from tchat.server.tickets import TICKET_SECONDS, Permission, Tickets
@@ -88,6 +93,25 @@ async def test_long_texts_are_limited() -> None:
         await alice.command(SetTopic, "and so is a topic")
 
 
+async def test_names_at_an_address_share_its_texts() -> None:
+    """Names cost nothing, so that many of them must not multiply what an address may send."""
+    limits = replace(NO_RATE_LIMITS, texts=Rate(0.001, 16), network_share=25)
+    async with running_server(limits=limits) as server:
+
+        async def is_refused(name: str) -> bool:
+            async with raw_client(server.address, name) as one:
+                await one.command(Join, group=f"group-of-{name}")
+                answers = [
+                    await one.ask(lambda i: Post(i, 9, f"group-of-{name}", "x" * 16_000))
+                    for _ in range(2)  # the second is a repeated command, and gets the same answer
+                ]
+            refused = [a.code for a in answers if isinstance(a, Failed)]
+            assert refused in ([], 2 * [Code.RATE_LIMITED])
+            return bool(refused)
+
+        assert sum([await is_refused(f"name{number}") for number in range(10)]) == 2
+
+
 async def test_wait_is_sufficient(mock_clock: MockClock) -> None:
     for per_second in (0.3, 3, 7, 999, 1e6):
         rates = RateLimiter(Limits(messages=Rate(per_second, 1)))
@@ -114,18 +138,48 @@ async def test_no_rate_means_no_wait() -> None:
         assert rates.reserve("joins", "alice") == 0
 
 
-async def test_only_full_buckets_are_forgotten(
-    mock_clock: MockClock,
-) -> None:
+async def test_full_buckets_are_forgotten_first(mock_clock: MockClock) -> None:
     rates = RateLimiter(TIGHT, max_buckets=10)
-    for number in range(9):
-        rates.reserve("messages", f"quiet {number}")
-    mock_clock.jump(10)
     for _ in range(3):
         rates.reserve("messages", "loud")
-    rates.reserve("messages", "one more")
-    assert len(rates) == 2  # of "loud" and "one more"
+    for number in range(9):
+        rates.reserve("messages", f"quiet {number}")
+    for number in range(100):
+        mock_clock.jump(0.4)
+        rates.reserve("messages", "loud")
+        rates.reserve("messages", f"new {number}")
+        assert len(rates) == 10
     assert rates.reserve("messages", "loud") > 0
+
+
+@given(others=st.integers(1, 200), most=st.integers(2, 40))
+def test_buckets_are_bounded_and_the_emptiest_stays(others: int, most: int) -> None:
+    rates = RateLimiter(TIGHT, lambda: 0.0, max_buckets=most)
+    while rates.reserve("messages", "loud") <= LONGEST_WAIT:
+        pass
+    for number in range(others):
+        rates.reserve("messages", f"person {number}")
+        assert len(rates) == min(number + 2, most)
+    assert rates.reserve("messages", "loud") > LONGEST_WAIT
+
+
+def test_new_bucket_looks_at_few_others() -> None:
+    looks = 0
+
+    class Counted(TokenBucket):
+        __slots__ = ()
+
+        def level(self, now: float) -> float:
+            nonlocal looks
+            looks += 1
+            return super().level(now)
+
+    rates = RateLimiter(Limits(), lambda: 0.0, max_buckets=1000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keyed_buckets, "TokenBucket", Counted)
+        for number in range(3000):
+            rates.reserve("messages", f"person {number}")
+    assert looks <= 2000 * 3 * 8
 
 
 def test_limits_without_rates_are_otherwise_equal() -> None:

@@ -18,8 +18,8 @@ from tchat.errors import Code
 from tchat.server.clock import now_ms
 from tchat.server.connections import history
 from tchat.server.costs import UNITS_PER_CORE, cost_of_excerpt
+from tchat.server.fair_queue import FairQueue
 from tchat.server.ledger import Budget, LedgerAccount
-from tchat.server.turns import Turns
 from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
@@ -171,7 +171,7 @@ async def test_search_is_charged_for_what_it_took() -> None:
         account = LedgerAccount(budget, (shared,))
         context = SimpleNamespace(
             store=store,
-            search_turns=Turns("searches", 1, 1),
+            search_queue=FairQueue("searches", 1, 1),
             registry=SimpleNamespace(erasures=lambda _: 0),
         )
         request = Search(1, "nädle")
@@ -231,7 +231,7 @@ async def test_waiting_for_a_turn_counts_as_waiting(monkeypatch: pytest.MonkeyPa
         yield
 
     monkeypatch.setattr(history, "MAX_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr(Turns, "of", never)
+    monkeypatch.setattr(FairQueue, "admit", never)
     async with running_server() as server, members(server, "alice") as (alice,):
         assert await refusal(alice, lambda i: Search(i, "hello")) == Code.TOO_SLOW
 

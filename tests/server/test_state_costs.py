@@ -167,6 +167,7 @@ async def test_work_on_a_state_is_charged(
         registry=LargeGroup(active=active),
         rate_limiter=SimpleNamespace(reserve=lambda *_: 0),
         limits=Limits(),
+        network_rates=SimpleNamespace(reserve=lambda *_: 0),
     )
     account = LedgerAccount(own, (address, whole))
     dispatcher = RequestDispatcher(

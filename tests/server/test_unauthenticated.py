@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.core.protocol.schema import Frame
-    from tchat.server.unauthenticated import Place
+    from tchat.server.unauthenticated import HandshakeSlot
 
 HERE = "192.0.2.1"
 HELLO = hello_of("alice")
-HOLD = Limits().place_seconds
+HOLD = Limits().slot_seconds
 
 
 class Door:
@@ -60,7 +60,7 @@ class Door:
         self.chance = 1.0  # 1 never drops at random, 0 does whenever it is possible
         self.limiter = UnauthenticatedLimiter(limits, lambda: self.now, lambda: self.chance)
         self.open: dict[int, ExitStack] = {}
-        self.places: dict[int, Place] = {}
+        self.slots: dict[int, HandshakeSlot] = {}
         self.closed: list[int] = []
         self._number = 0
 
@@ -70,21 +70,21 @@ class Door:
         stack = ExitStack()
         address = None if host is None else Address(host, 4000)
         try:
-            place = stack.enter_context(
+            slot = stack.enter_context(
                 self.limiter.admit(address, lambda: self.closed.append(number))
             )
         except Refused:
             return None
-        self.open[number], self.places[number] = stack, place
+        self.open[number], self.slots[number] = stack, slot
         return number
 
-    def crowd(self, number: int, *hosts: str) -> list[int | None]:
+    def fill(self, number: int, *hosts: str) -> list[int | None]:
         """Let many connections in, from these hosts by turns."""
         return [self.enter(hosts[i % len(hosts)]) for i in range(number)]
 
     def leave(self, number: int, *, authenticated: bool = False) -> None:
         """End a connection."""
-        self.places[number].authenticated = authenticated
+        self.slots[number].authenticated = authenticated
         self.open.pop(number).close()
 
 
@@ -130,13 +130,13 @@ def test_other_addresses_count_separately(one: str, other: str) -> None:
 def test_wider_networks_have_more_places(prefix: str, factor: int) -> None:
     """Networks of a /64, and of a /56: the first 256 /64."""
     door = Door()
-    entered = door.crowd(250, *(prefix.format(number) for number in range(250)))
+    entered = door.fill(250, *(prefix.format(number) for number in range(250)))
     assert sum(number is not None for number in entered) == factor * 40
 
 
 def test_a_48_network_has_four_times_the_places() -> None:
     door = Door()
-    entered = door.crowd(1000, *(f"2001:db8:0:{number:x}::" for number in range(0, 65536, 64)))
+    entered = door.fill(1000, *(f"2001:db8:0:{number:x}::" for number in range(0, 65536, 64)))
     assert sum(number is not None for number in entered) == 4 * 40
 
 
@@ -146,13 +146,13 @@ def test_a_48_network_has_four_times_the_places() -> None:
 def test_nobody_is_dropped_up_to_half_full() -> None:
     door = Door()
     door.chance = 0.0
-    entered = door.crowd(40, HERE)
+    entered = door.fill(40, HERE)
     assert sum(number is not None for number in entered) == 21  # the first that makes it more
 
 
 def test_chance_to_be_dropped_grows_with_young_connections() -> None:
     door = Door()
-    door.crowd(30, HERE)
+    door.fill(30, HERE)
     door.chance = 0.51
     assert door.enter(HERE)
     door.chance = 0.49
@@ -163,14 +163,14 @@ def test_chance_to_be_dropped_grows_with_young_connections() -> None:
 def test_whole_drops_at_random_too() -> None:
     door = Door()
     hosts = [f"10.0.0.{number}" for number in range(200)]
-    door.crowd(200, *hosts)  # of 300: a quarter of the 400 is reserved
+    door.fill(200, *hosts)  # of 300: a quarter of the 400 is reserved
     door.chance = 0.0
     assert not door.enter("192.0.2.2")
     door.chance = 0.5
     assert door.enter("192.0.2.2")
 
 
-def test_ended_connection_keeps_its_place_while_young() -> None:
+def test_ended_connection_keeps_its_slot_while_young() -> None:
     door = Door(each=1)
     one = door.enter(HERE)
     assert one
@@ -197,7 +197,7 @@ def test_authenticated_connection_frees_its_place_at_once() -> None:
 
 def test_oldest_makes_room_in_a_full_network() -> None:
     door = Door()
-    entered = door.crowd(40, HERE)
+    entered = door.fill(40, HERE)
     assert not door.enter(HERE)  # all of them may still authenticate
     door.now += HOLD
     assert door.enter(HERE)
@@ -208,9 +208,9 @@ def test_largest_network_makes_room_for_others() -> None:
     """However young its connections are, and however old those of others."""
     door = Door()
     few, many = [f"10.0.0.{n}" for n in range(20)], [f"10.0.1.{n}" for n in range(7)]
-    door.crowd(20, *few)
+    door.fill(20, *few)
     door.now += HOLD
-    entered = door.crowd(280, *many)
+    entered = door.fill(280, *many)
     assert all(entered)
     assert door.enter("192.0.2.2")
     assert door.closed == entered[:1]
@@ -218,7 +218,7 @@ def test_largest_network_makes_room_for_others() -> None:
 
 def test_oldest_makes_room_if_all_networks_are_alike() -> None:
     door = Door()
-    entered = door.crowd(300, *(f"10.0.{n // 256}.{n % 256}" for n in range(300)))
+    entered = door.fill(300, *(f"10.0.{n // 256}.{n % 256}" for n in range(300)))
     assert not door.enter("192.0.2.2")
     door.now += HOLD
     assert door.enter("192.0.2.2")
@@ -228,8 +228,8 @@ def test_oldest_makes_room_if_all_networks_are_alike() -> None:
 def test_one_customer_in_many_networks_counts_as_one() -> None:
     """The thousands of /64 networks of a /48 together are the largest network."""
     door = Door()
-    many = door.crowd(160, *(f"2001:db8:0:{n:x}::" for n in range(0, 65536, 256)))
-    door.crowd(140, *(f"10.0.0.{n}" for n in range(140)))
+    many = door.fill(160, *(f"2001:db8:0:{n:x}::" for n in range(0, 65536, 256)))
+    door.fill(140, *(f"10.0.0.{n}" for n in range(140)))
     person = door.enter("192.0.2.2")
     assert person
     assert door.closed == many[:1]
@@ -240,9 +240,9 @@ def test_one_customer_in_many_networks_counts_as_one() -> None:
 def test_neighbours_in_a_large_network_are_spared() -> None:
     """In a /48, the /56 with the most connections makes room, and in that the largest /64."""
     door = Door()
-    neighbours = door.crowd(2, "2001:db8:0:100::", "2001:db8:0:201::")
-    largest = door.crowd(30, "2001:db8:0:200::")
-    door.crowd(268, *(f"10.0.0.{n}" for n in range(67)))
+    neighbours = door.fill(2, "2001:db8:0:100::", "2001:db8:0:201::")
+    largest = door.fill(30, "2001:db8:0:200::")
+    door.fill(268, *(f"10.0.0.{n}" for n in range(67)))
     assert door.enter("192.0.2.2")
     assert door.closed == largest[:1]
     assert not set(door.closed) & set(neighbours)
@@ -267,9 +267,9 @@ def test_known_networks_have_a_reserve() -> None:
     door = Door()
     door.limiter.remember(Address(HERE, 1))
     everybody = [f"10.0.{n // 256}.{n % 256}" for n in range(600)]
-    door.crowd(600, *everybody)
+    door.fill(600, *everybody)
     assert not door.enter("192.0.2.2")
-    entered = door.crowd(50, HERE)
+    entered = door.fill(50, HERE)
     assert sum(number is not None for number in entered) == 40
     assert not door.closed
 
@@ -299,7 +299,7 @@ def test_limits_hold_whatever_happens(steps: list[tuple[str, int, bool]]) -> Non
             door.leave(here[number % len(here)], authenticated=what == "authenticated")
         staying = set(door.open) - set(door.closed)
         assert len(staying) <= door.limiter.count <= 12
-        addresses = [door.places[one].networks[0] for one in staying]
+        addresses = [door.slots[one].networks[0] for one in staying]
         assert all(addresses.count(one) <= 6 for one in addresses)  # 3, and 3 of the reserve
         assert len(door.closed) == len(set(door.closed))
     for number in list(door.open):
@@ -311,8 +311,8 @@ def test_limits_hold_whatever_happens(steps: list[tuple[str, int, bool]]) -> Non
 # ------------------------------------------------------------------ the same, over sockets
 
 ONE_PLACE = [
-    replace(NO_RATE_LIMITS, place_seconds=GUARD, unauthenticated=1),
-    replace(NO_RATE_LIMITS, place_seconds=GUARD, unauthenticated_per_address=1),
+    replace(NO_RATE_LIMITS, slot_seconds=GUARD, unauthenticated=1),
+    replace(NO_RATE_LIMITS, slot_seconds=GUARD, unauthenticated_per_address=1),
 ]
 
 
@@ -351,7 +351,7 @@ async def test_excess_unauthenticated_connections_are_refused_with_wait(limits: 
         await server.logged("refused 127.0.0.1:")
 
 
-async def test_refused_client_keeps_its_place() -> None:
+async def test_refused_client_keeps_its_slot() -> None:
     async with (
         running_server(limits=ONE_PLACE[0]) as server,
         raw_client(server.address) as nobody,
@@ -439,7 +439,7 @@ async def test_authenticated_connections_are_not_counted(limits: Limits) -> None
 
 
 async def test_handshake_deadline_frees_a_place() -> None:
-    limits = replace(NO_RATE_LIMITS, place_seconds=0.1, unauthenticated=1, handshake_seconds=0.1)
+    limits = replace(NO_RATE_LIMITS, slot_seconds=0.1, unauthenticated=1, handshake_seconds=0.1)
     async with running_server(limits=limits) as server, unauthenticated_client(server) as newcomer:
         assert await newcomer.until_end()
         with trio.fail_after(GUARD):

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _READS_NOTHING = "accepted no data for too long"
 _FLUSH_SECONDS = 3.0
-_TURN = 400.0  # work after which other tasks have a turn, about 4 ms
+_TIME_SLICE = 400.0  # work after which other tasks run, about 4 ms
 
 
 async def serve_connection(context: ServerContext, stream: trio.SocketStream) -> None:
@@ -245,7 +245,7 @@ class Connection:
                     woken = READING
                     account.worked = 0.0
                 if (
-                    account.worked > _TURN
+                    account.worked > _TIME_SLICE
                     or send_queue.congested
                     or (account.is_limited and not account.is_covered)
                 ):

@@ -230,13 +230,18 @@ class RequestDispatcher:
 
     async def _keep_rates(self, text: str) -> Sequence[Callable[[], None]]:
         """Wait until the rates of messages and texts allow a command with this text, if any."""
-        reserve = self._context.rate_limiter.reserve
-        if wait := reserve("messages", self._person):
+        reserve, person = self._context.rate_limiter.reserve, self._person
+        if wait := reserve("messages", person):
             checks = await self._delay("messages", wait)
             if checks:
                 return checks
-        if text and (wait := reserve("texts", self._person, _kib(text))):
-            return await self._delay("texts", wait)
+        if text:
+            size, peer = len(text.encode()) / 1024, self._account.peer
+            wait = reserve("texts", person, size)
+            if wait <= LONGEST_WAIT:
+                wait = max(wait, self._context.network_rates.reserve("address_texts", peer, size))
+            if wait:
+                return await self._delay("texts", wait)
         return ()
 
     async def _delay(self, kind: RateKind, wait: float) -> Sequence[Callable[[], None]]:
@@ -362,8 +367,3 @@ class RequestDispatcher:
 
 def _refuse(refusal: Refused) -> None:
     raise refusal
-
-
-def _kib(text: str) -> float:
-    """Return the size of a text in KiB, as the rate of texts counts it."""
-    return len(text.encode()) / 1024

@@ -5,7 +5,7 @@ connections: TLS, hello, challenge, proof, and the claim of a name. Together, th
 than a TLS handshake and a few kilobytes. A refused client is told the reason.
 
 A client that has authenticated may still be refused for its network, which has a rate of logins and
-of new names and a share of the connections. It then keeps its place among the unauthenticated for
+of new names and a share of the connections. It then keeps its slot among the unauthenticated for
 some time, so that trying again at once is limited, too.
 
 The header of a proxy comes first. Until it is read, the connection counts as unauthenticated too,
@@ -78,17 +78,17 @@ async def authenticate_peer(context: ServerContext, stream: trio.SocketStream) -
     try:
         context.connection_quota.check_capacity()
         if is_proxy:
-            with context.unauthenticated.admit_proxy(stream.socket.close) as place:
-                place.authenticated = await _read_proxy_header(context, link, stream)
-            if not place.authenticated:
+            with context.unauthenticated.admit_proxy(stream.socket.close) as slot:
+                slot.authenticated = await _read_proxy_header(context, link, stream)
+            if not slot.authenticated:
                 return None
-        with context.unauthenticated.admit(link.peer, stream.socket.close) as place:
+        with context.unauthenticated.admit(link.peer, stream.socket.close) as slot:
             peer = await _run_handshake(context, link)
-            place.authenticated = peer is not None
+            slot.authenticated = peer is not None
     except Refused as busy:
         await _refuse_busy(context, link, busy)
         return None
-    return None if place.evicted else peer
+    return None if slot.evicted else peer
 
 
 async def _read_proxy_header(context: ServerContext, link: Link, stream: trio.SocketStream) -> bool:
@@ -186,7 +186,7 @@ async def _challenge(
     context.bans.check_person(Author(hello.user, hello.client, hello.key))
     name = check_name(hello.user, "username")
     claimed = await context.accounts.claimed_at(name)
-    context.network_rates.acquire("claims" if claimed is None else "logins", link.peer)
+    context.network_rates.acquire("claims" if claimed is None else "address_logins", link.peer)
     name = await context.accounts.claim(hello, name, proof.link)
     established = is_established(claimed, context.clock())
     if established:

@@ -4,7 +4,7 @@ A message that is deleted while a request runs must not appear in the answer. So
 of its groups was erased meanwhile, a read is repeated, and what a search has found is looked up
 again.
 
-Both take turns (see `turns`): a person has one search and one read of history at a time.
+Both have a fair queue (`fair_queue`): a person has one search and one read of history at a time.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ async def read_history(
         return group.floor
 
     floor = await _ask_group(context, key, send_queue, floor_of, on_loaded)
-    async with context.history_turns.of(fold(author.name)):
+    async with context.history_queue.admit(fold(author.name)):
         page = await _read_unerased(
             context, [key], lambda: context.store.read_before(key, request.before)
         )
@@ -171,7 +171,7 @@ async def _hits(
         account.charge_owner(min(seconds * UNITS_PER_CORE, MOST_FOR_A_SEARCH))
 
     with trio.move_on_after(MAX_WAIT_SECONDS):
-        async with context.search_turns.of(person):
+        async with context.search_queue.admit(person):
             before = context.registry.erasures(groups)
             hits = await context.store.search(groups, terms, skip, _HITS_PER_PAGE + 1, on_work)
             if context.registry.erasures(groups) == before:

@@ -1,8 +1,8 @@
-"""Fair turns: one piece of slow work for each person at a time, and few that wait.
+"""Fair queue: one piece of slow work of each person at a time, and few that wait.
 
-Whoever has a turn may still have to wait for the thread that does the work, behind one piece of
-work of each other person at most: its queue is first come, first served, so that people take turns
-by themselves. How many connections a person has makes no difference.
+Whoever is admitted may still have to wait for the thread that does the work, behind one piece of
+work of each other person at most: that thread works first come, first served, so the result is a
+round robin of people. How many connections a person has makes no difference.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _RETRY_MS = 2000
 
 
-class Turns:
-    """The turns of one kind of work, `what` in the plural, such as "searches".
+class FairQueue:
+    """The queue of one kind of work, `what` in the plural, such as "searches".
 
-    At most `people` people have turns or wait for one, each with `each` pieces of work.
+    At most `people` people work or wait, each with `each` pieces of work.
     """
 
     def __init__(self, what: str, people: int, each: int) -> None:
@@ -33,8 +33,8 @@ class Turns:
         self._locks: dict[str, trio.Lock] = {}
 
     @asynccontextmanager
-    async def of(self, person: str) -> AsyncIterator[None]:
-        """Wait for the turn of a person (folded), which the block is. Raises `Refused` (busy)."""
+    async def admit(self, person: str) -> AsyncIterator[None]:
+        """Wait for a person's (folded) earlier work; the block works. Raises `Refused` (busy)."""
         lock = self._locks.get(person)
         if lock is None:
             if len(self._locks) >= self._people:

@@ -1,4 +1,4 @@
-"""Turns: one piece of slow work for each person at a time, whatever their connections."""
+"""Fair queue: one piece of slow work of each person at a time, whatever their connections."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tchat.errors import Code, Refused
-from tchat.server.turns import Turns
+from tchat.server.fair_queue import FairQueue
 
 
 class Worker:
-    """Work in turns; `order` has who began, and each piece lasts until `finish`."""
+    """Work in a fair queue; `order` has who began, and each piece lasts until `finish`."""
 
     def __init__(self, nursery: trio.Nursery, people: int = 10, each: int = 10) -> None:
-        self.turns = Turns("searches", people, each)
+        self.queue = FairQueue("searches", people, each)
         self.order: list[str] = []
         self._nursery = nursery
         self._ends: dict[str, trio.Event] = {}
@@ -23,7 +23,7 @@ class Worker:
         self._nursery.start_soon(self._work, person)
 
     async def _work(self, person: str) -> None:
-        async with self.turns.of(person):
+        async with self.queue.admit(person):
             self.order.append(person)
             self._ends[person] = trio.Event()
             await self._ends[person].wait()
@@ -54,7 +54,7 @@ async def test_too_many_pieces_of_one_person_are_refused() -> None:
         worker = Worker(nursery, each=2)
         await worker.started("a", "a", "b")
         with pytest.raises(Refused, match="You have 2 searches at once") as caught:
-            await worker.turns.of("a").__aenter__()
+            await worker.queue.admit("a").__aenter__()
         assert (caught.value.code, caught.value.wait) == (Code.BUSY, 2000)
         await worker.finish("a")
         assert await worker.started("a") == ["a", "b", "a"]
@@ -68,16 +68,16 @@ async def test_too_many_people_are_refused_until_one_ends() -> None:
         worker = Worker(nursery, people=2)
         await worker.started("a", "b")
         with pytest.raises(Refused, match="too many searches"):
-            await worker.turns.of("c").__aenter__()
+            await worker.queue.admit("c").__aenter__()
         await worker.finish("b")
         assert await worker.started("c") == ["a", "b", "c"]
         nursery.cancel_scope.cancel()
 
 
-async def test_cancelled_work_frees_its_place() -> None:
+async def test_cancelled_work_makes_room_in_the_queue() -> None:
     async with trio.open_nursery() as nursery:
         worker = Worker(nursery, people=1)
         await worker.started("a", "a")
         nursery.cancel_scope.cancel()
-    async with worker.turns.of("b"):
+    async with worker.queue.admit("b"):
         pass
