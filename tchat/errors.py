@@ -81,7 +81,10 @@ class Code(StrEnum):
     )
     # Identity.
     NAME_TAKEN = "name_taken", "the name belongs to another key"
-    LOOKALIKE = "lookalike", "the name looks like another person's name, or like a reserved one"
+    LOOKALIKE = (
+        "lookalike",
+        "the name looks like another person's or group's, or a reserved one",
+    )
     BAD_PROOF = "bad_proof", "the signature is not valid, so the key is not authenticated"
     BAD_LINK = "bad_link", "the link code is unknown, used, expired, or for another name"
     NO_SUCH_KEY = "no_such_key", "the name has no such key"

@@ -95,7 +95,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"open"},
     ],
     "store.sqlite": [
-        {"database", "log", "schema", "wal"},
+        {"appearances", "database", "log", "schema", "wal"},
         {"accounts", "files", "reports", "search", "view"},
         {"backup", "closing", "verify"},
         {"erasing"},

@@ -25,6 +25,7 @@ from tchat.store.base import (
     Conflict,
     FileEntry,
     FileIndex,
+    GroupLookalike,
     Hit,
     Maintenance,
     Membership,
@@ -355,6 +356,7 @@ class MemoryStore(Store):
         self._cursors: dict[str, dict[str, int]] = {}
         self._snapshots: dict[str, StateSnapshot] = {}
         self._standings: dict[str, dict[str, Standing]] = {}
+        self._looks: dict[str, frozenset[str]] = {}  # of groups that are not closed
         self._file_index = MemoryFileIndex(self._standings)
         self.accounts: Accounts = MemoryAccounts()
         self.files: FileIndex = self._file_index
@@ -376,11 +378,17 @@ class MemoryStore(Store):
         log = self._logs.setdefault(group, _Log(group))
         if log.last != expected:
             raise Conflict(group, expected, log.last)
+        if effects.display_name is not None:
+            looks = appearances_of(effects.display_name)
+            if any(not looks.isdisjoint(self._looks[one]) for one in self._looks if one != group):
+                raise GroupLookalike(effects.display_name)
+            self._looks[group] = looks
         log.last = expected + count
         log.pages.append(Page(expected + 1, log.last, frames))
         if effects.erased:
             log.pages = [page.erase(effects.erased) for page in log.pages]
         if effects.closed_after:
+            self._looks.pop(group, None)
             log.closed_after = effects.closed_after
             log.pages = [page.erase(range(1, log.closed_after + 1)) for page in log.pages]
             self._snapshots.pop(group, None)

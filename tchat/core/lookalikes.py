@@ -22,12 +22,17 @@ from tchat.errors import Code, Refused
 APPEARANCES = f"confusables {UNICODE}, unicode {unicodedata.unidata_version}"
 """The versions that appearances depend on: with other versions, they are computed again."""
 
-RESERVED = (
+RESERVED_GROUPS = (
     *("admin", "administrator", "moderator", "operator", "server", "system", "tchat"),
+)
+"""Names with which somebody could speak in the place of the server; no group may have them."""
+
+RESERVED = (
+    *RESERVED_GROUPS,
     *("all", "anybody", "channel", "everybody", "everyone", "here", "nobody", "somebody"),
     *("me", "you"),
 )
-"""Names with which a person could speak in the place of the server, or of everybody."""
+"""Those, and names with which a person could speak for everybody; a group of all is fine."""
 
 # What marks a person's name, a notice or an error in plain mode, and letters that look like it.
 _MARKS = frozenset("<>*!")
@@ -76,10 +81,32 @@ def check_new_name(name: str, what: str) -> None:
 def check_new_person(name: str) -> None:
     """Raise `Refused` (bad_name, lookalike) for a name that no new person may have."""
     check_new_name(name, "username")
-    if not _reserved_appearances().isdisjoint(appearances_of(name)):
+    _check_not_reserved(name, RESERVED)
+
+
+def check_new_group(name: str) -> None:
+    """Raise `Refused` (bad_name, lookalike) for a name that no new group may have."""
+    check_new_name(name, "group name")
+    _check_not_reserved(name, RESERVED_GROUPS)
+
+
+def group_lookalike_refusal(name: str) -> Refused:
+    """Return the refusal of a new group whose name looks like that of another one.
+
+    It does not say which one: whoever guesses a name by its look would learn how it is written.
+    """
+    return Refused(
+        Code.LOOKALIKE,
+        f"The name {name} looks like that of another group on this server. To join that group, type"
+        " its name as its members do; otherwise choose another name.",
+    )
+
+
+def _check_not_reserved(name: str, reserved: tuple[str, ...]) -> None:
+    if not _appearances_of_all(reserved).isdisjoint(appearances_of(name)):
         raise Refused(Code.LOOKALIKE, f"The name {name} is reserved. Choose another name.")
 
 
 @cache
-def _reserved_appearances() -> frozenset[str]:
-    return frozenset().union(*(appearances_of(name) for name in RESERVED))
+def _appearances_of_all(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset().union(*(appearances_of(name) for name in names))

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from tchat.core.group.features import erase_event
+from tchat.core.lookalikes import group_lookalike_refusal
 from tchat.core.protocol.framing import PREFIX, skip_frames, split_frames
 from tchat.errors import Code, Refused, StorageError
 from tchat.transfer.partial_file import is_disk_full
@@ -97,6 +98,14 @@ def storage_errors() -> Iterator[None]:
         raise StorageError(
             Code.INTERNAL, f"Files cannot be stored or read: {error.strerror}."
         ) from error
+
+
+class GroupLookalike(Refused):
+    """The name of a new group looks like that of another group. Nothing was written."""
+
+    def __init__(self, name: str) -> None:
+        refusal = group_lookalike_refusal(name)
+        super().__init__(refusal.code, refusal.sentence)
 
 
 # ------------------------------------------------------------------ the event log
@@ -535,7 +544,9 @@ class Store(Protocol):
 
         `effects` is committed with them; the texts it erases are then gone from the disk, or as
         soon as no other program reads an older state of the store. Raises
-        `Conflict`, `StorageFull` (nothing was written) or `StorageError` (the store is broken).
+        `Conflict`, `GroupLookalike` if another group, which is not closed, looks like the display
+        name (see `core.lookalikes`), `StorageFull` (nothing was written) or `StorageError` (the
+        store is broken).
         """
 
     async def read(self, group: str, after: int) -> Page | None:

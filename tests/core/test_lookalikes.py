@@ -8,6 +8,7 @@ from tchat.core.confusables import PROTOTYPES
 from tchat.core.lookalikes import (
     RESERVED,
     appearances_of,
+    check_new_group,
     check_new_name,
     check_new_person,
     skeleton,
@@ -71,3 +72,15 @@ def test_reserved_names_are_refused_however_written(name: str) -> None:
     with pytest.raises(Refused) as refused:
         check_new_person(name)
     assert refused.value.code == Code.LOOKALIKE
+
+
+@pytest.mark.parametrize("name", ["server", "Serv\u0435r", "TCHAT", "adrnin"])
+def test_no_new_group_speaks_for_the_server(name: str) -> None:
+    with pytest.raises(Refused) as refused:
+        check_new_group(name)
+    assert refused.value.code == Code.LOOKALIKE
+
+
+@pytest.mark.parametrize("name", ["everyone", "all", "channel", "admins", "servers", "h\u00e9re"])
+def test_group_may_be_for_everybody(name: str) -> None:
+    check_new_group(name)

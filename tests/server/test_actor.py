@@ -26,10 +26,12 @@ from tchat.server.groups.registry import Registry
 from tchat.server.groups.subscriptions import Subscription
 from tchat.server.log import Log
 from tchat.server.send_queue import SendQueue
+from tchat.store.base import SideEffects
 from tests.faulty_store import FaultyStore
 from tests.helpers import GROUP, log_of, seqs, texts
 from tests.memory_store import MemoryStore
 from tests.server.fake_connection import FakeConnection
+from tests.store.batches import packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -418,6 +420,21 @@ async def test_repeated_command_is_not_acknowledged_before_a_commit(log: Log) ->
         await alice.send(Join(4, 1, GROUP))
         assert await alice.receive() == [Ok(4, 1)]
         registry.close()
+
+
+async def test_what_follows_a_refused_founding_is_refused(log: Log) -> None:
+    store = MemoryStore()
+    async with trio.open_nursery() as nursery:
+        effects = SideEffects({"bob": "member"}, display_name="0ps")
+        await store.append("0ps", 0, 1, packed(b"created"), effects)
+        registry = Registry(GroupEnvironment(store, log), nursery)
+        alice = Person(registry)
+        await alice.send(Join(1, 1, GROUP), Post(2, 2, GROUP, "in the draft"))
+        answers = await alice.receive()
+        assert [getattr(a, "code", "") for a in answers] == [Code.LOOKALIKE] * 2
+        registry.close()
+    assert await log_of(store) == []
+    assert await store.groups_of("alice") == {}
 
 
 async def test_unchanged_audience_does_not_end_a_batch(log: Log) -> None:

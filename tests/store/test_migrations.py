@@ -184,7 +184,7 @@ async def test_appearances_follow_the_unicode_version(
         connection.execute("DELETE FROM appearances")
     async with open_store(tmp_path) as store:  # the same version: nothing is computed
         assert await store.accounts.lookalike("a1ice", "a1ice") is None
-    monkeypatch.setattr("tchat.store.sqlite.accounts.APPEARANCES", "another version")
+    monkeypatch.setattr("tchat.store.sqlite.appearances.APPEARANCES", "another version")
     async with open_store(tmp_path) as store:
         assert await store.accounts.lookalike("a1ice", "a1ice") == "alice"
 

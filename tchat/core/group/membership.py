@@ -34,7 +34,7 @@ from tchat.core.group.feature import (
     is_me,
 )
 from tchat.core.group.state import Denial, Group, Invitation, JoinRequest
-from tchat.core.lookalikes import check_new_name
+from tchat.core.lookalikes import check_new_group
 from tchat.core.protocol.schema import record
 from tchat.core.text import fold, quote_name
 from tchat.errors import Code, Refused
@@ -72,7 +72,7 @@ class Join(Command):
         if not group.members:
             if self.create is False:
                 raise Refused(Code.NO_SUCH_GROUP, f"There is no group {quote_name(self.group)}.")
-            check_new_name(self.group, "group name")
+            check_new_group(self.group)
             return [Created(context.author.key)]
         if group.standing(context.name) == "member":
             return []

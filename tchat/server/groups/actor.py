@@ -55,7 +55,7 @@ from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import StateCache, is_large, too_large_refusal
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.groups.unsubscribed import UnsubscribedMembers
-from tchat.store.base import Page, StorageFull
+from tchat.store.base import GroupLookalike, Page, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -298,7 +298,10 @@ class GroupActor:
                     run(self.group)
 
     async def _commit(self, batch: Batch) -> None:
-        """Commit the batch's events and publish them; on a full disk, refuse their commands."""
+        """Commit the batch's events and publish them, or refuse their commands.
+
+        They are refused if the disk is full, or another group looks like a new one.
+        """
         page = Page(self.group.seq + 1, batch.draft.seq, b"".join(batch.frames))
         effects = side_effects_of(self.group, batch.draft, batch.events, batch.older_edits)
         try:
@@ -308,6 +311,8 @@ class GroupActor:
         except StorageFull as full:
             self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
             batch.fail(full)
+        except GroupLookalike as lookalike:
+            batch.fail(lookalike)
         else:
             self._publish(batch, page, effects)
         # Report the standings after a failed commit, too. A person whose join was not stored is

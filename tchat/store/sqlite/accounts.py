@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.lookalikes import APPEARANCES, appearances_of
 from tchat.store.base import AccountKey, Accounts
+from tchat.store.sqlite.appearances import add_person_appearances, person_like
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,7 +21,7 @@ _KEYS = "SELECT key, since FROM keys WHERE person = ? AND until IS NULL ORDER BY
 
 
 class SqliteAccounts(Accounts):
-    """The tables `people`, `keys` and `appearances`."""
+    """The tables `people` and `keys`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -112,22 +112,7 @@ class SqliteAccounts(Accounts):
 
     async def lookalike(self, person: str, name: str) -> str | None:
         """Return the name of another person that looks alike; see `Accounts.lookalike`."""
-        return await self._database.read(lambda c: _lookalike(c, person, name))
-
-
-def prepare_appearances(connection: sqlite3.Connection) -> None:
-    """Compute the appearances of all names, unless they were made with the same versions."""
-    if connection.execute("SELECT versions FROM appearances_made_with").fetchall() == [
-        (APPEARANCES,)
-    ]:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    connection.execute("DELETE FROM appearances_made_with")
-    connection.execute("INSERT INTO appearances_made_with VALUES (?)", (APPEARANCES,))
-    connection.execute("DELETE FROM appearances")
-    for person, name in connection.execute("SELECT key, name FROM people").fetchall():
-        _add_appearances(connection, person, name)
-    connection.execute("COMMIT")
+        return await self._database.read(lambda c: person_like(c, person, name))
 
 
 def _may_claim(connection: sqlite3.Connection, person: str, name: str) -> bool:
@@ -135,32 +120,14 @@ def _may_claim(connection: sqlite3.Connection, person: str, name: str) -> bool:
     row = connection.execute("SELECT erased FROM people WHERE key = ?", (person,)).fetchone()
     if row is not None:  # it was somebody's before, whatever it looks like
         return row[0] is None
-    return _lookalike(connection, person, name) is None
+    return person_like(connection, person, name) is None
 
 
 def _add_person(connection: sqlite3.Connection, person: str, name: str, at: int) -> None:
     """Add a person, unless the name has a row already."""
     sql = "INSERT INTO people (key, name, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
     if connection.execute(sql, (person, name, at)).rowcount:
-        _add_appearances(connection, person, name)
-
-
-def _add_appearances(connection: sqlite3.Connection, person: str, name: str) -> None:
-    connection.executemany(
-        "INSERT INTO appearances VALUES (?, ?)", [(one, person) for one in appearances_of(name)]
-    )
-
-
-def _lookalike(connection: sqlite3.Connection, person: str, name: str) -> str | None:
-    """Return the display name of another person that looks like `name`."""
-    sql = (
-        "SELECT name FROM appearances JOIN people ON people.key = person"
-        " WHERE appearance = ? AND person <> ?"
-    )
-    for appearance in appearances_of(name):
-        if (row := connection.execute(sql, (appearance, person)).fetchone()) is not None:
-            return str(row[0])
-    return None
+        add_person_appearances(connection, person, name)
 
 
 def _is_erased(connection: sqlite3.Connection, person: str) -> bool:

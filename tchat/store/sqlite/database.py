@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from tchat.errors import Code, Refused, StorageError, TchatError
-from tchat.store.base import Conflict, StorageFull
+from tchat.store.base import Conflict, GroupLookalike, StorageFull
 from tchat.store.computing import computing
 from tchat.transfer.partial_file import is_disk_full
 
@@ -272,8 +272,8 @@ class _Writer:
         job.failure = None  # of an earlier attempt
         try:
             job.result = job.work(self._connection)
-        except Conflict as conflict:  # raised before anything was written: fails this job only
-            job.failure = conflict
+        except (Conflict, GroupLookalike) as error:  # before anything was written: only this job
+            job.failure = error
 
 
 class _Reader:
@@ -331,7 +331,7 @@ class Database:
         Work that takes long is done `alone`, so that it delays others less.
 
         Raises `StorageFull` (nothing was written), `StorageError` (the database is broken), or a
-        `Conflict` that `work` raised.
+        `Conflict` or `GroupLookalike` that `work` raised before it wrote anything.
         """
         self.writes += 1
         result: T = await self._writer.do(work, alone=alone)  # type: ignore[assignment]  # what work returned

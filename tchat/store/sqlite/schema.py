@@ -246,6 +246,16 @@ _APPEARANCES = """
     CREATE TABLE appearances_made_with (versions TEXT NOT NULL);
     """
 
+# What the names of groups look like; `appearances_made_with` says for both tables whether they are
+# up to date, so that the groups of earlier versions are added at the next start.
+_GROUP_APPEARANCES = """
+    CREATE TABLE group_appearances (
+        appearance TEXT NOT NULL, group_id INTEGER NOT NULL REFERENCES groups,
+        PRIMARY KEY (appearance, group_id)) WITHOUT ROWID;
+    CREATE INDEX appearances_by_group ON group_appearances (group_id);
+    DELETE FROM appearances_made_with;
+    """
+
 
 def _find_closed(connection: sqlite3.Connection) -> None:
     """Mark the events of groups that were closed, whether or not they were founded anew."""
@@ -362,6 +372,7 @@ MIGRATIONS = (
     (_SWEPT, None),
     (_APPEARANCES, None),
     (_FILE_USAGE, _count_usage),
+    (_GROUP_APPEARANCES, None),
 )
 """For each migration, its SQL statements and a function that fills the new tables, if any."""
 

@@ -20,6 +20,7 @@ from tchat.store.base import (
     Accounts,
     Conflict,
     FileIndex,
+    GroupLookalike,
     Hit,
     Maintenance,
     Membership,
@@ -30,7 +31,13 @@ from tchat.store.base import (
     StoredGroup,
 )
 from tchat.store.blobs import BlobDirectory
-from tchat.store.sqlite.accounts import SqliteAccounts, prepare_appearances
+from tchat.store.sqlite.accounts import SqliteAccounts
+from tchat.store.sqlite.appearances import (
+    has_group_like,
+    prepare_appearances,
+    remove_group_appearances,
+    set_group_appearances,
+)
 from tchat.store.sqlite.closing import finish_erasing
 from tchat.store.sqlite.database import Database, open_database
 from tchat.store.sqlite.erasing import Eraser, open_eraser
@@ -82,6 +89,8 @@ class SqliteStore(Store):
             number, last = find_group(connection, group)
             if last != expected:
                 raise Conflict(group, expected, last)
+            if (name := effects.display_name) and has_group_like(connection, number, name):
+                raise GroupLookalike(name)
             if number is None:
                 number = _add_group(connection, group)
             add_segment(connection, number, expected + 1, expected + count, frames)
@@ -258,6 +267,9 @@ def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEf
         connection.execute(
             "UPDATE groups SET shown = ? WHERE id = ?", (effects.display_name, number)
         )
+        set_group_appearances(connection, number, effects.display_name)
+    if effects.closed_after:
+        remove_group_appearances(connection, number)
     forget_before(connection, number, effects.closed_after)
     if effects.expired_to:
         connection.execute(
