@@ -18,9 +18,7 @@ _Table = Literal["appearances", "group_appearances"]
 
 def prepare_appearances(connection: sqlite3.Connection) -> None:
     """Compute the appearances of all names, unless they were made with the same versions."""
-    if connection.execute("SELECT versions FROM appearances_made_with").fetchall() == [
-        (APPEARANCES,)
-    ]:
+    if _is_up_to_date(connection):
         return
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("DELETE FROM appearances_made_with")
@@ -36,6 +34,11 @@ def prepare_appearances(connection: sqlite3.Connection) -> None:
         if not is_direct(name):
             set_group_appearances(connection, number, shown)
     connection.execute("COMMIT")
+
+
+def _is_up_to_date(connection: sqlite3.Connection) -> bool:
+    made_with = connection.execute("SELECT versions FROM appearances_made_with").fetchall()
+    return made_with == [(APPEARANCES,)]
 
 
 def add_person_appearances(connection: sqlite3.Connection, person: str, name: str) -> None:
@@ -59,6 +62,14 @@ def set_group_appearances(connection: sqlite3.Connection, number: int, name: str
     """Set those of the group with that id to those of a display name."""
     remove_group_appearances(connection, number)
     _add(connection, "group_appearances", number, name)
+
+
+def group_appearances(connection: sqlite3.Connection, number: int) -> set[str] | None:
+    """Return those of the group with that id; None if they have to be computed again."""
+    if not _is_up_to_date(connection):
+        return None
+    sql = "SELECT appearance FROM group_appearances WHERE group_id = ?"
+    return {appearance for (appearance,) in connection.execute(sql, (number,))}
 
 
 def remove_group_appearances(connection: sqlite3.Connection, number: int) -> None:

@@ -34,11 +34,13 @@ from tchat.core.group.operation import Expired
 from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import MADE_WITH, thaw_whole
 from tchat.core.group.state import Group
+from tchat.core.lookalikes import appearances_of
 from tchat.core.protocol.framing import split_frames
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import ProtocolError, StorageError
 from tchat.store.blobs import blob_path
+from tchat.store.sqlite.appearances import group_appearances
 from tchat.store.sqlite.log import checksum
 from tchat.store.sqlite.schema import GROUP_USAGE, PERSON_USAGE
 from tchat.store.sqlite.search import SearchCheck
@@ -239,6 +241,7 @@ class _GroupCheck:
         self._check_place_of_state()
         self._check_restored()
         self._check_name()
+        self._check_appearances()
         self._check_erasures()
         self._check_standings()
         self._check_read_positions()
@@ -350,6 +353,13 @@ class _GroupCheck:
             fits = self._shown is None or fold(self._shown) == self._name
         if not fits:
             self._found.fault("state", self._name, f"The display name is {self._shown!r}.")
+
+    def _check_appearances(self) -> None:
+        """Check what the name looks like, unless the server computes that again at its start."""
+        kept = group_appearances(self._connection, self._number)
+        is_open = self._group.members and not self._group.direct
+        if kept is not None and kept != (appearances_of(self._group.name) if is_open else set()):
+            self._found.fault("state", self._name, "The index of names that look alike is wrong.")
 
     def _check_erasures(self) -> None:
         """Check up to where events and messages are erased, and have to be.
