@@ -11,7 +11,7 @@ import trio
 
 from tchat.core.group.feature import Event
 from tchat.core.group.files import FileRemoved, FileShared
-from tchat.core.group.membership import Created, Join, Left
+from tchat.core.group.membership import Created, Join, Kicked, Left
 from tchat.core.group.messages import Delete, Post
 from tchat.core.group.rules import apply
 from tchat.core.group.state import Author, Group
@@ -227,10 +227,10 @@ def add(group: Group, body: Body) -> Event:
 
 
 class Untouched(dict[int, object]):
-    """Files of which only some are looked at."""
+    """Entries of which only some are looked at."""
 
     def __iter__(self) -> Iterator[int]:
-        raise AssertionError("All files were looked at.")
+        raise AssertionError("All entries were looked at.")
 
     items = values = keys = __iter__  # type: ignore[assignment]
 
@@ -259,3 +259,12 @@ def test_all_files_of_a_closed_group_are_removed() -> None:
     after = before.copy()
     events = [add(after, FileRemoved(1)), add(after, Left())]
     assert side_effects_of(before, after, events).removed_files == (1, 2, 3)
+
+
+def test_standings_are_compared_for_few_people() -> None:
+    """A kick in a large group does not compare the standings of everybody."""
+    before = Group("ops", admin="alice", members={f"person{n}": f"person{n}" for n in range(9)})
+    after = before.copy()
+    events = [add(after, Kicked("person7"))]
+    before.members, after.members = Untouched(before.members), Untouched(after.members)  # type: ignore[assignment]
+    assert side_effects_of(before, after, events).standings == {"person7": "outsider"}

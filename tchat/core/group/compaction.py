@@ -115,7 +115,7 @@ def _forget_keys(group: Group) -> None:
 
 def _forget_some(group: Group, keys: Iterator[bytes]) -> None:
     for key in list(islice(keys, len(group.keys) - KEYS)):
-        del group.keys[key]
+        group.drop_key(key)
 
 
 def _keys_of_others(group: Group, people: Container[str]) -> Iterator[bytes]:
@@ -123,8 +123,8 @@ def _keys_of_others(group: Group, people: Container[str]) -> Iterator[bytes]:
 
 
 def _keys_but_the_latest(group: Group) -> Iterator[bytes]:
-    latest = {fold(name): key for key, name in group.keys.items()}
-    return (key for key, name in group.keys.items() if latest[fold(name)] != key)
+    latest = {keys[-1] for keys in group.keys_by_person.values()}
+    return (key for key in group.keys if key not in latest)
 
 
 def _forget_kicks(group: Group) -> None:

@@ -299,8 +299,7 @@ class Denied(Body):
         """Remove the request, and remember when it was denied."""
         person = fold(self.name)
         request = group.requests.pop(person, None)
-        group.denied.pop(person, None)
-        group.denied[person] = Denial(event.at, request.key if request else None)
+        group.deny(person, Denial(event.at, request.key if request else None))
         _drop_old_denials(group, event.at)
 
     def standing_change(self, event: Event) -> StandingChange:
@@ -459,10 +458,10 @@ class Banned(Body):
     def apply(self, group: Group, event: Event) -> None:
         """Remove the member or the request, and record the ban."""
         person = fold(self.name)
-        group.banned_keys[person] = _keys_of(group, person)
+        keys = _keys_of(group, person)  # as long as the group knows them
         _expel(group, person, event.seq)
         group.requests.pop(person, None)
-        group.banned[person] = self.name
+        group.ban(self.name, keys)
 
     def standing_change(self, event: Event) -> StandingChange:
         """Return that the person is an outsider now."""
@@ -500,8 +499,7 @@ class Unbanned(Body):
 
     def apply(self, group: Group, event: Event) -> None:
         """Lift the ban."""
-        group.banned.pop(fold(self.name), None)
-        group.banned_keys.pop(fold(self.name), None)
+        group.unban(fold(self.name))
 
     def standing_change(self, event: Event) -> StandingChange:
         """Return that the person, still an outsider, may ask to join again."""
@@ -643,12 +641,10 @@ def _require_room(group: Group, context: Context) -> None:
 
 def _require_no_denial(group: Group, context: Context) -> None:
     """Raise `Refused` (denied) if the person's last request was denied a short time ago."""
-    person, key = fold(context.name), context.author.key
-    theirs = [
-        denial.at
-        for name, denial in group.denied.items()
-        if name == person or (denial.key is not None and denial.key == key)
-    ]
+    people = {fold(context.name)}
+    if context.author.key is not None:
+        people.update(group.denials_by_key.get(context.author.key, ()))
+    theirs = [group.denied[person].at for person in people if person in group.denied]
     if not theirs or (wait := max(theirs) + COOL_DOWN_MS - context.at) <= 0:
         return
     minutes = -(-wait // 60_000)
@@ -665,7 +661,7 @@ def _drop_old_denials(group: Group, now: int) -> None:
         person, earliest = next(iter(group.denied.items()))
         if len(group.denied) <= DENIALS and earliest.at + COOL_DOWN_MS > now:
             return
-        del group.denied[person]
+        group.forget_denial(person)
 
 
 def _keys_of(group: Group, person: str) -> tuple[bytes, ...]:
@@ -679,7 +675,7 @@ def _keys_of(group: Group, person: str) -> tuple[bytes, ...]:
 
 def _keys_of_member(group: Group, person: str) -> dict[bytes, None]:
     """Return the keys that a present or former member (folded) was admitted with, in order."""
-    keys = dict.fromkeys(key for key, name in group.keys.items() if fold(name) == person)
+    keys = dict.fromkeys(group.keys_by_person.get(person, ()))
     if person in group.held:
         keys[group.held[person]] = None
     return keys
@@ -714,12 +710,11 @@ def _admit(group: Group, name: str, key: bytes | None, seq: int) -> None:
     group.joined.setdefault(person, seq)
     group.requests.pop(person, None)
     group.kicked.pop(person, None)
-    group.denied.pop(person, None)
+    group.forget_denial(person)
     group.members.setdefault(person, name)
     if key is not None:
-        # Put back last: the order is that of the admissions.
-        holder = fold(group.keys.pop(key, name))
-        group.keys[key] = name
+        holder = fold(group.keys.get(key, name))
+        group.add_key(key, name)
         if holder != person and holder in group.members:
             group.held[holder] = key
 

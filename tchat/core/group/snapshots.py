@@ -69,6 +69,13 @@ def thaw(data: bytes, seq: int, most: int | None = None) -> Group:
     state is made of it: whoever chooses the numbers of files and messages can choose them so that
     the hash table of a dict takes quadratic time.
     """
+    group = _thaw(data, seq, most)
+    group.reindex()
+    return group
+
+
+def _thaw(data: bytes, seq: int, most: int | None = None) -> Group:
+    """Return the state in a shared snapshot, without indexes."""
     item = unpack(data)
     lists = [value for value in item.values() if isinstance(value, list | dict)]
     if most is not None and any(len(value) > most for value in lists):
@@ -99,7 +106,7 @@ def thaw_whole(data: bytes, seq: int) -> Group:
     if digest != _digest(seq, frozen):
         raise ProtocolError(Code.MALFORMED, "A stored snapshot is damaged.")
     whole = _Whole.from_map(unpack(frozen))
-    group = thaw(whole.state, seq)
+    group = _thaw(whole.state, seq)
     group.counts = {
         (one.person, one.client): (one.highest, int.from_bytes(one.done, "big"))
         for one in whole.clients
@@ -107,6 +114,7 @@ def thaw_whole(data: bytes, seq: int) -> Group:
     group.forgotten = whole.forgotten
     group.joined, group.held = whole.joined, whole.held
     group.banned_keys, group.denied = whole.banned_keys, whole.denied
+    group.reindex()
     return group
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import MISSING, dataclass, field, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from tchat.core.group.direct import check_group, is_direct, not_yours, pair_of
 from tchat.core.protocol.schema import LOCAL, Keyed, Shape, record
@@ -53,6 +53,11 @@ WINDOW = 1024
 _RECENT = (1 << WINDOW) - 1
 
 Clients = dict[tuple[str, bytes], tuple[int, int]]
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+_Index = dict[_K, tuple[_V, ...]]
+"""An index with few values for each key; a copy of the dict is independent."""
 
 
 OPERATOR = "the operator"
@@ -155,6 +160,13 @@ class Group(Shape):
     - `forgotten` says how many clients are no longer in `counts`.
 
     `compaction` says how large each of them can become.
+
+    Three more are indexes of the others: no command may take time in proportion to a large group.
+    They are in no snapshot, and follow from what is (`reindex`).
+
+    - `keys_by_person` maps people to the keys in `keys` with their name, in order;
+    - `bans_by_key` maps the keys in `banned_keys` to the banned people, in order;
+    - `denials_by_key` maps the keys in `denied` to the people.
     """
 
     name: str = ""
@@ -184,6 +196,13 @@ class Group(Shape):
     denied: Annotated[dict[str, Denial], LOCAL] = field(default_factory=dict)
     counts: Annotated[Clients, LOCAL] = field(default_factory=dict)
     forgotten: Annotated[int, LOCAL] = 0
+    keys_by_person: Annotated[_Index[str, bytes], LOCAL] = field(
+        default_factory=dict, compare=False
+    )
+    bans_by_key: Annotated[_Index[bytes, str], LOCAL] = field(default_factory=dict, compare=False)
+    denials_by_key: Annotated[_Index[bytes, str], LOCAL] = field(
+        default_factory=dict, compare=False
+    )
 
     @classmethod
     def unwritten(cls, name: str) -> Group:
@@ -229,7 +248,7 @@ class Group(Shape):
 
         Members from logs without keys are known only as long as they are members.
         """
-        return self.standing(person) != "outsider" or person in map(fold, self.keys.values())
+        return self.standing(person) != "outsider" or person in self.keys_by_person
 
     def is_admin(self, name: str) -> bool:
         """Return whether the person is the admin."""
@@ -249,8 +268,8 @@ class Group(Shape):
         """Return the name in the ban on a person or their key; None if there is no such ban."""
         if (banned := self.banned.get(fold(name))) is not None:
             return banned
-        holders = (person for person, keys in self.banned_keys.items() if key in keys)
-        return next((self.banned.get(person, person) for person in holders), None)
+        holders = self.bans_by_key.get(key) if key is not None else None
+        return self.banned.get(holders[0], holders[0]) if holders else None
 
     def require_not_banned(self, name: str, key: bytes | None = None) -> None:
         """Raise `Refused` (banned) if the person is banned, or somebody who has the same key."""
@@ -275,6 +294,60 @@ class Group(Shape):
         self.require_member(name)
         if not self.is_admin(name):
             raise Refused(Code.NOT_ADMIN, f"Only the admin, {self.admin_name}, may do this.")
+
+    # ------------------------------------------------------------------ keys, bans, denials
+
+    def add_key(self, key: bytes, name: str) -> None:
+        """Record that a person was admitted with a key, now as the last one."""
+        self.drop_key(key)
+        self.keys[key] = name
+        _add(self.keys_by_person, fold(name), key)
+
+    def drop_key(self, key: bytes) -> None:
+        """Forget a key, if it is known."""
+        if (name := self.keys.pop(key, None)) is not None:
+            _discard(self.keys_by_person, fold(name), key)
+
+    def ban(self, name: str, keys: tuple[bytes, ...]) -> None:
+        """Ban a person with these keys."""
+        person = fold(name)
+        for key in self.banned_keys.get(person, ()):
+            _discard(self.bans_by_key, key, person)
+        self.banned[person], self.banned_keys[person] = name, keys
+        for key in keys:
+            _add(self.bans_by_key, key, person)
+
+    def unban(self, person: str) -> None:
+        """Lift the ban on a person (folded) and their keys, if there is one."""
+        self.banned.pop(person, None)
+        for key in self.banned_keys.pop(person, ()):
+            _discard(self.bans_by_key, key, person)
+
+    def deny(self, person: str, denial: Denial) -> None:
+        """Remember the denial of a person's (folded) request, as the latest."""
+        self.forget_denial(person)
+        self.denied[person] = denial
+        if denial.key is not None:
+            _add(self.denials_by_key, denial.key, person)
+
+    def forget_denial(self, person: str) -> None:
+        """Forget the denial of a person's (folded) request, if there is one."""
+        denial = self.denied.pop(person, None)
+        if denial is not None and denial.key is not None:
+            _discard(self.denials_by_key, denial.key, person)
+
+    def reindex(self) -> None:
+        """Compute the indexes, for a state that was loaded."""
+        for index in (self.keys_by_person, self.bans_by_key, self.denials_by_key):
+            index.clear()
+        for key, name in self.keys.items():
+            _add(self.keys_by_person, fold(name), key)
+        for person, keys in self.banned_keys.items():
+            for key in keys:
+                _add(self.bans_by_key, key, person)
+        for person, denial in self.denied.items():
+            if denial.key is not None:
+                _add(self.denials_by_key, denial.key, person)
 
     # ------------------------------------------------------------------ messages
 
@@ -317,6 +390,17 @@ class Group(Shape):
             self.counts[key] = (n, (done << step & _RECENT if step < WINDOW else 0) | 1)
         else:
             self.counts[key] = (highest, done | (1 << -step if -step < WINDOW else 0))
+
+
+def _add(index: _Index[_K, _V], key: _K, value: _V) -> None:
+    index[key] = (*index.get(key, ()), value)
+
+
+def _discard(index: _Index[_K, _V], key: _K, value: _V) -> None:
+    if rest := tuple(one for one in index.get(key, ()) if one != value):
+        index[key] = rest
+    else:
+        index.pop(key, None)
 
 
 def not_approved_refusal(admin: str) -> Refused:

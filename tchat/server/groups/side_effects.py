@@ -35,7 +35,7 @@ def side_effects_of(
     removed: tuple[int, ...] = ()
     bodies = [event.body for event in events if event.body.has_side_effects]
     if any(body.changes_standing for body in bodies):
-        standings = _changed_standings(before, after)
+        standings = _changed_standings(before, after, events)
     if _starts_conversation(before, after):
         standings = dict.fromkeys(after.members, "member")
     if any(body.changes_files for body in bodies):
@@ -74,8 +74,15 @@ def _starts_conversation(before: Group, after: Group) -> bool:
     return after.direct and before.seq == 0 < after.seq
 
 
-def _changed_standings(before: Group, after: Group) -> dict[str, Standing]:
-    people = {*before.members, *before.requests, *after.members, *after.requests}
+def _changed_standings(before: Group, after: Group, events: Sequence[Event]) -> dict[str, Standing]:
+    """Return the new standing of everybody whose standing the events have changed.
+
+    Only the people whom the events name can have another one, unless the group was closed.
+    """
+    changes = [event.body.standing_change(event) for event in events if event.body.changes_standing]
+    people = {change.person for change in changes if change is not None}
+    if before.members and not after.members:
+        people.update(before.members, before.requests)
     return {
         person: after.standing(person)
         for person in people
