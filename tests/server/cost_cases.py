@@ -8,47 +8,21 @@ from dataclasses import replace
 from itertools import count, cycle
 from typing import TYPE_CHECKING, TypeVar
 
-from tchat.core.group.files import RemoveFile, Share
-from tchat.core.group.membership import (
-    Approve,
-    Ban,
-    Deny,
-    DenyAll,
-    Invite,
-    Join,
-    Kick,
-    Leave,
-    TransferAdmin,
-    Unban,
-)
-from tchat.core.group.messages import Delete, Edit, Pin, Post, Unpin
-from tchat.core.group.settings import SetPolicy, SetTopic
+from tchat.core.group.membership import Join
 from tchat.core.protocol.frames import (
-    Attach,
-    Away,
-    Detach,
-    Download,
-    FileListRequest,
-    GroupsRequest,
     Have,
-    HistoryRequest,
-    KeysRequest,
     LinkCode,
     LinkRequest,
     Ok,
     Piece,
-    Ping,
-    Search,
-    Seen,
     StartAt,
     Stored,
     Ticket,
-    Unlink,
-    Upload,
 )
 from tchat.core.protocol.handshake import VERSION, Ready, TransferHello, Welcome
-from tests.helpers import GROUP, RawClient, hello_of, identity_of, raw_client
-from tests.server.file_transfers import TransferConnection, offer, sha
+from tests.frame_samples import DIGEST, FILE, sample
+from tests.helpers import RawClient, hello_of, identity_of, raw_client
+from tests.server.file_transfers import TransferConnection, offer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -64,9 +38,6 @@ TIMES = 8
 
 MANY = 50
 """How many, if they cost little."""
-
-_FILE = b"a file"
-_DIGEST = sha(_FILE)
 
 
 def unknown_group() -> str:
@@ -126,7 +97,7 @@ class Scene:
 
     async def _waiting(self) -> list[str]:
         """Return the names of people who wait for approval."""
-        await self._do([SetPolicy(0, next(self._numbers), GROUP, "approval")])
+        await self._do([sample("set_policy", next(self._numbers), policy="approval")])
         names = [f"person-{next(self._people)}" for _ in range(TIMES)]
         for name in names:
             async with raw_client(self._address, name, tls=True) as person:
@@ -135,22 +106,24 @@ class Scene:
 
     async def _members(self) -> list[str]:
         names = await self._waiting()
-        await self._do(self._each(names, lambda n, name: Approve(n, n, GROUP, name)))
+        await self._do(self._each(names, lambda n, name: sample("approve", n, name=name)))
         return names
 
     async def _groups(self) -> list[str]:
         """Found groups that anybody may join; return their names."""
         groups = [unknown_group() for _ in range(TIMES)]
-        await self._do(self._each(groups, lambda n, group: Join(n, n, group)))
-        await self._do(self._each(groups, lambda n, group: SetPolicy(n, n, group, "open")))
+        await self._do(self._each(groups, lambda n, group: sample("join", n, group=group)))
+        await self._do(self._each(groups, lambda n, group: sample("set_policy", n, group=group)))
         return groups
 
     async def _messages(self) -> list[int]:
-        return await self._do(self._some(lambda n: Post(n, n, GROUP, f"message {n} " + "x" * 200)))
+        return await self._do(
+            self._some(lambda n: sample("post", n, text=f"message {n} " + "x" * 200))
+        )
 
     async def _upload(self) -> None:
         """Upload a file, unless the server has it."""
-        asked = await offer(self._alice, _FILE, _DIGEST)
+        asked = await offer(self._alice, FILE, DIGEST)
         if not isinstance(asked, Ticket):
             return
         async with raw_client(self._address, tls=True) as raw:
@@ -158,7 +131,7 @@ class Scene:
             await wire.send(TransferHello(VERSION, asked.ticket))
             await wire.expect(Ready)
             await wire.expect(Have)
-            await wire.send(StartAt(0), Piece(len(_FILE), _DIGEST), raw=_FILE)
+            await wire.send(StartAt(0), Piece(len(FILE), DIGEST), raw=FILE)
             await wire.expect(Stored)
 
     async def _files(self) -> list[int]:
@@ -169,118 +142,126 @@ class Scene:
     # ------------------------------------------------------------------ commands
 
     async def join(self) -> list[Frame]:
-        return self._some(lambda n: Join(n, n, unknown_group()))
+        return self._some(lambda n: sample("join", n, group=unknown_group()))
 
     async def leave(self) -> list[Frame]:
-        return self._each(await self._groups(), lambda n, group: Leave(n, n, group))
+        return self._each(await self._groups(), lambda n, group: sample("leave", n, group=group))
 
     async def approve(self) -> list[Frame]:
-        return self._each(await self._waiting(), lambda n, name: Approve(n, n, GROUP, name))
+        return self._each(await self._waiting(), lambda n, name: sample("approve", n, name=name))
 
     async def deny(self) -> list[Frame]:
-        return self._each(await self._waiting(), lambda n, name: Deny(n, n, GROUP, name))
+        return self._each(await self._waiting(), lambda n, name: sample("deny", n, name=name))
 
     async def deny_all(self) -> list[Frame]:
         """Each finds the requests that were not denied before; the requesters paid for them."""
         await self._waiting()
-        return self._some(lambda n: DenyAll(n, n, GROUP))
+        return self._some(lambda n: sample("deny_all", n))
 
     async def kick(self) -> list[Frame]:
-        return self._each(await self._members(), lambda n, name: Kick(n, n, GROUP, name))
+        return self._each(await self._members(), lambda n, name: sample("kick", n, name=name))
 
     async def ban(self) -> list[Frame]:
-        return self._each(await self._members(), lambda n, name: Ban(n, n, GROUP, name))
+        return self._each(await self._members(), lambda n, name: sample("ban", n, name=name))
 
     async def unban(self) -> list[Frame]:
         names = [f"person-{next(self._people)}" for _ in range(TIMES)]
-        await self._do(self._each(names, lambda n, name: Ban(n, n, GROUP, name)))
-        return self._each(names, lambda n, name: Unban(n, n, GROUP, name))
+        await self._do(self._each(names, lambda n, name: sample("ban", n, name=name)))
+        return self._each(names, lambda n, name: sample("unban", n, name=name))
 
     async def transfer_admin(self) -> list[Frame]:
         groups, name = await self._groups(), f"person-{next(self._people)}"
         async with raw_client(self._address, name, tls=True) as person:
             for group in groups:
                 await person.command(Join, group=group)
-        return self._each(groups, lambda n, group: TransferAdmin(n, n, group, name))
+        return self._each(
+            groups, lambda n, group: sample("transfer_admin", n, group=group, name=name)
+        )
 
     async def invite(self) -> list[Frame]:
-        return self._some(lambda n: Invite(n, n, GROUP, os.urandom(32), 3_600_000))
+        return self._some(lambda n: sample("invite", n, digest=os.urandom(32)))
 
     async def post(self) -> list[Frame]:
-        return self._some(lambda n: Post(n, n, GROUP, "a message of the usual length"))
+        return self._some(lambda n: sample("post", n))
 
     async def edit(self) -> list[Frame]:
-        return self._each(await self._messages(), lambda n, seq: Edit(n, n, GROUP, seq, f"v {n}"))
+        return self._each(
+            await self._messages(), lambda n, seq: sample("edit", n, target=seq, text=f"v {n}")
+        )
 
     async def delete(self) -> list[Frame]:
-        return self._each(await self._messages(), lambda n, seq: Delete(n, n, GROUP, seq))
+        return self._each(await self._messages(), lambda n, seq: sample("delete", n, target=seq))
 
     async def pin(self) -> list[Frame]:
-        return self._each(await self._messages(), lambda n, seq: Pin(n, n, GROUP, seq))
+        return self._each(await self._messages(), lambda n, seq: sample("pin", n, target=seq))
 
     async def unpin(self) -> list[Frame]:
         groups = await self._groups()
-        posted = await self._do(self._each(groups, lambda n, group: Post(n, n, group, "a text")))
+        posted = await self._do(self._each(groups, lambda n, group: sample("post", n, group=group)))
         targets = zip(groups, posted, strict=True)
-        await self._do(self._each(targets, lambda n, one: Pin(n, n, *one)))
-        return self._each(groups, lambda n, group: Unpin(n, n, group))
+        await self._do(
+            self._each(targets, lambda n, one: sample("pin", n, group=one[0], target=one[1]))
+        )
+        return self._each(groups, lambda n, group: sample("unpin", n, group=group))
 
     async def share(self) -> list[Frame]:
         await self._upload()
         self._shared += TIMES
-        return self._some(lambda n: Share(n, n, GROUP, "a.txt", len(_FILE), _DIGEST))
+        return self._some(lambda n: sample("share", n))
 
     async def remove_file(self) -> list[Frame]:
-        return self._each(await self._files(), lambda n, file: RemoveFile(n, n, GROUP, file))
+        return self._each(
+            await self._files(), lambda n, file: sample("remove_file", n, number=file)
+        )
 
     async def set_topic(self) -> list[Frame]:
-        return self._some(lambda n: SetTopic(n, n, GROUP, f"topic {n}"))
+        return self._some(lambda n: sample("set_topic", n, text=f"topic {n}"))
 
     async def set_policy(self) -> list[Frame]:
-        return self._some(lambda n: SetPolicy(n, n, GROUP, next(self._policies)))
+        return self._some(lambda n: sample("set_policy", n, policy=next(self._policies)))
 
     # ------------------------------------------------------------------ requests
 
     async def attach(self) -> list[Frame]:
-        return self._some(lambda n: Attach(n, GROUP, 0, 100))
+        return self._some(lambda n: sample("attach", n))
 
     async def detach(self) -> list[Frame]:
-        return self._some(lambda _: Detach(GROUP), MANY)
+        return self._some(lambda n: sample("detach", n), MANY)
 
     async def seen(self) -> list[Frame]:
         last = (await self._messages())[-1]
-        return self._each(range(last - MANY, last), lambda _, seq: Seen(GROUP, seq))
+        return self._each(range(last - MANY, last), lambda n, seq: sample("seen", n, seq=seq))
 
     async def history_request(self) -> list[Frame]:
-        return self._some(lambda n: HistoryRequest(n, GROUP, 1 << 40))
+        return self._some(lambda n: sample("history_request", n))
 
     async def search(self) -> list[Frame]:
-        return self._some(lambda n: Search(n, "message"))
+        return self._some(lambda n: sample("search", n, text="message", group=None))
 
     async def groups_request(self) -> list[Frame]:
-        return self._some(GroupsRequest)
+        return self._some(lambda n: sample("groups_request", n))
 
     async def away(self) -> list[Frame]:
-        return self._some(lambda n: Away(n, f"lunch {n}"), MANY)
+        return self._some(lambda n: sample("away", n, text=f"lunch {n}"), MANY)
 
     async def ping(self) -> list[Frame]:
-        return self._some(lambda _: Ping(), MANY)
+        return self._some(lambda n: sample("ping", n), MANY)
 
     async def upload(self) -> list[Frame]:
-        return self._some(lambda n: Upload(n, GROUP, 1, os.urandom(32)))
+        return self._some(lambda n: sample("upload", n, size=1, head=os.urandom(32), sha256=None))
 
     async def download(self) -> list[Frame]:
-        return self._each(await self._files(), lambda n, file: Download(n, GROUP, file))
+        return self._each(await self._files(), lambda n, file: sample("download", n, number=file))
 
     async def file_list_request(self) -> list[Frame]:
         await self._files()
-        return self._some(lambda n: FileListRequest(n, GROUP))
+        return self._some(lambda n: sample("file_list_request", n))
 
     async def link(self) -> list[Frame]:
-        return self._some(LinkRequest, MANY)
+        return self._some(lambda n: sample("link", n), MANY)
 
     async def keys(self) -> list[Frame]:
-        return self._some(KeysRequest)
+        return self._some(lambda n: sample("keys", n))
 
     async def unlink(self) -> list[Frame]:
         code = await self._alice.ask(LinkRequest)
@@ -291,4 +272,4 @@ class Scene:
             await wire.send(hello)
             await wire.send(await wire.proof(hello, device, code.code))
             await wire.expect(Welcome)
-        return [Unlink(next(self._numbers), device.public)]
+        return [sample("unlink", next(self._numbers), key=device.public)]
