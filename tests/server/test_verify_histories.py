@@ -265,7 +265,8 @@ _ENTRIES: dict[str, dict[object, object]] = {
     "banned_keys": {"eve": (bytes(32),)},
     "denied": {"eve": Denial(NOON)},
 }
-_FIELDS = [field.name for field in fields(Group) if field.name != "seq"]
+_FIELDS = [field.name for field in fields(Group) if field.name != "seq" and field.compare]
+"""Those of a snapshot; the others are indexes of these."""
 
 
 def _change_state(data: Path, name: str) -> None:

@@ -161,8 +161,9 @@ class Group(Shape):
 
     `compaction` says how large each of them can become.
 
-    Three more are indexes of the others: no command may take time in proportion to a large group.
-    They are in no snapshot, and follow from what is (`reindex`).
+    Three more are indexes of the others, since no command may take time in proportion to a large
+    group; only `requests` and `invites`, whose limits are low, are searched. Indexes are in no
+    snapshot, and follow from what is (`reindex`).
 
     - `keys_by_person` maps people to the keys in `keys` with their name, in order;
     - `bans_by_key` maps the keys in `banned_keys` to the banned people, in order;
