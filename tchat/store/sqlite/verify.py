@@ -327,7 +327,8 @@ class _GroupCheck:
         differing = [
             part.name
             for part in fields(Group)
-            if not _are_alike(getattr(self._restored, part.name), getattr(self._group, part.name))
+            if part.compare  # and is no index of the others
+            and not _are_alike(getattr(self._restored, part.name), getattr(self._group, part.name))
         ]
         if differing:
             self._found.fault(
