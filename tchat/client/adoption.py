@@ -7,7 +7,7 @@ client looks for such journals at intervals, and sends their messages.
 Each message is sent under the client id of its journal, whose lock is held meanwhile, on a
 connection of its own. So it is stored exactly once even if it had been sent before (see `journal`).
 A message that the server refuses was not stored, so it moves into the journal of the running
-client, which shows it.
+client, which shows it. So does a held one, for a group that is not entered yet.
 """
 
 from __future__ import annotations

@@ -7,6 +7,11 @@ pending until the local log has reached its seq. If the event will never arrive,
 is not followed, the acknowledgement is enough. Every step is recorded in the journal before it is
 taken (see `journal`). The journal entries of an earlier process become pending messages of this
 one, and are sent again.
+
+A message can be *held*: the person wants to enter its group, and the server has not let them in
+yet, so that it would refuse the message. It is released, and sent, as soon as the person is a
+member, or the front end has finished entering. A conversation of two needs no entering: a message
+for one that an earlier process held is sent at once.
 """
 
 from __future__ import annotations
@@ -18,7 +23,14 @@ from typing import TYPE_CHECKING
 
 from tchat.client.pending_message import PendingMessage
 from tchat.client.request import PendingRequest
-from tchat.client.updates import JournalDamaged, MessageRefused, PendingChanged, RefusalFound
+from tchat.client.updates import (
+    HeldFound,
+    JournalDamaged,
+    MessageRefused,
+    PendingChanged,
+    RefusalFound,
+)
+from tchat.core.group.direct import is_direct
 from tchat.core.group.messages import Post
 from tchat.core.group.state import not_approved_refusal
 from tchat.core.protocol.frames import Ok, encode
@@ -62,6 +74,7 @@ class Delivery:
         self._notify = notify
         self._pending: dict[str, list[PendingMessage]] = {}
         for entry in self._journal.entries(user, servers):
+            entry.held = entry.held and not is_direct(entry.group)
             self.of(entry.group).append(self._send(entry))
         if self._journal.damage is not None:
             notify(JournalDamaged(self._journal.damage))
@@ -76,6 +89,11 @@ class Delivery:
         refused = [[one for one in group if one.failure is not None] for group in of_groups]
         return [messages for messages in refused if messages]
 
+    def held(self) -> list[str]:
+        """Return the groups with held messages."""
+        messages = (group[0].group for group in self._pending.values() if any(map(_is_held, group)))
+        return list(messages)
+
     def find_once(self, group: str, once: str) -> PendingMessage | None:
         """Return the pending message with a key, if it was not refused."""
         pending = self.of(group)
@@ -84,22 +102,40 @@ class Delivery:
     # ------------------------------------------------------------------ the person's actions
 
     def post(
-        self, group: str, text: str, reply: int | None, once: str | None = None
+        self,
+        group: str,
+        text: str,
+        reply: int | None,
+        once: str | None = None,
+        *,
+        held: bool = False,
     ) -> PendingMessage:
         """Send a message. Raises `Refused` if it is not valid or cannot be saved.
 
-        With `once`, its key is saved as soon as the server has stored it (see `program_state`).
+        With `once`, its key is saved as soon as the server has stored it (see `program_state`). If
+        it is `held`, it is sent when it is released.
         """
         check_text(text)
         encode(Post(0, 0, group, text, reply))  # too long a message fails before it is saved
         at = time.time_ns() // 1_000_000
-        entry = self._journal.add(self._user, self._server, group, text, reply, at, once)
-        if (waits_for := self._missing_approval(group)) is not None:
-            self._journal.record_refusal(entry, waits_for)
+        place = self._user, self._server, group
+        entry = self._journal.add(*place, text, reply, at, once, held=held)
+        if not held:
+            self._await_approval(entry)
         pending = self._send(entry)
         self.of(group).append(pending)
         self._changed(group)
         return pending
+
+    def release(self, pending: PendingMessage) -> None:
+        """Send a held message; do nothing if it is not held any more."""
+        if not pending.held:
+            return
+        # On disk, it stays held until it has a number: only then may it have been sent.
+        pending.entry.held = False
+        self._await_approval(pending.entry)
+        self._submit_again(pending)
+        self._changed(pending.group)
 
     def resend(self, pending: PendingMessage) -> PendingMessage:
         """Send a refused message again, after all others. Raises `Refused`."""
@@ -107,8 +143,7 @@ class Delivery:
             return pending
         self._require(pending)
         pending.entry = self._journal.resubmit(pending.entry)
-        pending.request = self._submit(pending.entry)
-        pending.request.on_done = partial(self._on_done, pending)
+        self._submit_again(pending)
         messages = self.of(pending.group)
         messages.remove(pending)
         messages.append(pending)
@@ -126,21 +161,25 @@ class Delivery:
         self._requests.cancel(pending.request)
 
     def take_over(self, journal: Journal, servers: Collection[str]) -> None:
-        """Move the refused messages of another journal here, as if they were refused here.
+        """Move the refused and held messages of another journal here, as if they began here.
 
         Raises `Refused` if they cannot be saved here; then they stay there.
         """
         if journal.damage is not None:
             self._notify(JournalDamaged(journal.damage))
         for entry in journal.entries(self._user, servers):
-            if entry.failure is not None:
-                pending = self._send(self._journal.adopt(entry, entry.failure))
-                journal.remove(entry)
-                self.of(pending.group).append(pending)
-                self._changed(pending.group)
+            if entry.failure is None and not entry.held:
+                continue
+            pending = self._send(self._journal.adopt(entry))
+            journal.remove(entry)
+            self.of(pending.group).append(pending)
+            self._changed(pending.group)
+            if entry.failure is None:
+                self._notify(HeldFound(pending))
+            else:
                 self._notify(RefusalFound(pending, entry.failure))
-                if replica := self._groups.get(fold(pending.group)):
-                    self.on_standing(replica)
+            if replica := self._groups.get(fold(pending.group)):
+                self.on_standing(replica)
 
     # ------------------------------------------------------------------ events and answers
 
@@ -156,7 +195,10 @@ class Delivery:
                 return
 
     def on_standing(self, replica: Replica) -> None:
-        """Send what waited for the person's approval, or let it fail if that was denied."""
+        """Send what waited for the person's membership; let it fail if that was denied."""
+        if replica.standing == "member":
+            for pending in list(self.of(replica.name)):
+                self.release(pending)
         for pending in [one for one in self.of(replica.name) if one.awaits_approval]:
             if replica.standing == "member":
                 with suppress(Refused):  # it cannot be saved, and stays refused
@@ -165,6 +207,11 @@ class Delivery:
                 reason = Refused(Code.NOT_MEMBER, "You are not a member of this group.")
                 self._journal.record_refusal(pending.entry, reason)
                 self._changed(pending.group)
+
+    def _await_approval(self, entry: JournalEntry) -> None:
+        """Record that a message has to wait for the person's approval, if it has to."""
+        if (waits_for := self._missing_approval(entry.group)) is not None:
+            self._journal.record_refusal(entry, waits_for)
 
     def _missing_approval(self, group: str) -> Refused | None:
         """Return why a new message has to wait for the person's approval; None if it has not.
@@ -197,19 +244,24 @@ class Delivery:
         return replica.caught_up if seq is None else replica.last >= seq
 
     def _send(self, entry: JournalEntry) -> PendingMessage:
-        """Return the pending message of an entry, and send it unless it was refused."""
+        """Return the pending message of an entry, and send it unless it was refused or is held."""
         pending = PendingMessage(entry, self._submit(entry))
         pending.request.on_done = partial(self._on_done, pending)
         return pending
+
+    def _submit_again(self, pending: PendingMessage) -> None:
+        pending.request = self._submit(pending.entry)
+        pending.request.on_done = partial(self._on_done, pending)
 
     def _submit(self, entry: JournalEntry) -> PendingRequest:
         def make(request_id: int, number: int) -> Post:
             return Post(request_id, number, entry.group, entry.text, entry.reply)
 
-        if entry.failure is None:
+        if entry.failure is None and not entry.held:
             return self._requests.submit(make, entry)
         request = PendingRequest(0, make, command=True)
-        request.fail(entry.failure)
+        if entry.failure is not None:
+            request.fail(entry.failure)
         return request
 
     def _on_done(self, pending: PendingMessage) -> None:
@@ -250,3 +302,7 @@ class Delivery:
         replica = self._groups.get(fold(group))
         if replica is not None:
             self._notify(PendingChanged(replica))
+
+
+def _is_held(pending: PendingMessage) -> bool:
+    return pending.held

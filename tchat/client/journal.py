@@ -19,7 +19,8 @@ The format is append-only: lines of JSON, with a key by which later lines refer 
 write that fails is rolled back, so that no line is ever appended to half of another. If a line is
 damaged nevertheless, only that line is lost, and the damage is reported. When no message is left,
 the file is truncated; when most of it is obsolete, it is compacted. A refused message stays until
-the person discards it.
+the person discards it. A message that is *held* waits, across restarts too, until the person has
+entered its group (see `delivery`).
 
 Why not SQLite: it would save some fifty lines here, and need as many for a schema, a migration and
 a fallback for a damaged database. In WAL mode, SQLite needs three fsyncs per message, this format
@@ -58,8 +59,10 @@ _TEXT = b'"text"'
 class JournalEntry:
     """A message that `user` (folded) typed for a group on a server, at `at` (ms since the epoch).
 
-    It has a `number` if it may have been sent, and a `failure` if it was refused. A message with
-    `once`, a text that its author chose, is posted once (see `program_state`).
+    It has a `number` if it may have been sent, and a `failure` if it was refused. It is `held` if
+    it was typed before the server had said whether `user` may write to the group, and was not sent
+    since. A message with `once`, a text that its author chose, is posted once (see
+    `program_state`).
     """
 
     key: int
@@ -72,6 +75,7 @@ class JournalEntry:
     number: int | None = None
     failure: Refused | None = None
     once: str | None = None
+    held: bool = False
 
 
 class Journal:
@@ -107,6 +111,8 @@ class Journal:
         reply: int | None,
         at: int,
         once: str | None = None,
+        *,
+        held: bool = False,
     ) -> JournalEntry:
         """Add a message.
 
@@ -116,7 +122,9 @@ class Journal:
             raise Refused(
                 Code.TOO_MANY, f"{MOST_ENTRIES} messages wait to be sent; try again later."
             )
-        entry = JournalEntry(self._next, fold(user), server, group, at, text, reply, once=once)
+        entry = JournalEntry(
+            self._next, fold(user), server, group, at, text, reply, once=once, held=held
+        )
         self._append([_typed_item(entry)])
         return self._insert(entry)
 
@@ -130,16 +138,16 @@ class Journal:
                 [self._number_item(entry, number) for entry, number in numbered], sync=True
             )
         for entry, number in numbered:
-            entry.number = number
+            entry.number, entry.held = number, False
 
     def record_refusal(self, entry: JournalEntry, failure: Refused) -> None:
         """Save that a message was refused: it is not sent again unless the person asks for it."""
-        entry.failure = failure
+        entry.failure, entry.held = failure, False
         self._try_append(_refused_item(entry, failure))
 
     def resubmit(self, entry: JournalEntry) -> JournalEntry:
         """Add a refused message again, as if it had just been typed. Raises `Refused`."""
-        new = replace(entry, key=self._next, number=None, failure=None)
+        new = replace(entry, key=self._next, number=None, failure=None, held=False)
         self._append([_typed_item(new), _removed_item(entry)])
         del self._entries[entry.key]
         self._insert(new)
@@ -148,10 +156,10 @@ class Journal:
             self.compact()
         return new
 
-    def adopt(self, entry: JournalEntry, failure: Refused) -> JournalEntry:
-        """Add a message of another journal that was refused there. Raises `Refused`."""
-        new = replace(entry, key=self._next, number=None, failure=failure)
-        self._append([_typed_item(new), _refused_item(new, failure)])
+    def adopt(self, entry: JournalEntry) -> JournalEntry:
+        """Add a message of another journal that was refused or is held there. Raises `Refused`."""
+        new = replace(entry, key=self._next, number=None)
+        self._append(list(self._items_of(new)))
         return self._insert(new)
 
     def remove(self, entry: JournalEntry) -> None:
@@ -222,12 +230,12 @@ class Journal:
         elif entry is None:
             return  # the line with its text was damaged
         elif "number" in item:
-            entry.number = _as_natural(item["number"])
+            entry.number, entry.held = _as_natural(item["number"]), False
             if item["client"] != self._client:  # the id's file was damaged, and a new id made
                 entry.number = None
                 _hold_back(entry)
         elif "refused" in item:
-            entry.failure = Refused(str(item["refused"]), str(item["sentence"]))
+            entry.failure, entry.held = Refused(str(item["refused"]), str(item["sentence"])), False
         elif item["gone"]:
             del self._entries[key]
 
@@ -302,7 +310,8 @@ def _typed_item(entry: JournalEntry) -> dict[str, object]:
     place = {"user": entry.user, "server": entry.server, "group": entry.group}
     said = {"reply": entry.reply, "at": entry.at, "text": entry.text}
     once = {"once": entry.once} if entry.once else {}
-    return {"key": entry.key, **place, **said, **once}
+    held = {"held": True} if entry.held else {}
+    return {"key": entry.key, **place, **said, **once, **held}
 
 
 def _refused_item(entry: JournalEntry, failure: Refused) -> dict[str, object]:
@@ -326,7 +335,8 @@ def _entry_from(key: int, item: dict[str, Any]) -> JournalEntry:
     if not isinstance(once, str | None):
         raise TypeError
     group, at = check_group(group), _as_natural(item["at"])
-    return JournalEntry(key, user, server, group, at, text, reply, once=once)
+    held = item.get("held") is True
+    return JournalEntry(key, user, server, group, at, text, reply, once=once, held=held)
 
 
 def _as_natural(value: object) -> int:
@@ -345,6 +355,7 @@ def _hold_back(entry: JournalEntry) -> None:
             Code.FILE_UNREADABLE,
             "It may have been sent already: the file that recorded it was damaged.",
         )
+        entry.held = False
 
 
 def _encode_line(item: dict[str, object]) -> bytes:

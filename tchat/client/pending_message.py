@@ -50,6 +50,11 @@ class PendingMessage:
         return self.entry.failure
 
     @property
+    def held(self) -> bool:
+        """Whether it was not sent, since the person has not entered the group yet."""
+        return self.entry.held
+
+    @property
     def awaits_approval(self) -> bool:
         """Whether it is sent again by itself, once the person is approved."""
         return self.failure is not None and self.failure.code == Code.NOT_APPROVED

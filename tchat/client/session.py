@@ -221,13 +221,20 @@ class Session:
         """Wait until every request so far has been answered."""
         await self._requests.wait_for_all()
 
-    def post(self, replica: Replica, text: str, reply: int | None = None) -> PendingMessage:
+    def post(
+        self, replica: Replica, text: str, reply: int | None = None, *, held: bool = False
+    ) -> PendingMessage:
         """Send a message to a group; `reply` is the seq of a message that it replies to.
 
-        It is in `replica.pending` until it is in the log, and survives the end of the program.
+        It is in `replica.pending` until it is in the log, and survives the end of the program. If
+        it is `held`, it is sent when it is released, or once the person is a member of the group.
         Raises `Refused` if the text is not valid, or cannot be saved in the journal.
         """
-        return self._delivery.post(replica.name, text, reply)
+        return self._delivery.post(replica.name, text, reply, held=held)
+
+    def release(self, pending: PendingMessage) -> None:
+        """Send a held message; do nothing if it is not held any more."""
+        self._delivery.release(pending)
 
     async def post_once(
         self, replica: Replica, text: str, once: str, reply: int | None = None
@@ -262,8 +269,12 @@ class Session:
         """Return the refused messages of each group that has any."""
         return self._delivery.refused()
 
+    def held(self) -> list[str]:
+        """Return the groups with held messages."""
+        return self._delivery.held()
+
     def take_over(self, journal: Journal, servers: Collection[str]) -> None:
-        """Move the refused messages of another journal into this session's. Raises `Refused`."""
+        """Move the refused and held messages of another journal here. Raises `Refused`."""
         self._delivery.take_over(journal, servers)
 
     async def set_away(self, text: str | None) -> None:

@@ -172,6 +172,16 @@ class RefusalFound:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldFound:
+    """Another client of this person ended before it had entered a group; its message is held here.
+
+    It is sent once the person is a member of the group.
+    """
+
+    pending: PendingMessage
+
+
+@dataclass(frozen=True, slots=True)
 class MessageRefused:
     """The server has refused a message, which is kept: the person has to decide about it."""
 
@@ -199,5 +209,6 @@ Update = (
     | PendingChanged
     | JournalDamaged
     | RefusalFound
+    | HeldFound
     | MessageRefused
 )

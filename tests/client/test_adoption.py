@@ -59,6 +59,27 @@ async def test_running_client_sends_what_killed_one_left(how: str, tmp_path: Pat
         assert stays.heard == ["<alice> one", "<alice> two", "<alice> three"]
 
 
+async def test_running_client_enters_the_group_of_held_messages(tmp_path: Path) -> None:
+    """The killed one was asked to join it, and the server did not know yet."""
+    state = tmp_path / "alice"
+    async with launching(tmp_path) as launch:
+        server = await launch.serve()
+        stays = await launch.join(server.address, "alice")
+        await stays.sees("alice created ops")
+        other = await launch.join(server.address, "alice")
+        await other.sees("in #ops")
+        await server.kill()
+        await other.sees("connection lost")
+        await other.type("/join lab")
+        await says_offline(other, server, state, "one", "two")
+        other.running.kill()
+        await other.running.wait()
+        server = await launch.serve(port=server.address.port)
+        await stays.sees("alice created lab", "<alice> one", "<alice> two")
+        await says_offline(stays, server, state)
+        assert [line.partition("<")[2] for line in stays.heard] == ["alice> one", "alice> two"]
+
+
 async def test_refused_message_moves_to_the_running_client(tmp_path: Path) -> None:
     state = tmp_path / "bob"
     async with (

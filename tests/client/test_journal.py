@@ -57,6 +57,22 @@ def test_next_process_reads_entries_in_order(path: Path) -> None:
     assert kept(path) == [("one", None), ("two\nlines", None), ("¿three? \u2603", None)]
 
 
+def test_message_is_held_until_it_is_numbered_or_refused(path: Path) -> None:
+    def held() -> list[bool]:
+        return [entry.held for entry in Journal(CLIENT, path).entries("alice", [SERVER])]
+
+    journal = journal_at(path)
+    for text in ("one", "two", "three"):
+        journal.add("alice", SERVER, "ops", text, None, 1000, held=True)
+    assert held() == [True, True, True]
+    one, two, _ = journal.entries("alice", [SERVER])
+    journal.record_numbers([(one, 1)])
+    journal.record_refusal(two, Refused(Code.NOT_MEMBER, "You are not a member."))
+    assert [entry.held for entry in (one, two)] == [False, False]
+    assert held() == [False, False, True]
+    assert [entry.held for entry in journal_at(path).entries("alice", [SERVER])] == held()
+
+
 def test_every_field_of_an_entry_is_saved(path: Path) -> None:
     entry = journal_at(path).add("Alice", SERVER, "@alice,bob", "yes", 7, 123)
     assert Journal(CLIENT, path).entries("ALICE", [SERVER]) == [entry]

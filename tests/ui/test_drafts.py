@@ -52,26 +52,6 @@ def test_draft_survives_the_end(server: ServerProcess, tmp_path: Path, number: i
         wait_typed(alice, "")
 
 
-def test_lines_typed_without_server_survive_in_order(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else", "\n────")
-    server.stop()
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("offline: connection refused")
-        for text in ("one", "two", "three"):
-            alice.type(f"{text}\r")
-            alice.sees(f"… {text}")
-        wait_saved(alice, tmp_path, "three")
-        alice.signal(signal.SIGKILL)
-        assert alice.end() == -signal.SIGKILL
-    server.start()
-    with join(server, tmp_path, "alice") as alice:
-        for text in ("one", "two", "three"):
-            wait_typed(alice, text)
-            alice.type("\r")
-            alice.sees(f"│ {text}")
-
-
 def test_draft_is_found_under_another_address(server: ServerProcess, tmp_path: Path) -> None:
     """The first visit of an address learns which server it is before it looks for drafts."""
     with join(server, tmp_path, "alice") as alice:
@@ -346,32 +326,6 @@ def test_typing_replaces_a_refused_line(server: ServerProcess, tmp_path: Path) -
         wait_typed(alice, "")
         alice.type(UP + UP)
         wait_typed(alice, "/edit psst")
-
-
-def test_messages_for_a_group_not_entered_survive(server: ServerProcess, tmp_path: Path) -> None:
-    """They wait until the server has said whether the person is a member."""
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
-        server.stop()
-        alice.sees("connection lost")
-        alice.type("/join lab\r")
-        alice.sees("[2 #lab]")
-        for text in ("first", "second"):
-            alice.type(f"{text}\r")
-            alice.sees(f"… {text}")
-        wait_saved(alice, tmp_path, "second")
-        alice.signal(signal.SIGKILL)
-        alice.end()
-    server.start()
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("You are in #ops")
-        alice.type("/join lab\r")
-        alice.sees("1 more unsent text: Enter or Ctrl-C shows it")
-        wait_typed(alice, "first")
-        alice.type("\r")
-        alice.sees("alice │ first")
-        wait_typed(alice, "second")
-        wait_gone(alice, "more unsent text")
 
 
 def test_unwritable_drafts_are_told_once(server: ServerProcess, tmp_path: Path) -> None:

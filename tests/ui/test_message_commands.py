@@ -364,11 +364,11 @@ async def refusing_edits(*, rewrites: bool = True) -> AsyncIterator[tuple[Typist
 async def test_refused_edits_are_given_back() -> None:
     async with refusing_edits() as (bob, seq):
         bob.chat.enter("/edit ^1 a new text")
-        assert bob.chat.held(GROUP) == [f"/edit ^#{seq} a new text"]
+        assert bob.chat.edits_of(GROUP) == [f"/edit ^#{seq} a new text"]
         assert await bob.shows("It is given back.")
         # If it is typed again, it still means the message that it meant.
         assert bob.frontend.given_back == [f"/edit ^#{seq} a new text"]
-        assert bob.chat.held(GROUP) == []
+        assert bob.chat.edits_of(GROUP) == []
 
 
 @pytest.mark.parametrize(
@@ -421,11 +421,11 @@ async def test_held_edits_outlive_their_window() -> None:
         await alice.types("/window lab", "first")
         for line in ("/edit a new text", "/part"):
             alice.chat.enter(line)
-        (held,) = alice.chat.held("Lab")
+        (held,) = alice.chat.edits_of("Lab")
         assert re.fullmatch(r"/edit \^#\d+ a new text", held)
-        assert (alice.chat.count_held(), alice.chat.held(GROUP)) == (1, [])
+        assert (len(alice.chat.unanswered_edits), alice.chat.edits_of(GROUP)) == (1, [])
         await alice.types("")
-        assert alice.chat.count_held() == 0
+        assert alice.chat.unanswered_edits == []
 
 
 async def test_kept_reference_never_reaches_another_message() -> None:
@@ -458,7 +458,7 @@ async def test_answer_becomes_a_command_when_the_question_goes() -> None:
 async def test_accepted_edits_are_not_given_back() -> None:
     async with two_typing() as (alice, _):
         await alice.types("helo", "/edit hello")
-        assert (alice.frontend.given_back, alice.chat.held(GROUP)) == ([], [])
+        assert (alice.frontend.given_back, alice.chat.edits_of(GROUP)) == ([], [])
 
 
 # ------------------------------------------------------------------ /resend, /discard
@@ -649,19 +649,22 @@ async def test_commands_swallow_no_further_words(line: str) -> None:
 
 
 async def test_messages_that_cannot_be_saved_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Typed while the group was entered, when the disk was not full yet."""
+    """Also those that are held: they are saved before they are shown as being sent."""
     async with running_server() as server, typing(server) as alice:
         post = alice.chat.session.post
 
-        def post_until_full(replica: Replica, text: str, reply: int | None) -> PendingMessage:
+        def post_until_full(
+            replica: Replica, text: str, reply: int | None, *, held: bool
+        ) -> PendingMessage:
+            assert held
             if text == "two":
                 raise Refused(Code.FILE_UNREADABLE, "The disk is full.")
-            return post(replica, text, reply)
+            return post(replica, text, reply, held=held)
 
         monkeypatch.setattr(alice.chat.session, "post", post_until_full)
         for line in ("/join lab", "one", "two"):
             alice.chat.enter(line)
-        await alice.types("three")
-        assert alice.frontend.given_back == ["two", "three"]
-        assert alice.screen() == ["alice: one"]
         await alice.shows("The disk is full.")
+        assert alice.frontend.filled == ["two"]
+        await alice.reads("alice: one")
+        assert alice.screen() == ["alice: one"]

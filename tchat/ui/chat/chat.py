@@ -34,6 +34,7 @@ from tchat.client.updates import (
     EventReceived,
     GroupJoined,
     GroupUnusable,
+    HeldFound,
     HistoryLoaded,
     JournalDamaged,
     KeyLinked,
@@ -230,7 +231,8 @@ class Chat:
             if self._start.on_entered is not None:
                 self._start.on_entered()
         self._progress.set()
-        for name in others:
+        # The person had asked to enter those with held messages when the program before was killed.
+        for name in (*others, *self.session.held()):
             self.open(name)
         self._nursery.start_soon(self._open_others)
 
@@ -472,7 +474,7 @@ class Chat:
         window = Window(self, replica, self._start.downloads)
         self.windows.append(window)
         for pending in replica.pending:  # typed before this program started
-            if pending.failure is None:
+            if pending.failure is None and not pending.held:
                 window.start(pending.wait)
         return window
 
@@ -481,18 +483,12 @@ class Chat:
         name = fold(group)
         return next((one for one in self.windows if fold(one.replica.name) == name), None)
 
-    def held(self, group: str) -> list[str]:
-        """Return what was typed for a group and is on no disk, even if its window is closed.
+    def edits_of(self, group: str) -> list[str]:
+        """Return the edits of a group that the server has not answered, as commands.
 
-        Messages and edits are held until the server has answered.
+        The window may be closed. Unlike messages, they are on no disk.
         """
-        window = self.window_for(group)
-        edits = [edit.line for name, edit in self.unanswered_edits if name == fold(group)]
-        return [*(window.held() if window else ()), *edits]
-
-    def count_held(self) -> int:
-        """Return how many lines are held for all groups together."""
-        return sum(len(window.held()) for window in self.windows) + len(self.unanswered_edits)
+        return [edit.line for name, edit in self.unanswered_edits if name == fold(group)]
 
     def _window_of(self, replica: Replica) -> Window | None:
         return next((window for window in self.windows if window.replica is replica), None)
@@ -1011,7 +1007,7 @@ class Chat:
             case GroupJoined(group):
                 if self._opens_joined(group):
                     self.open(group, joins=False)
-            case JournalDamaged() | RefusalFound() | MessageRefused():
+            case JournalDamaged() | RefusalFound() | HeldFound() | MessageRefused():
                 self._handle_unsent(update)
             case NewServer() | KeyRotated() | Connected() | Disconnected():
                 self._handle_connection(update)
@@ -1032,12 +1028,16 @@ class Chat:
         self._progress.set()
         self.frontend.changed()
 
-    def _handle_unsent(self, update: JournalDamaged | RefusalFound | MessageRefused) -> None:
+    def _handle_unsent(
+        self, update: JournalDamaged | RefusalFound | HeldFound | MessageRefused
+    ) -> None:
         match update:
             case JournalDamaged(sentence):
                 self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
             case RefusalFound(pending, failure):
                 self._show_found(pending, failure)
+            case HeldFound(pending):
+                self.open(pending.group).adopt_held(pending)
             case MessageRefused(group):
                 if self._tells_refused and not self._refused:
                     self.start_unwatched(self._tell_refused_soon)

@@ -23,7 +23,7 @@ from tchat.core.group.membership import Banned, Kicked
 from tchat.core.group.messages import Deleted, Edit, Edited
 from tchat.core.group.state import banned_refusal
 from tchat.core.protocol.frames import Ok
-from tchat.core.text import check_text, clean_line, fold
+from tchat.core.text import clean_line, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.files import GroupFiles
 from tchat.ui.chat.hints import with_hint
@@ -192,15 +192,16 @@ class TypedEdit:
 class Outgoing:
     """The messages posted in one window, from the Enter key until they are in the log.
 
-    A message typed right after `/join` or `/query` is held here until the server has answered,
-    because it would be refused before that. All others go to the session at once, which keeps them
-    across broken connections and restarts of the program, and until an approval that is missing.
+    The session keeps them across broken connections and restarts of the program, and until an
+    approval that is missing. A message typed right after `/join` or `/query` is held until the
+    server has answered, because it would be refused before that.
     """
 
     def __init__(self, window: Window) -> None:
         self._window = window
-        self._held: list[tuple[str, int | None, Window]] = []
         self._sent = list(window.replica.pending)
+        self._held = [(one, window) for one in self._sent if one.held]
+        """The messages that are held, or were when they were added, with their origins."""
         self._unapproved = [(one, one.request, window) for one in self._sent if one.awaits_approval]
         """Messages that wait for an approval, with their refused requests, and their origins."""
 
@@ -209,22 +210,25 @@ class Outgoing:
 
         Raises `Refused` for a text that cannot be a message.
         """
-        check_text(text)
-        if self._window.entering:
-            self._held.append((text, reply, origin))
-        else:
-            self._post(text, reply, origin)
-
-    def _post(self, text: str, reply: int | None, origin: Window) -> None:
-        pending = self._window.session.post(self._window.replica, text, reply)
+        window = self._window
+        pending = window.session.post(window.replica, text, reply, held=window.entering)
         self._sent.append(pending)
-        origin.start(self._deliver, pending, origin)
+        if window.entering:
+            self._held.append((pending, origin))
+        else:
+            origin.start(self._deliver, pending, origin)
+
+    def hold(self, pending: PendingMessage) -> None:
+        """Add a held message that another client of the person left, if it is not here already."""
+        if all(pending is not one for one, _ in self._held):
+            self._held.append((pending, self._window))
 
     def release(self) -> None:
-        """Send the held messages. Raises `Refused` if one cannot be saved; it stays held."""
-        while self._held:
-            self._post(*self._held[0])
-            del self._held[0]
+        """Send the held messages."""
+        held, self._held = self._held, []
+        for pending, origin in held:
+            self._window.session.release(pending)
+            origin.start(self._deliver, pending, origin)
 
     def watch_resent(self) -> None:
         """Show refusals of the messages that were sent again when the person was approved."""
@@ -236,32 +240,26 @@ class Outgoing:
                 self._unapproved.append((pending, refused, origin))
 
     def drop(self) -> list[str]:
-        """Drop the held messages, and return their texts."""
+        """Discard the held messages, and return their texts."""
         held, self._held = self._held, []
-        return [text for text, *_ in held]
-
-    def held(self) -> list[str]:
-        """Return the texts of the held messages."""
-        return [text for text, *_ in self._held]
+        for pending, _ in held:
+            self._window.session.discard(pending)
+        return [pending.text for pending, _ in held]
 
     def lines(self) -> list[Line]:
         """Return the messages that are not in the log yet, in order, as lines."""
-        now, pending = time.time_ns() // 1_000_000, self._window.replica.pending
+        pending = self._window.replica.pending
         here = set(pending)
         # Keep a message that was stored a moment ago until its event is shown: otherwise it would
         # vanish from the screen in between.
         late = [one for one in self._sent if one not in here and self._is_event_due(one)]
         self._sent = late + pending
-        lines = [
-            self._line(one.at, one.text, one.failure is not None and not one.awaits_approval)
-            for one in self._sent
-        ]
-        return lines + [self._line(now, text) for text, *_ in self._held]
+        return list(map(self._line, self._sent))
 
     def sending(self) -> bool:
         """Return whether a message is held or on its way; not if it waits for an approval."""
         self.lines()
-        return bool(self._held) or any(one.failure is None for one in self._sent)
+        return any(one.failure is None for one in self._sent)
 
     def count_failed(self) -> int:
         """Return the number of messages that only the person can send again."""
@@ -274,10 +272,11 @@ class Outgoing:
         due = isinstance(stored, Ok) and (stored.seq or 0) > window.shown
         return due and window.replica.standing == "member"
 
-    def _line(self, at: int, text: str, failed: bool = False) -> Line:
-        sort, shown = sort_and_text(text)
+    def _line(self, pending: PendingMessage) -> Line:
+        sort, shown = sort_and_text(pending.text)
         who = clean_line(self._window.session.user)
-        return Line(at, sort, shown, who, fate="failed" if failed else "pending")
+        failed = pending.failure is not None and not pending.awaits_approval
+        return Line(pending.at, sort, shown, who, fate="failed" if failed else "pending")
 
     async def _deliver(self, pending: PendingMessage, origin: Window) -> None:
         """Wait until a message is stored, and confirm it if it was typed in another window."""
@@ -488,13 +487,15 @@ class Window:
         self.notice(f"{left} You are typing here: /part closes this window.")
 
     def release(self) -> None:
-        """Send the messages that were typed while entering; give back what cannot be saved."""
+        """Send the messages that were typed while entering."""
         self.entering = False
-        try:
+        self._outgoing.release()
+
+    def adopt_held(self, pending: PendingMessage) -> None:
+        """Send a held message that another client left, once the group is entered."""
+        self._outgoing.hold(pending)
+        if not self.entering:
             self._outgoing.release()
-        except Refused as refusal:
-            returned = [self.context.frontend.give_back(self, one) for one in self._outgoing.drop()]
-            self.fail(Refused(refusal.code, " ".join([refusal.sentence, *returned])))
 
     # ------------------------------------------------------------------ people
 
@@ -604,13 +605,6 @@ class Window:
     def pending(self) -> list[Line]:
         """Return the person's messages that are not in the log yet, as lines."""
         return self._outgoing.lines()
-
-    def held(self) -> list[str]:
-        """Return the messages that wait until the server has answered which standing is had here.
-
-        Those that are sent are not among them, since the session's journal keeps them.
-        """
-        return self._outgoing.held()
 
     @property
     def sending(self) -> bool:

@@ -149,7 +149,7 @@ class App:
         self._pressed = trio.Event()
         self._stop_waiting = trio.Event()
         self._copying = False
-        self._saved_held = 0
+        self._saved_edits = 0
 
     def view_of(self, window: Window) -> WindowView:
         """Return the view of a window."""
@@ -180,13 +180,13 @@ class App:
 
     def _collect_drafts(self) -> None:
         """Copy the unsent texts of each group into the drafts."""
-        self._saved_held = self.chat.count_held()
+        self._saved_edits = len(self.chat.unanswered_edits)
         for opened in self.chat.windows:
             self.view_of(opened)  # so that it has an input line
         for group, edit in self._edits.items():
             window = self.chat.window_for(group)
             # What was typed first comes back first: see `LineEdit.restore`.
-            unsent = [*reversed(self.chat.held(group)), *edit.unsent()]
+            unsent = [*reversed(self.chat.edits_of(group)), *edit.unsent()]
             texts = (self.chat.to_save(window, text) for text in unsent)
             self._drafts.update(group, [text for text in texts if text])
 
@@ -208,9 +208,9 @@ class App:
         self._changed.set()
 
     def changed(self) -> None:
-        """Paint what has changed, and drop the drafts of what was held and is sent now."""
-        # Held lines are sent by tasks of their own, so they are compared with what was saved.
-        if self.chat.count_held() < self._saved_held:
+        """Paint what has changed, and drop the drafts of edits that were answered."""
+        # They are answered in tasks of their own, so their number is compared with what was saved.
+        if len(self.chat.unanswered_edits) < self._saved_edits:
             self.saver.on_typed(sent=True)
         self._changed.set()
 
