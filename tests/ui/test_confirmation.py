@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from tchat.core.group.membership import Approve, Join, Kick, Leave
 from tchat.core.group.messages import Delete
 from tchat.server.clock import now_ms
 from tchat.ui.chat.completion import offers
-from tests.helpers import identity_of, members, raw_client, running_server
+from tests.helpers import NO_RATE_LIMITS, identity_of, members, raw_client, running_server
 from tests.memory_store import MemoryStore
 from tests.processes import launching
 from tests.ui.typist import Typist, typing
@@ -107,6 +108,37 @@ async def test_all_requests_are_denied_after_a_yes() -> None:
         shown = await alice.types("/deny all", "y")
         assert shown[0] == "notice: Deny all requests to join #ops? (y or n)"
         assert not waiting
+
+
+async def test_all_listed_requests_are_approved_after_a_yes() -> None:
+    """Nobody who asks after the question is admitted unseen; what is refused is one line."""
+    async with (
+        running_server(limits=replace(NO_RATE_LIMITS, group_members=3)) as server,
+        members(server, "alice"),
+        typing(server, yes=False) as alice,
+        AsyncExitStack() as stack,
+    ):
+        (refusal,) = await alice.types("/approve all")
+        assert refusal.startswith("error: Nobody is asking to join.")
+        people = [
+            await stack.enter_async_context(raw_client(server.address, name))
+            for name in ("bob", "carol", "dave", "erin", "frank", "grace")
+        ]
+        for person in people[:-1]:
+            await person.command(Join)
+        waiting = alice.window.replica.state.requests
+        await alice.shows("frank asks to join")
+        question = "notice: Approve 5 requests to join #ops: bob, carol, dave and 2 more? (y or n)"
+        assert await alice.types("/approve all") == [question]
+        await people[0].command(Leave)  # no question of its own, since the rest stays the same
+        await people[-1].command(Join)
+        await alice.until(lambda: "bob" not in waiting and "grace" in waiting)
+        shown = await alice.types("y")
+        assert set(alice.window.replica.state.members) == {"alice", "carol", "dave"}
+        assert waiting.keys() == {"erin", "frank", "grace"}
+        refused = [line for line in shown if line.startswith("error")]
+        assert len(refused) == 1
+        assert refused[0].startswith("error: 2 of 4 were refused: ")
 
 
 async def test_the_outcome_names_the_question() -> None:

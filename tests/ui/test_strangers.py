@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.membership import Join
+from tchat.core.group.membership import Join, Leave
 from tchat.core.group.settings import SetPolicy
 from tchat.ui.chat import chat as chat_module
 from tchat.ui.tui.bars import status_row
@@ -124,9 +124,39 @@ async def test_alt_a_opens_what_waits_after_mentions() -> None:
         assert seen == ["@carol", "@dave", "@erin"]
 
 
+async def test_alt_a_shows_each_news_once() -> None:
+    """Requests that the person leaves undecided, for example, do not hide all other windows."""
+    async with (
+        running_server() as server,
+        typing(server, "alice", "ops", "lab") as alice,
+        asking(server, "bob", "carol") as (bob, carol),
+    ):
+        keys = _Keys(alice)
+
+        def press() -> str:
+            next_activity(keys)  # type: ignore[arg-type]
+            return alice.window.title
+
+        await carol.command(Join, group="lab")
+        await alice.types("/window lab", "/approve carol", "/join new", "/window ops")
+        for _ in range(2):  # the second time, the person asks again
+            await bob.command(Join, group="new")
+            await carol.post("hello", group="lab")
+            await alice.until(lambda: alice.window_of("#new").waiting_for_approval == 1)
+            await alice.until(lambda: alice.window_of("#lab").unread == 1)
+            assert [press() for _ in range(4)] == ["#new", "#lab", "#lab", "#lab"]
+            assert keys.hints == 2 * ["Nothing is new in any other window."]
+            keys.hints.clear()
+            await alice.types("/window ops")
+            await bob.command(Leave, group="new")
+            await alice.until(lambda: not alice.window_of("#new").waiting_for_approval)
+
+
 class _Keys:
     def __init__(self, person: Typist) -> None:
         self.chat = person.chat
+        self.hints: list[str] = []
+        self.show_hint = self.hints.append
 
 
 async def test_known_people_open_by_themselves() -> None:

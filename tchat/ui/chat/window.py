@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from tchat.core.group.direct import is_direct, other_of
-from tchat.core.group.membership import Banned, Kicked
+from tchat.core.group.membership import Banned, Kicked, Requested
 from tchat.core.group.messages import Deleted, Edit, Edited
 from tchat.core.group.state import banned_refusal
 from tchat.core.protocol.frames import Ok
@@ -353,6 +353,9 @@ class Window:
         )
         self._requests = context.gatherings.new(self._print_requests)
         self._standing: Standing | None = None
+        self._left_at = 0
+        self._looked_at: set[str] = set()
+        """The requests to join, by folded names, that the person has had in front already."""
         self._unquoted: set[int] = set()
         self._loading_quotes = False
 
@@ -365,6 +368,19 @@ class Window:
     def mentions(self) -> int:
         """How many of these are meant for the person."""
         return 0 if self._is_reading else self.reading.counts.mentions
+
+    @property
+    def new_requests(self) -> int:
+        """How many requests have come since the window was in front."""
+        return sum(fold(name) not in self._looked_at for name in self.requests)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether requests, messages or files have come since the window was in front.
+
+        What was left there then, because the person had scrolled up or did not decide, is not new.
+        """
+        return bool(self.new_requests or (self.unread and self.shown > self._left_at))
 
     @property
     def new_from(self) -> int:
@@ -575,6 +591,25 @@ class Window:
         self.commanding += 1
         self.start(self._wait_for_command, self.session.submit(make))
 
+    def submit_all(self, makes: Sequence[MakeCommand]) -> None:
+        """Send commands of one kind; what is refused of them is shown in one line."""
+        self.commanding += 1
+        self.start(self._wait_for_all, [*map(self.session.submit, makes)])
+
+    async def _wait_for_all(self, requests: Sequence[PendingRequest]) -> None:
+        refused: list[Refused] = []
+        try:
+            for request in requests:
+                try:
+                    await request.wait()
+                except Refused as refusal:
+                    refused.append(refusal)
+        finally:
+            self.commanding -= 1
+        if refused:
+            sentence = f"{len(refused)} of {len(requests)} were refused: {refused[0].sentence}"
+            raise Refused(refused[0].code, sentence)
+
     async def _wait_for_command(self, request: PendingRequest) -> None:
         try:
             await request.wait()
@@ -633,6 +668,7 @@ class Window:
     def turn_away(self) -> None:
         """Remove the line "new": another window is in front now."""
         self.reading.settle()
+        self._left_at, self._looked_at = self.shown, set(map(fold, self.requests))
 
     # ------------------------------------------------------------------ lines of the program
 
@@ -835,6 +871,8 @@ class Window:
     def handle_event(self, event: Event, *, unseen: bool) -> None:
         """Show an event, count it, and save its file."""
         self.shown = max(self.shown, event.seq)
+        if isinstance(event.body, Requested):
+            self._looked_at.discard(fold(event.actor))  # they may have asked before
         is_change = isinstance(event.body, Edited | Deleted)
         before = None
         if isinstance(event.body, Edited | Deleted):

@@ -21,12 +21,14 @@ from tchat.core.text import check_name, clean_line, fold, quote_name
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import CommandSpec, WrongUsage
 from tchat.ui.chat.completion import other_members, other_people, requests, text
+from tchat.ui.chat.gathering import some_of
 from tchat.ui.chat.lines import count_text
 from tchat.ui.chat.notices import exception_note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from tchat.client.request import MakeCommand
     from tchat.core.group.feature import Command
     from tchat.core.group.state import Policy
     from tchat.ui.chat.chat import Chat
@@ -84,8 +86,44 @@ def _other_member(window: Window, name: str) -> str | None:
     return None if known is None or person == fold(window.session.user) else clean_line(known)
 
 
-approve = _handler_of(Approve)
+_approve_one = _handler_of(Approve)
 _deny_one = _handler_of(Deny)
+
+
+def approve(chat: Chat, window: Window, typed: str) -> None:
+    """Approve the request of the person named, or all; "@all" is a person called "all".
+
+    All are those that are listed when the question is asked: who asks after that is not approved
+    unseen. So there is a command for each of them.
+    """
+    if typed.lower() != ALL:
+        _approve_one(chat, window, typed)
+        return
+    names = window.requests
+    chat.confirm(
+        partial(_about_to_approve_all, window, names),
+        lambda: window.submit_all([_approval(window, name) for name in _asking(window, names)]),
+    )
+
+
+def _approval(window: Window, name: str) -> MakeCommand:
+    group = window.replica.name
+    return lambda i, n: Approve(i, n, group, name)
+
+
+def _asking(window: Window, names: Sequence[str]) -> list[str]:
+    """Return who of these people still asks to join. Raises `Refused` if nobody does."""
+    asking = set(window.requests)
+    still = [name for name in names if name in asking]
+    if not still:
+        raise Refused(Code.NO_SUCH_REQUEST, "Nobody is asking to join.")
+    return still
+
+
+def _about_to_approve_all(window: Window, names: Sequence[str]) -> str:
+    _asking(window, names)
+    who = some_of([*map(clean_line, names)])
+    return f"Approve {count_text(len(names), 'request')} to join {window.title}: {who}?"
 
 
 def deny(chat: Chat, window: Window, typed: str) -> None:
@@ -107,10 +145,10 @@ def _about_to_deny_all(window: Window) -> str:
     return f"Deny all requests to join {window.title}?"
 
 
-def deniable(chat: Chat) -> list[str]:
-    """Return the names of those who ask to join, and the word for all of them."""
+def requests_or_all(chat: Chat) -> list[str]:
+    """Return the names of those who ask to join, and the word for all if there are several."""
     names = requests(chat)
-    return [*names, ALL] if names else []
+    return [*names, ALL] if len(names) > 1 else names
 
 
 def show_requests(chat: Chat, window: Window, _: str) -> None:
@@ -365,12 +403,12 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
     CommandSpec(
         "approve",
         "basics",
-        "approves a request to join",
+        "approves a request to join, or all of them",
         approve,
-        "NAME",
+        "NAME|all",
         "approve whom?",
         example="bob",
-        choices=requests,
+        choices=requests_or_all,
         number=2,
         admin=True,
     ),
@@ -409,7 +447,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         "NAME|all",
         "deny whom?",
         example="bob",
-        choices=deniable,
+        choices=requests_or_all,
         admin=True,
     ),
     CommandSpec(

@@ -36,9 +36,11 @@ class FirstRequest:
     """Whom the key that approves the first request means, and since when.
 
     If the first request is withdrawn just before the key is pressed, the person means another one.
+    `approved` is whom the key has approved last.
     """
 
     def __init__(self) -> None:
+        self.approved = ""
         self._place = ""
         self._name = ""
         self._since = float("-inf")

@@ -175,19 +175,24 @@ def _switch_to(number: int, app: KeyContext) -> None:
 def next_activity(app: KeyContext) -> None:
     """Switch to a window with unread messages; first to one with mentions or requests to join.
 
-    After those, it opens what waits without a window.
+    After those, it opens what waits without a window. What the person has had in front already is
+    skipped, so that pressing the key again and again comes to an end.
     """
 
     def is_personal(window: Window) -> bool:
-        return window.mentions + window.waiting_for_approval > 0
+        return window.mentions + window.new_requests > 0
 
     others = (window for window in app.chat.windows if window is not app.chat.current)
-    active = [window for window in others if window.unread or window.waiting_for_approval]
+    active = [window for window in others if window.has_news]
     personal = filter(is_personal, active)
     if (first := next(personal, None)) is not None:
         app.chat.switch_to(first)
-    elif not app.chat.open_waiting() and active:
+    elif app.chat.open_waiting():
+        pass
+    elif active:
         app.chat.switch_to(active[0])
+    else:
+        app.show_hint("Nothing is new in any other window.")
 
 
 def members(app: KeyContext) -> None:
@@ -203,7 +208,8 @@ def bare_view(app: KeyContext) -> None:
 def approve_next(app: KeyContext) -> None:
     """Approve the first request here; if only another window has any, switch to it.
 
-    Not if somebody else was first a moment ago: the key may have been meant for that person.
+    Not if somebody else was first a moment ago: the key may have been meant for that person. Nor if
+    the server has not answered the last approval yet.
     """
     app.refreshed()
     window = app.chat.current
@@ -211,9 +217,13 @@ def approve_next(app: KeyContext) -> None:
     if window.waiting_for_approval:
         first = window.requests[0]
         if app.first_request.is_new(trio.current_time()):
-            app.show_hint(f"Nothing was done: the next is {clean_line(first)}; F9 approves.")
+            name = clean_line(first)
+            app.show_hint(f"Nothing was done: {name} was not first until now; F9 approves {name}.")
+        elif window.commanding and app.first_request.approved == first:
+            app.show_hint(f"{clean_line(first)} is approved already; the server has not answered.")
         else:
-            approve(app.chat, window, first)
+            app.first_request.approved = first
+            approve(app.chat, window, f"@{first}")
     elif elsewhere is not None:
         app.chat.switch_to(elsewhere)
     else:
@@ -311,7 +321,7 @@ BINDINGS: tuple[Binding, ...] = (
     Binding(
         ("M-a",),
         "next-activity",
-        "switch to a window with unread messages or requests, mentions first; or open what waits",
+        "switch to a window with new messages or requests, mentions first; or open what waits",
         next_activity,
     ),
     Binding(

@@ -77,6 +77,29 @@ def test_only_another_first_request_is_too_new() -> None:
     assert not first.is_new(30)
 
 
+async def test_key_approves_nobody_twice() -> None:
+    """Pressed again before the server has answered, it says so."""
+    async with (
+        running_server() as server,
+        typing(server, "alice", until="nobody else") as alice,
+        typing(server, "frank", until="Waiting for alice"),
+    ):
+        await alice.until(lambda: alice.window.waiting_for_approval == 1)
+        hints: list[str] = []
+        app = SimpleNamespace(
+            chat=alice.chat,
+            first_request=FirstRequest(),
+            refreshed=lambda: None,
+            show_hint=hints.append,
+        )
+        for _ in range(2):
+            approve_next(cast("KeyContext", app))
+        assert await alice.chat.finish(5)
+        assert hints == ["frank is approved already; the server has not answered."]
+        assert "frank" in alice.window.replica.state.members
+        assert alice.chat.refusals == 0
+
+
 async def test_key_does_not_approve_somebody_else() -> None:
     async with (
         running_server() as server,
@@ -103,5 +126,5 @@ async def test_key_does_not_approve_somebody_else() -> None:
         await alice.shows("frank no longer asks to join")
         approve_next(cast("KeyContext", app))
         assert await alice.chat.finish(5)
-        assert hints == ["Nothing was done: the next is gina; F9 approves."]
+        assert hints == ["Nothing was done: gina was not first until now; F9 approves gina."]
         assert "gina" not in alice.window.replica.state.members
