@@ -13,11 +13,12 @@ A log that has become long loses its first events (see `retention`), which can b
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tchat.client.bounds import FIELD_NAMES, MOST_EDITS, MOST_PRESENT, check_state, exceeded
-from tchat.core.group.membership import Created
+from tchat.core.group.membership import COOL_DOWN_MS, Created
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT
@@ -72,7 +73,8 @@ class Replica:
     bytes; `held` says that the person is looking at an earlier part of it.
 
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
-    that the person was kicked or banned, `banned` that the ban still stands, `closed` that the
+    that the person was kicked or banned, `banned` that the ban still stands, `asks_at` when they
+    may ask to join again after a denial (ms since the Unix epoch; 0 without one), `closed` that the
     group was closed while the person followed it.
 
     With `recent`, an empty replica requests a snapshot and at least the `recent` latest events, and
@@ -93,6 +95,7 @@ class Replica:
         self.admin: str | None = None
         self.kicked = False
         self.banned = False
+        self.asks_at = 0
         self.closed = False
         self.head = 0
         self.read = 0
@@ -166,6 +169,7 @@ class Replica:
         self.admin = answer.admin
         self.kicked = answer.kicked
         self.banned = answer.banned is True
+        self.asks_at = _now_ms() + min(answer.wait, COOL_DOWN_MS) if answer.wait else 0
         self.closed = self.closed and answer.standing == "outsider"
         self.head = answer.seq
         self._announced_first = answer.first
@@ -278,6 +282,7 @@ class Replica:
         if news.reason != "unbanned":  # a lifted ban does not undo the kick
             self.kicked = news.reason in ("kicked", "banned")
         self.banned = news.reason == "banned"
+        self.asks_at = _now_ms() + COOL_DOWN_MS if news.reason == "denied" else 0
         self.closed = news.reason == "closed"
         self.clear_presence()
         return before != (self.standing, self.kicked, self.banned, self.closed)
@@ -376,6 +381,10 @@ class Replica:
                 if isinstance(event.body, Posted if seq == target else Edited):
                     self.log[index] = erased = replace(event, body=Erased())
                     self.size -= size_of(event) - size_of(erased)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def size_of(event: Event) -> int:

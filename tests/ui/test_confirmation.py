@@ -127,9 +127,9 @@ async def test_all_listed_requests_are_approved_after_a_yes() -> None:
         for person in people[:-1]:
             await person.command(Join)
         waiting = alice.window.replica.state.requests
-        await alice.shows("frank asks to join")
+        await alice.until(lambda: "frank" in waiting)
         question = "notice: Approve 5 requests to join #ops: bob, carol, dave and 2 more? (y or n)"
-        assert await alice.types("/approve all") == [question]
+        assert question in await alice.types("/approve all")
         await people[0].command(Leave)  # no question of its own, since the rest stays the same
         await people[-1].command(Join)
         await alice.until(lambda: "bob" not in waiting and "grace" in waiting)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tchat.client.client_id import acquire_client_id
 from tchat.core.group.membership import Approve, Ban, Deny, Join, Kick, Leave, Unban
@@ -139,6 +142,30 @@ async def test_messages_typed_before_a_denial_can_be_resent() -> None:
         await alice.command(Deny, "bob")
         await bob.shows("not sent: 1 message; /resend sends it, /discard deletes it")
         assert bob.screen() == ["bob: let me in [failed]"]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "away"])
+async def test_next_request_after_a_denial_is_told(there: bool) -> None:
+    """Also if the denial came while no program ran; a script is told by the refusal."""
+    again = re.compile(r"You can ask again at \d\d:\d\d with /join; an invite lets you in before.")
+    async with running_server() as server, members(server, "alice") as (alice,):
+        async with typing(server, "bob", "ops", "lab", until="Waiting for alice") as bob:
+            if there:
+                await alice.command(Deny, "bob")
+                await bob.shows(
+                    "alice denied your request. You can ask again in an hour with /join"
+                )
+                refused = [*await bob.types("hello"), *await bob.types("/members")]
+                assert len([line for line in refused if again.search(line)]) == 2
+        if not there:
+            await alice.command(Deny, "bob")
+            async with typing(server, "bob", "lab") as bob:
+                window = bob.chat.open("ops", joins=False)
+                await bob.until(lambda: window.replica.standing == "outsider")
+                await bob.until(lambda: bool(window.lines))
+                (line,) = window.lines
+                assert line.text.startswith("Your request was denied. You can ask again at ")
+                assert again.search(line.text)
 
 
 async def test_leaving_elsewhere_ends_what_is_unread() -> None:

@@ -641,11 +641,8 @@ def _require_room(group: Group, context: Context) -> None:
 
 def _require_no_denial(group: Group, context: Context) -> None:
     """Raise `Refused` (denied) if the person's last request was denied a short time ago."""
-    people = {fold(context.name)}
-    if context.author.key is not None:
-        people.update(group.denials_by_key.get(context.author.key, ()))
-    theirs = [group.denied[person].at for person in people if person in group.denied]
-    if not theirs or (wait := max(theirs) + COOL_DOWN_MS - context.at) <= 0:
+    wait = wait_after_denial(group, context.name, context.author.key, context.at)
+    if not wait:
         return
     minutes = -(-wait // 60_000)
     when = "a minute" if minutes == 1 else f"{minutes} minutes"
@@ -654,6 +651,15 @@ def _require_no_denial(group: Group, context: Context) -> None:
         f"{group.admin_name}, the admin, denied your request; you can ask again in {when}. With an"
         " invite, you can join at once.",
     )
+
+
+def wait_after_denial(group: Group, name: str, key: bytes | None, now: int) -> int:
+    """Return after how many ms a person may ask to join again; 0 if they may do so now."""
+    people = {fold(name)}
+    if key is not None:
+        people.update(group.denials_by_key.get(key, ()))
+    theirs = [group.denied[person].at for person in people if person in group.denied]
+    return max(max(theirs) + COOL_DOWN_MS - now, 0) if theirs else 0
 
 
 def _drop_old_denials(group: Group, now: int) -> None:

@@ -248,7 +248,7 @@ class Attached(Frame):
     now. `joined` is the event that admitted the person: earlier events do not count as unread, even
     if `read` is 0; it is absent in direct conversations. People who are not members get
     the `admin`'s name, `kicked` if they were kicked or banned, and `banned` if the ban still
-    stands.
+    stands. If their request was denied, they may ask again after `wait` ms.
     """
 
     type = "attached"
@@ -263,6 +263,7 @@ class Attached(Frame):
     kicked: bool = False
     joined: int | None = None
     banned: bool | None = None
+    wait: int | None = None
 
 
 @record

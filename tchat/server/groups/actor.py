@@ -23,6 +23,7 @@ import trio
 from tchat.core.group.compaction import may_have_older_edits
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
+from tchat.core.group.membership import wait_after_denial
 from tchat.core.group.messages import Delete, Posted
 from tchat.core.group.operation import Closed
 from tchat.core.group.rules import apply, decide
@@ -473,6 +474,7 @@ class GroupActor:
             admin=group.admin_name or None,
             kicked=fold(name) in group.kicked,
             banned=group.ban_on(name, subscription.author.key) is not None or None,
+            wait=wait_after_denial(group, name, subscription.author.key, self._clock()) or None,
         )
         subscription.send_queue.push(encode(answer))
         if standing == "waiting" and not subscription.gone:

@@ -32,10 +32,15 @@ _OUTSIDER_HINTS: dict[str, str] = {Code.NOT_MEMBER: "/join asks to join."}
 _COMMAND = re.compile(r"(?<!\S)/[a-z0-9]+")
 
 
-def with_hint(refusal: Refused, standing: Standing | None) -> str:
-    """Return a refusal's sentence with the hint for it, unless the sentence names a command."""
+def with_hint(refusal: Refused, standing: Standing | None, next_request: str = "") -> str:
+    """Return a refusal's sentence with the hint for it, unless the sentence names a command.
+
+    `next_request` says when an outsider can ask to join again, if not now.
+    """
     hints = _HINTS if standing != "outsider" else {**_HINTS, **_OUTSIDER_HINTS}
     hint = hints.get(refusal.code, "")
+    if hint == _OUTSIDER_HINTS.get(refusal.code):
+        hint = next_request or hint
     if not hint or _COMMAND.search(refusal.sentence):
         return refusal.sentence
     return f"{refusal.sentence} {hint}"

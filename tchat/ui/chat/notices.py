@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tchat.core.group.state import OPERATOR, banned_refusal
 from tchat.core.text import clean_line, fold
 from tchat.errors import Code, Refused
-from tchat.ui.chat.lines import count_text, latest
+from tchat.ui.chat.lines import clock_text, count_text, latest
 
 if TYPE_CHECKING:
     from tchat.client.preferences import List, Preferences
@@ -45,6 +45,8 @@ def standing_found(replica: Replica, before: Standing | None) -> str:
         return ""
     if replica.banned:
         return str(banned_refusal())
+    if text := next_request(replica):
+        return f"Your request was denied. {text} /part closes this window."
     if replica.kicked:
         return "You were kicked from this group. /join asks to join again."
     if before == "waiting":
@@ -52,6 +54,14 @@ def standing_found(replica: Replica, before: Standing | None) -> str:
     if before == "member":
         return "You are no longer a member. /join asks to join again, /part closes this window."
     return ""
+
+
+def next_request(replica: Replica) -> str:
+    """Return when a person whose request was denied can ask again; "" if they can do so now."""
+    if replica.asks_at <= time.time_ns() // 1_000_000:
+        return ""
+    at = clock_text(replica.asks_at + 59_999)  # the next full minute
+    return f"You can ask again at {at} with /join; an invite lets you in before."
 
 
 def standing_changed(news: MembershipChange, me: str, *, on_purpose: bool) -> str:

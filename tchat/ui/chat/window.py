@@ -37,7 +37,14 @@ from tchat.ui.chat.lines import (
     named_change,
     sort_and_text,
 )
-from tchat.ui.chat.notices import blocked_refusal, digest, standing_changed, standing_found, welcome
+from tchat.ui.chat.notices import (
+    blocked_refusal,
+    digest,
+    next_request,
+    standing_changed,
+    standing_found,
+    welcome,
+)
 from tchat.ui.chat.transcript import Transcript
 from tchat.ui.chat.unread import ReadState
 
@@ -553,7 +560,8 @@ class Window:
         if self.replica.standing != "member":
             if self.replica.banned:
                 raise banned_refusal()
-            raise Refused(Code.NOT_MEMBER, "You are not a member. /join asks to join.")
+            how = next_request(self.replica) or "/join asks to join."
+            raise Refused(Code.NOT_MEMBER, f"You are not a member. {how}")
 
     def require_admin(self) -> None:
         """Raise `Refused` unless the person is the admin."""
@@ -680,7 +688,7 @@ class Window:
         """Show a refusal, with a hint about the command that helps."""
         self.context.refusals += 1
         if self.is_open:
-            sentence = with_hint(refusal, self.replica.standing)
+            sentence = with_hint(refusal, self.replica.standing, next_request(self.replica))
         else:
             # The refusal is shown in another window, where "this group" and the hint would refer
             # to the group of that window.
