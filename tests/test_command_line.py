@@ -181,6 +181,22 @@ async def test_closing_its_terminal_stops_the_server(tmp_path: Path) -> None:
         await alice.sees("-- connected again")
 
 
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [
+        ("--invite", "Paste the invite, the last word of the command that"),
+        ("--link", "Paste the link code, the last word of the command that /link prints"),
+    ],
+)
+def test_prompt_of_a_secret_says_what_to_paste(tmp_path: Path, option: str, what: str) -> None:
+    with Terminal(["join", "127.0.0.1", "1", option, "-"], str(tmp_path), 100) as terminal:
+        terminal.sees(what)
+        terminal.type("nonsense\n")
+        terminal.sees(f"argument {option}: ")
+        assert terminal.end() == 2
+        assert "nonsense" not in terminal.text
+
+
 @pytest.mark.parametrize(("ignored", "word"), [(False, "SIGHUP"), (True, "SIGTERM")])
 async def test_hangup_stops_the_server_unless_ignored(
     tmp_path: Path, ignored: bool, word: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,14 +20,20 @@ from tchat.client.config.options import (
     session_for,
     try_connection,
 )
-from tchat.errors import OutputError, TchatError, root_of
-from tchat.streams import print_line
+from tchat.errors import Code, OutputError, Refused, TchatError, root_of
+from tchat.streams import complain, print_line
 
 if TYPE_CHECKING:
     import argparse
 
     from tchat.client.config.settings import Settings
+    from tchat.client.session import Session
     from tchat.ui.plain.typed import TypedLines
+
+LOGIN_SECONDS = 10.0
+"""How long the chat waits for the answer to a name that was asked for, before it begins."""
+
+_NAME_CODES = frozenset({Code.BAD_NAME, Code.LOOKALIKE, Code.NAME_TAKEN})
 
 _DESCRIPTION = """\
 Join a group and chat. A group that does not exist is founded, with you as its
@@ -108,14 +115,47 @@ def _enter_chat(given: argparse.Namespace) -> int:
     group = given.group or next(iter(groups), None)
     if (given.user is None or group is None) and can_ask():
         trio.run(try_connection, given)  # before anything is typed for a wrong address
-    user = ask_name(given.user, "username", "--user", typed, last.user)
-    if user is None:
-        return 1
-    group = ask_name(group, "group name", "--group", typed, last.group)
-    if group is None:
-        return 1
     others = () if given.group else groups[1:]
-    return trio.run(partial(_chat, given, settings, user, (group, *others), typed))
+    while True:
+        user = ask_name(given.user, "username", "--user", typed, last.user)
+        if user is None:
+            return 1
+        group = ask_name(group, "group name", "--group", typed, last.group)
+        if group is None:
+            return 1
+        login = _Login(asked=given.user is None)
+        try:
+            return trio.run(partial(_chat, given, settings, user, (group, *others), typed, login))
+        except BaseException as error:
+            refusal = root_of(error)
+            if not login.can_ask_again(refusal):
+                raise
+            complain(str(refusal))
+
+
+@dataclass
+class _Login:
+    """Whether the username was `asked` for, and whether the person is `done` logging in with it."""
+
+    asked: bool
+    done: bool = False
+
+    async def wait(self, session: Session) -> None:
+        """Wait until the server has accepted a name that was asked for, or cannot be reached.
+
+        Until then, the terminal belongs to the prompts, so that they can ask again.
+        """
+        import trio
+
+        if self.asked:
+            with trio.move_on_after(LOGIN_SECONDS):
+                await session.wait_for_connection()
+        self.done = True
+
+    def can_ask_again(self, error: BaseException) -> bool:
+        """Return whether the server has refused the name that was asked for."""
+        is_refusal = isinstance(error, Refused) and error.code in _NAME_CODES
+        return self.asked and not self.done and is_refusal
 
 
 async def _chat(
@@ -124,6 +164,7 @@ async def _chat(
     user: str,
     groups: tuple[str, ...],
     typed: TypedLines,
+    login: _Login,
 ) -> int:
     from tchat.client.config.paths import (
         download_directory,
@@ -145,6 +186,7 @@ async def _chat(
     recent = max(RECENT, given.history or 0)
     # A person may write while a server that they know is down; a script has to learn of it.
     async with session_for(given, user, recent, persistent=typing) as session:
+        await login.wait(session)
         names = session.connector.names()
         preferences = Preferences(
             preferences_file(), names, user, ignore=settings.ignore, mute=settings.mute

@@ -48,7 +48,10 @@ async def test_blocked_person_opens_counts_and_rings_nothing(rewrites: bool) -> 
         await bob.until(lambda: "@carol" in bob.titles)
         await bob.until(lambda: bob.window_of("@carol").caught_up)
         (shown,) = await bob.types("/block carol")
-        assert shown.startswith("notice: carol is blocked: you see no messages")
+        assert shown == (
+            "notice: carol is blocked: their messages and their requests to join are hidden."
+            " /unblock carol lifts the block."
+        )
         assert bob.titles == ["#ops"]
         calls = list(bob.frontend.calls)
         await carol.post("bob, look")
@@ -173,6 +176,26 @@ async def test_blocked_people_cannot_be_written_to() -> None:
         for line in ("/msg bob hello", "/query bob", "/join @bob"):
             assert await alice.types(line) == [refusal]
         assert alice.titles == ["#ops"]
+
+
+async def test_unknown_names_are_blocked_with_a_warning() -> None:
+    """Ahead of time, perhaps, or with a wrong letter; strangers who have written are known."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob", "carol") as (_, bob, _),
+        typing(server, "alice", "ops", "lab") as alice,
+    ):
+        unknown = "Nobody called carl is in your groups or conversations yet: check the spelling."
+        for command in ("/block carl", "/ignore carl"):
+            alice.chat.preferences.unblock("carl")
+            (shown,) = await alice.types(command)
+            assert shown.endswith(f" {unknown}")
+        await bob.post("psst", group="@alice,bob")
+        await alice.until(lambda: "@bob" in alice.titles)
+        await alice.types("/window @bob", "/part", "/window ops", "/part")
+        for name in ("carol", "bob"):
+            (shown,) = await alice.types(f"/block {name}")
+            assert ("check the spelling" in shown) == (name == "carol")
 
 
 async def test_impossible_blocks_are_refused() -> None:

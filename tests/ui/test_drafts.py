@@ -303,8 +303,10 @@ def test_message_instead_of_an_answer_comes_back(server: ServerProcess, tmp_path
         alice.type("hello there\r")
         alice.sees("not answered")
         wait_typed(alice, "hello there")
+        alice.type("!")
+        wait_typed(alice, "hello there!")
         alice.type("\r")
-        alice.sees("alice │ hello there")
+        alice.sees("alice │ hello there!")
         alice.type("/leave\r")
         alice.sees("(y or n)")
         alice.type(ESCAPE)
@@ -313,6 +315,17 @@ def test_message_instead_of_an_answer_comes_back(server: ServerProcess, tmp_path
         alice.sees("and y was not")
         wait_typed(alice, "y")
         assert "alice │ y" not in alice.text
+
+
+def test_answers_are_not_in_the_history(server: ServerProcess, tmp_path: Path) -> None:
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        alice.type("/leave\r")
+        alice.sees("deleted. (y or n)")
+        alice.type("n\r")
+        alice.sees("was not confirmed.")
+        alice.type(UP)
+        wait_typed(alice, "/leave")
 
 
 def test_typing_replaces_a_refused_line(server: ServerProcess, tmp_path: Path) -> None:

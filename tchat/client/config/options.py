@@ -173,6 +173,7 @@ def add_session_options(parser: argparse._ActionsContainer) -> None:
         read_invite,
         metavar="INVITE",
         help="an invite from /invite: join without approval",
+        where="the invite, the last word of the command that the group's admin got from /invite",
     )
     add_secret(
         parser,
@@ -181,6 +182,7 @@ def add_session_options(parser: argparse._ActionsContainer) -> None:
         _link_code,
         metavar="CODE",
         help="a code from /link: use your name on this device, too",
+        where="the link code, the last word of the command that /link prints on your other device",
     )
     parser.add_argument("--insecure", action="store_true", help="allow --no-tls for any server")
 

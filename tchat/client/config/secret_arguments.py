@@ -35,16 +35,18 @@ def add_secret(
     *,
     metavar: str,
     help: str,  # noqa: A002  # as in argparse
+    where: str,
 ) -> None:
     """Add an option for a secret; without it, the secret is in the environment's `variable`.
 
-    `read` turns its text into a value. Raises ValueError.
+    `read` turns its text into a value. Raises ValueError. `where` tells a person at a terminal what
+    to paste.
     """
 
     def argument(text: str) -> T:
         try:
             if text == STDIN:
-                return read(_typed_secret(metavar))
+                return read(_typed_secret(metavar, where))
             value = read(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
@@ -75,7 +77,7 @@ def hide_argument(secret: str) -> None:
                 place = line.find(hidden, place + len(hidden))
 
 
-def _typed_secret(what: str) -> str:
+def _typed_secret(what: str, where: str) -> str:
     """Read a secret from standard input: without echo from a terminal, otherwise its first line.
 
     What follows stays unread: in a pipe, it is what the program sends.
@@ -83,7 +85,7 @@ def _typed_secret(what: str) -> str:
     if sys.stdin.isatty():
         from getpass import getpass  # here: it is imported for every command line
 
-        return getpass(f"{what}: ").strip()
+        return getpass(f"Paste {where}; it is not shown.\n{what}: ").strip()
     line = bytearray()
     while (byte := os.read(sys.stdin.fileno(), 1)) not in (b"", b"\n"):
         line += byte

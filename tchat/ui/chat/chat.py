@@ -49,7 +49,7 @@ from tchat.client.updates import (
     Update,
 )
 from tchat.core.fingerprints import fingerprint
-from tchat.core.group.direct import check_group, is_direct, other_of
+from tchat.core.group.direct import check_group, direct_name, is_direct, other_of
 from tchat.core.group.membership import Joined, Requested
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
@@ -470,6 +470,20 @@ class Chat:
                 everybody.setdefault(person, name)
         return everybody
 
+    def knows(self, name: str) -> bool:
+        """Return whether a person is, was, or wants to be in a group here, or a conversation."""
+        person = fold(name)
+        if self.elsewhere.lists(direct_name(self.session.user, name)):
+            return True
+        for window in self.windows:
+            state = window.replica.state
+            owners = [owner for _, owner in self._owners(window.replica)]
+            if person in (*state.members, *state.requests, *state.banned, *map(fold, owners)):
+                return True
+            if any(fold(line.who) == person for line in window.lines):
+                return True
+        return False
+
     def _new_window(self, replica: Replica) -> Window:
         window = Window(self, replica, self._start.downloads)
         self.windows.append(window)
@@ -608,7 +622,7 @@ class Chat:
         self._refresh_preferences()
         try:
             if isinstance(question, Confirmation):
-                if not self._is_new_command(line):
+                if not self._is_command(line):
                     self._decide(question, line)
                     return
                 window.fail(_not_confirmed(question))
@@ -622,7 +636,9 @@ class Chat:
             is_open = question is not None and self._stays_open(question, typed, refusal)
             line = typed if is_open else line
             if window is self.current and self._is_text(line):
-                self.frontend.fill_input(window, line, refused=True)
+                # Nothing is wrong with a message that was no answer: it can be continued.
+                was_no_answer = isinstance(question, Confirmation) and not self._is_command(line)
+                self.frontend.fill_input(window, line, refused=not was_no_answer)
             self.question = question if is_open else self.question
 
     def _say_or_do(self, window: Window, line: str) -> None:
@@ -852,6 +868,10 @@ class Chat:
         else:
             self.confirm(question.ask, question.run)  # the consequences have changed: ask again
 
+    def is_yes_or_no(self, line: str) -> bool:
+        """Return whether a line answers the yes-or-no question that is open."""
+        return isinstance(self.asked, Confirmation) and line.strip().lower() in (*_YES, *_NO)
+
     def _stop_stray_answer(self, text: str) -> None:
         """Raise `Refused` for an answer to a question that is not open any more; only once.
 
@@ -872,7 +892,7 @@ class Chat:
                 " sent. Send it again if it is a message.",
             )
 
-    def _is_new_command(self, line: str) -> bool:
+    def _is_command(self, line: str) -> bool:
         return line.startswith("/") and not line.startswith("//")
 
     def _ask(self, question: Question) -> None:

@@ -299,6 +299,11 @@ def help_of(command: CommandSpec[C], *, screen: bool = True) -> str:
     return f"{command.usage}{number}{others}: {_explained(command, screen=screen)}{example}"
 
 
+def name_in(argument: str) -> str:
+    """Return the name of a person that was typed as NAME or @NAME."""
+    return argument.removeprefix("@")
+
+
 def has_seq(argument: str) -> bool:
     """Return whether an argument begins with a reference that stays the same ("^#57")."""
     return argument.startswith("^#")

@@ -127,6 +127,10 @@ class Elsewhere:
             self._known.add(fold(group))
         self._waiting.pop(fold(group), None)
 
+    def lists(self, group: str) -> bool:
+        """Return whether the server has listed a group, or it has told of something new there."""
+        return any(fold(group) in known for known in (self._places, self._known, self._waiting))
+
     def is_of_stranger(self, group: str) -> bool:
         """Return whether this is a conversation that the person has never looked into."""
         return is_direct(group) and fold(group) not in self._known

@@ -104,6 +104,14 @@ def blocked_refusal(name: str) -> Refused:
     return Refused(Code.BLOCKED, sentence)
 
 
+def unknown_note(name: str) -> str:
+    """Return a sentence, after a blank, for a person who is blocked or ignored ahead of time."""
+    return (
+        f" Nobody called {clean_line(name)} is in your groups or conversations yet: check the"
+        " spelling."
+    )
+
+
 def exception_note(preferences: Preferences, which: List, name: str) -> str:
     """Return a sentence, after a blank, for a name taken out of a list that the settings fill."""
     if not preferences.is_default(which, name):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from tchat.core.group.direct import direct_name
 from tchat.core.text import check_name, clean_line, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec
+from tchat.ui.chat.commands import CommandSpec, name_in
 from tchat.ui.chat.completion import other_people
+from tchat.ui.chat.notices import unknown_note
 
 if TYPE_CHECKING:
     from tchat.ui.chat.chat import Chat
@@ -20,26 +21,27 @@ def block(chat: Chat, window: Window, typed: str) -> None:
     if not typed:
         window.notice(_list(chat))
         return
-    name = check_name(typed.removeprefix("@"), "username")
+    name = check_name(name_in(typed), "username")
     if fold(name) == fold(chat.session.user):
         raise Refused(Code.YOURSELF, "You cannot block yourself.")
     if fold(name) in chat.blocked:
         window.notice(f"{name} is blocked already. /unblock {name} lifts the block.")
         return
+    is_known = chat.knows(name)
     others = [one for one in chat.block(name) if one != fold(name)]
     conversation = chat.window_for(direct_name(chat.session.user, name))
     if conversation is not None and len(chat.windows) > 1:
         chat.close(conversation)
     used = f" So is {', '.join(map(clean_line, others))}, who has the same key." if others else ""
     window.notice(
-        f"{name} is blocked: you see no messages and no requests to join of theirs.{used}"
-        f" /unblock {name} lifts the block."
+        f"{name} is blocked: their messages and their requests to join are hidden.{used}"
+        f" /unblock {name} lifts the block.{'' if is_known else unknown_note(name)}"
     )
 
 
 def unblock(chat: Chat, window: Window, typed: str) -> None:
     """Lift a block, also of the other names that were blocked for the same key."""
-    person = fold(typed.removeprefix("@"))
+    person = fold(name_in(typed))
     if person not in chat.blocked:
         raise Refused(
             Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not blocked; /block lists who is."

@@ -19,11 +19,11 @@ from tchat.core.group.membership import (
 from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.core.text import check_name, clean_line, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec, WrongUsage
+from tchat.ui.chat.commands import CommandSpec, WrongUsage, name_in
 from tchat.ui.chat.completion import other_members, other_people, requests, text
 from tchat.ui.chat.gathering import some_of
 from tchat.ui.chat.lines import count_text
-from tchat.ui.chat.notices import exception_note
+from tchat.ui.chat.notices import exception_note, unknown_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +51,7 @@ def _handler_of(
     """
 
     def handle(chat: Chat, window: Window, typed: str) -> None:
-        group, name = window.replica.name, check_name(_name(typed), "username")
+        group, name = window.replica.name, check_name(name_in(typed), "username")
         chat.confirm(
             partial(question, window, name),
             lambda: window.submit(lambda i, n: make(i, n, group, name)),
@@ -269,7 +269,7 @@ def whois(chat: Chat, window: Window, typed: str) -> None:
 
 
 def _show_details(chat: Chat, window: Window, typed: str) -> None:
-    person = fold(_name(typed))
+    person = fold(name_in(typed))
     windows = [w for w in (window, *chat.windows) if w.replica.standing == "member"]
     shared = [w for w in windows if person in w.replica.state.members]
     if not shared:
@@ -293,7 +293,7 @@ def _show_details(chat: Chat, window: Window, typed: str) -> None:
 def _show_other(window: Window, typed: str) -> None:
     """Show the request to join of somebody who shares no group with this person."""
     window.require_member()
-    state, person = window.replica.state, fold(_name(typed))
+    state, person = window.replica.state, fold(name_in(typed))
     asked = state.requests.get(person)
     if asked is None:
         banned = ", and is banned" * (person in state.banned)
@@ -322,19 +322,23 @@ def ignore(chat: Chat, window: Window, typed: str) -> None:
             else "Nobody is ignored. /ignore NAME hides somebody's messages."
         )
         return
-    name = check_name(_name(typed), "username")
+    name = check_name(name_in(typed), "username")
     if fold(name) == fold(chat.session.user):
         raise Refused(Code.YOURSELF, "You cannot ignore yourself.")
     if chat.preferences.has("ignore", name):
         window.notice(f"{name} is ignored already. /unignore {name} shows their messages again.")
         return
+    is_known = chat.knows(name)
     chat.set_ignored(name, on=True)
-    window.notice(f"Messages from {name} are hidden. /unignore {name} shows them again.")
+    window.notice(
+        f"Messages from {name} are hidden. /unignore {name} shows them again."
+        f"{'' if is_known else unknown_note(name)}"
+    )
 
 
 def unignore(chat: Chat, window: Window, typed: str) -> None:
     """Stop ignoring somebody."""
-    person = fold(_name(typed))
+    person = fold(name_in(typed))
     if not chat.preferences.has("ignore", person):
         raise Refused(
             Code.NO_SUCH_MEMBER, f"{quote_name(typed)} is not ignored; /ignore lists who is."
@@ -353,11 +357,6 @@ def ignored(chat: Chat) -> list[str]:
 
 
 # ---------------------------------------------------------------------- names and texts
-
-
-def _name(typed: str) -> str:
-    """Return the name that was typed as NAME or @NAME."""
-    return typed.removeprefix("@")
 
 
 def _requests(window: Window) -> Iterator[str]:

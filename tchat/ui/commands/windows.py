@@ -10,7 +10,7 @@ from tchat.core.group.direct import direct_name, is_direct, other_of
 from tchat.core.group.membership import Leave
 from tchat.core.text import check_name, check_text, clean_line, clean_text, fold, quote_name
 from tchat.errors import Code, Refused
-from tchat.ui.chat.commands import CommandSpec
+from tchat.ui.chat.commands import CommandSpec, name_in
 from tchat.ui.chat.completion import (
     begins_title,
     first_then_text,
@@ -185,7 +185,7 @@ def query(chat: Chat, window: Window, typed: str) -> None:
 
 def _person(chat: Chat, typed: str) -> str:
     """Return the typed name, in its owner's spelling if known. Raises `Refused` if blocked."""
-    name = check_name(typed.removeprefix("@"), "username")
+    name = check_name(name_in(typed), "username")
     if fold(name) in chat.blocked:
         raise blocked_refusal(name)
     return chat.people().get(fold(name), name)

@@ -74,7 +74,8 @@ class KeyContext(Protocol):
 def enter(app: KeyContext) -> None:
     """Send the message, run the command, or answer the question."""
     window = app.chat.current
-    line = app.view.edit.submit()
+    is_answer = app.chat.is_yes_or_no(app.view.edit.text)  # nobody wants to recall a "y"
+    line = app.view.edit.submit(remembers=not is_answer)
     if line.strip() or app.chat.asked is not None:
         _to_newest(app)
     # Their number would not tell where the output begins: /unignore inserts lines above it.

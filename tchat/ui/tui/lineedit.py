@@ -11,8 +11,8 @@ found, and typed text goes to the search pattern.
 
 No draft is lost: a line that is cleared goes into the history, and one that makes room for another
 (a command that a key begins, an entry of the history that is sent) is put aside and comes back. A
-line that comes back because it was refused is `selected`: it can be sent again or edited, but typed
-or pasted text replaces it, since people go on typing as if the line were empty.
+line that comes back because something in it was refused is `selected`: it can be sent again or
+edited, but typed or pasted text replaces it, since people go on typing as if the line were empty.
 """
 
 from __future__ import annotations
@@ -183,14 +183,14 @@ class LineEdit(Buffer):
         self._begin_change("type" if typing else "insert")
         self.replace(back, ahead, text, joins=joins)
 
-    def submit(self) -> str:
-        """Return the line, add it to the history, and start an empty one.
+    def submit(self, *, remembers: bool = True) -> str:
+        """Return the line, add it to the history if it `remembers` it, and start an empty one.
 
         If it is an entry of the history, the line that was being typed is put aside.
         """
         self._end_search(accept=True)
         line = self.text
-        self._settle(line)
+        self._settle(line if remembers else "")
         self._forget()
         self._begin_change("")
         return line

@@ -85,6 +85,24 @@ def test_join_prompts_for_username_and_group(server: ServerProcess, tmp_path: Pa
         terminal.sees("carol created lab, and you are its admin", "carol ▸", " #lab ")
 
 
+def test_refused_username_is_asked_for_again(server: ServerProcess, tmp_path: Path) -> None:
+    """Whoever refuses it: the client, or the server, which knows the names that are taken."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+    with Terminal(["join", "127.0.0.1", server.port], str(tmp_path / "home")) as terminal:
+        terminal.sees("username:")
+        terminal.type("no name!\nadmin\n")
+        terminal.sees("letters, digits", "group name:")
+        terminal.type("lab\n")
+        terminal.sees("The name admin is reserved. Choose another name.")
+        terminal.type("alice\n")
+        terminal.sees("The name alice belongs to another key")
+        terminal.type("aIice\n")
+        terminal.sees("aIice looks like")
+        terminal.type("carol\n")
+        terminal.sees("carol created lab, and you are its admin", "carol ▸", " #lab ")
+
+
 def test_server_is_tried_before_names_are_asked(server: ServerProcess, tmp_path: Path) -> None:
     server.stop()
     with Terminal(["join", "127.0.0.1", server.port], str(tmp_path / "home")) as terminal:
