@@ -31,6 +31,7 @@ from tchat.core.text import size_text
 from tchat.ui.chat.lines import (
     Line,
     changed_line,
+    gathered,
     line_of,
     progress_text,
     quotation,
@@ -74,7 +75,25 @@ def event(body: Body, actor: str = "alice") -> Event:
 )
 def test_an_event_reads_as_a_sentence(body: Body, text: str) -> None:
     line = line_of(event(body), "bob", admin=False)
-    assert line == Line(AT, "notice", text, seq=1)
+    assert line is not None
+    assert replace(line, changes=0) == Line(AT, "notice", text, seq=1)
+
+
+def test_many_changes_at_once_are_one_line() -> None:
+    """After a few of their own; with time between them, each has its line."""
+
+    def shown(apart: int, number: int = 8) -> list[str]:
+        events = (
+            Event("ops", seq, AT + seq * apart, "alice", b"12345678", 1, TopicSet(str(seq)))
+            for seq in range(number)
+        )
+        lines = (line_of(one, "bob", admin=False) for one in events)
+        return [line.text.removeprefix("alice ") for line in gathered(filter(None, lines))]
+
+    apart = [f"set the topic: {seq}" for seq in range(1, 8)]
+    assert shown(60_000)[1:] == apart
+    assert shown(1000)[1:] == [*apart[:3], "4 changes, the last: alice set the topic: 7"]
+    assert shown(1000, 5)[1:] == apart[:4]
 
 
 def test_a_removed_file_is_named_if_known() -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.membership import Join, Leave
-from tchat.core.group.settings import SetPolicy
+from tchat.core.group.membership import Ban, Join, Leave, Unban
+from tchat.core.group.settings import SetPolicy, SetTopic
 from tchat.ui.chat import chat as chat_module
 from tchat.ui.tui.bars import status_row
 from tchat.ui.tui.keymap import next_activity
@@ -272,6 +272,47 @@ async def test_requests_are_printed_together() -> None:
         assert first.startswith("carol asks to join (key ")
         assert rest == (
             "6 people have asked to join: dave, erin, frank and 3 more; /requests lists who waits"
+        )
+
+
+# ------------------------------------------------------------------ an admin in a loop
+
+
+@pytest.mark.parametrize("rewrites", [True, False], ids=["screen", "plain"])
+async def test_changes_in_a_loop_are_gathered(rewrites: bool) -> None:
+    """The latest is told, and how many there were."""
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob", rewrites=rewrites) as bob,
+    ):
+        for number in range(30):
+            await alice.command(SetTopic, f"topic {number}")
+        await bob.until(lambda: bob.window.replica.state.topic == "topic 29")
+        await bob.until(lambda: bob.window.shown == bob.window.replica.last)
+        assert await bob.chat.finish(GUARD)
+        source = bob.window.lines if rewrites else bob.lines
+        told = [line.text for line in source if "topic" in line.text]
+        assert told[:4] == [f"alice set the topic: topic {number}" for number in range(4)]
+        assert told[4:] == ["26 changes, the last: alice set the topic: topic 29"]
+
+
+async def test_bans_in_a_loop_are_gathered() -> None:
+    async with (
+        running_server() as server,
+        members(server, "alice", "bob") as (alice, _),
+        typing(server, "bob") as bob,
+    ):
+        for _ in range(10):
+            await alice.command(Ban, "bob")
+            await alice.command(Unban, "bob")
+        await alice.command(Ban, "bob")
+        await bob.types("/keys")  # its answer comes after all of them
+        told = [line.text for line in bob.lines if "alice" in line.text and "you" in line.text]
+        assert len(told) == 5
+        assert told[-1] == (
+            "alice banned you from this group; only its admin can lift the ban."
+            " Before that, your standing changed 16 times."
         )
 
 

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from tchat.core.group.feature import Reader
-from tchat.core.group.membership import Requested
+from tchat.core.group.membership import (
+    AdminTransferred,
+    Banned,
+    Invited,
+    Joined,
+    Left,
+    Requested,
+    Unbanned,
+)
 from tchat.core.group.mentions import is_mention
-from tchat.core.group.messages import Deleted, Edited, Erased, Posted
+from tchat.core.group.messages import Deleted, Edited, Erased, Pinned, Posted, Unpinned
+from tchat.core.group.settings import PolicySet, TopicSet
 from tchat.core.text import NAME_LIMIT, TEXT_LIMIT, clean_line, clean_text, fold, size_text
 from tchat.ui.chat.gathering import some_of
 
@@ -46,6 +54,18 @@ _EDITED_LIMIT = 20
 QUOTE_LIMIT = 60
 """Longest text in a quotation, in code points."""
 
+CHANGES_APART = 4
+"""How many changes of a group a moment apart have lines of their own; all further ones share one.
+"""
+
+_RUN_MS = 10_000
+
+_CHANGES = (
+    *(TopicSet, PolicySet, Pinned, Unpinned, Banned, Unbanned, Invited, AdminTransferred),
+    *(Joined, Left),
+)
+"""The changes that one person can repeat as fast as they may send commands."""
+
 _LATEST = 253_370_764_800_000
 """The beginning of the year 9999: `time.localtime` may reject later times from a server."""
 
@@ -60,7 +80,8 @@ class Line:
     The text is sanitized, and may have several lines if it is a message. `seq` is its event's, 0 if
     it has none. `reply` quotes the message that this one replies to. `mention` says that the text
     names the reader, and `history` that the line was seen before. A deleted message has no text.
-    `code` is that of a refusal. `asking` names the people whose requests to join this line tells.
+    `code` is that of a refusal. `asking` names the people whose requests to join this line tells,
+    and `changes` is how many changes of the group it tells, 0 if it tells something else.
     """
 
     at: int
@@ -76,6 +97,7 @@ class Line:
     history: bool = False
     code: str = ""
     asking: tuple[str, ...] = ()
+    changes: int = 0
 
     def is_by(self, user: str) -> bool:
         """Return whether this is a message of `user`."""
@@ -104,7 +126,9 @@ def line_of(
     if not text:
         return None
     asking = (name_text(event.actor),) if admin and isinstance(event.body, Requested) else ()
-    return Line(at, "notice", clean_line(text[:TEXT_LIMIT]), seq=event.seq, asking=asking)
+    changes = int(isinstance(event.body, _CHANGES))
+    text = clean_line(text[:TEXT_LIMIT])
+    return Line(at, "notice", text, seq=event.seq, asking=asking, changes=changes)
 
 
 def with_requests(line: Line, asking: Iterable[str]) -> Line:
@@ -117,16 +141,41 @@ def with_requests(line: Line, asking: Iterable[str]) -> Line:
 
 
 def gathered(lines: Iterable[Line]) -> list[Line]:
-    """Return the lines, with one line for each run of requests to join."""
+    """Return the lines, with one line for each run of requests to join, or of many changes."""
     result: list[Line] = []
-    for is_run, run in groupby(lines, lambda line: bool(line.asking)):
-        found = list(run)
-        if is_run and len(found) > 1:
-            names = chain.from_iterable(line.asking for line in found)
-            result.append(with_requests(found[-1], names))
-        else:
-            result += found
+    for line in lines:
+        if not gather(result, line):
+            result.append(line)
     return result
+
+
+def gather(lines: list[Line], line: Line) -> bool:
+    """Let the last of `lines` tell one more line, too, if they are a run; return whether it does.
+
+    A few changes stand alone, and so do those that are not a moment apart: a run is what a program
+    does, or many people.
+    """
+    if lines and line.asking and lines[-1].asking:
+        lines[-1] = with_requests(line, (*lines[-1].asking, *line.asking))
+        return True
+    if _is_run(lines, line):
+        lines[-1] = with_changes(line, lines[-1].changes + line.changes)
+        return True
+    return False
+
+
+def _is_run(lines: list[Line], line: Line) -> bool:
+    """Return whether a line tells a change that came a moment after many others."""
+    before = lines[-1:] if lines and lines[-1].changes > 1 else lines[-CHANGES_APART - 1 :]
+    is_long = len(before) > CHANGES_APART or any(one.changes > 1 for one in before)
+    return bool(line.changes and is_long) and all(
+        one.changes and line.at - one.at <= _RUN_MS for one in before
+    )
+
+
+def with_changes(line: Line, changes: int) -> Line:
+    """Return a line that tells so many changes, the last of which it tells already."""
+    return replace(line, changes=changes, text=f"{changes} changes, the last: {line.text}")
 
 
 def message_line(event: Event, text: str, me: str, *, edited: bool = False) -> Line:

@@ -26,6 +26,7 @@ from tchat.ui.chat.lines import (
     QUOTE_LIMIT,
     SPOKEN,
     changed_line,
+    gather,
     gathered,
     line_of,
     message_line,
@@ -247,11 +248,8 @@ class Transcript:
         return len(lines)
 
     def gather(self, line: Line) -> bool:
-        """Add a request to join to the last line, if that tells requests, too."""
-        is_run = bool(line.asking and self.lines and self.lines[-1].asking)
-        if is_run:
-            self.lines[-1:] = gathered([self.lines[-1], line])
-        return is_run
+        """Let the last line tell one more, too, if they are a run; return whether it does."""
+        return gather(self.lines, line)
 
     def trim(self, first: int) -> int:
         """Remove the lines up to the last one before event `first`; return their number."""

@@ -28,6 +28,7 @@ from tchat.errors import Code, Refused
 from tchat.ui.chat.files import GroupFiles
 from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.lines import (
+    CHANGES_APART,
     QUOTE_LIMIT,
     Line,
     Sort,
@@ -36,6 +37,7 @@ from tchat.ui.chat.lines import (
     name_text,
     named_change,
     sort_and_text,
+    with_changes,
 )
 from tchat.ui.chat.notices import (
     blocked_refusal,
@@ -359,6 +361,8 @@ class Window:
             self._request_quote,
         )
         self._requests = context.gatherings.new(self._print_requests)
+        self._changes = context.gatherings.new(self._print_changes, at_once=CHANGES_APART)
+        self._standings = context.gatherings.new(self._tell_standing, at_once=CHANGES_APART)
         self._standing: Standing | None = None
         self._left_at = 0
         self._looked_at: set[str] = set()
@@ -709,6 +713,7 @@ class Window:
     def show(self, line: Line) -> None:
         """Add a line below all others."""
         self._requests.flush()  # they came before it
+        self._changes.flush()
         self.lines.append(line)
         self.context.frontend.show(self, line)
         if not line.seq:
@@ -926,7 +931,7 @@ class Window:
             self.context.frontend.inserted(self, 1, at)
 
     def _gathers(self, line: Line) -> bool:
-        """Tell a request to join together with those before it; return False if it stands alone.
+        """Tell a line together with those before it, if they are a run; otherwise return False.
 
         A front end that cannot rewrite lines prints the first at once, and the rest a little later,
         or before the next line.
@@ -937,15 +942,27 @@ class Window:
             if is_gathered:
                 frontend.changed()
             return is_gathered
-        is_gathered = bool(line.asking) and self.caught_up and not frontend.itemizes
-        if is_gathered:
-            self.lines.append(line)
-            self._requests.add(line)
-        return is_gathered
+        gathering = self._requests if line.asking else self._changes if line.changes else None
+        if gathering is None or not self.caught_up or frontend.itemizes:
+            return False
+        self.lines.append(line)
+        other = self._changes if gathering is self._requests else self._requests
+        other.flush()
+        gathering.add(line)
+        return True
 
     def _print_requests(self, lines: list[Line]) -> None:
         for line in gathered(lines):
             self.context.frontend.show(self, line)
+
+    def _print_changes(self, lines: list[Line]) -> None:
+        line = lines[-1] if len(lines) == 1 else with_changes(lines[-1], len(lines))
+        self.context.frontend.show(self, line)
+
+    def _tell_standing(self, sentences: list[str]) -> None:
+        earlier = len(sentences) - 1
+        also = f" Before that, your standing changed {earlier} times." if earlier else ""
+        self.notice(sentences[-1] + also)
 
     def handle_caught_up(self, *, greet: bool) -> None:
         """Show a summary of the missed events once the log is complete; `greet` adds a welcome."""
@@ -985,7 +1002,7 @@ class Window:
             else standing_changed(news, self.session.user, on_purpose=self.leaving)
         )
         if sentence:
-            self.notice(sentence)
+            self._standings.add(sentence)
         if (self._standing, self.replica.standing) == ("waiting", "outsider"):
             self._report_unsent()
         self._standing = self.replica.standing
