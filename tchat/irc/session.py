@@ -20,7 +20,7 @@ from tchat.core.text import fold
 from tchat.errors import Refused
 from tchat.irc.channel import Channel
 from tchat.irc.messages import Message
-from tchat.irc.names import SERVER, SERVICE, channel_of, nick_of, person_of, source_of
+from tchat.irc.names import SERVER, SERVICE_SOURCE, channel_of, nick_of, person_of, source_of
 from tchat.irc.rendering import render, server_time, target_of
 
 if TYPE_CHECKING:
@@ -326,7 +326,8 @@ class Session:
         self._parted.discard(fold(target_of(group)))  # being admitted again opens it
         if channel is not None and notice.reason in ("kicked", "banned"):
             params = (channel.target, nick_of(self.me), notice.reason)
-            await self._close(channel, Message("KICK", params, source_of(notice.by or SERVICE)))
+            source = source_of(notice.by) if notice.by else SERVICE_SOURCE
+            await self._close(channel, Message("KICK", params, source))
         elif channel is not None:
             message = Message("PART", (channel.target, notice.reason), source_of(self.me))
             await self._close(channel, message)
