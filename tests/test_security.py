@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from tests.helpers import GROUP
 from tests.processes import DRIVEN, launching
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.processes import Launcher, Person, Process, Server
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +38,14 @@ async def join_as_admin(launch: Launcher, server: Server, *options: object) -> P
     alice = await launch.join(server.address, "alice", *options)
     await alice.sees("-- You are in #ops; nobody else is here yet")
     return alice
+
+
+@asynccontextmanager
+async def group_of_alice(tmp_path: Path) -> AsyncIterator[tuple[Launcher, Server, Person]]:
+    """Start a server with TLS, and a client of alice, who founds the group."""
+    async with launching(tmp_path, tls=True) as launch:
+        server = await launch.serve()
+        yield launch, server, await join_as_admin(launch, server)
 
 
 async def join_from_device(
@@ -95,9 +106,7 @@ async def test_a_changed_server_key_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_reconnecting_client_refuses_a_changed_key(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, server, alice):
         assert await server.stop() == 0
         await alice.sees("-- connection lost")
         (tmp_path / "data").rename(tmp_path / "moved away")
@@ -216,9 +225,7 @@ async def test_a_tls_mismatch_is_explained_on_both_sides(tmp_path: Path) -> None
 
 
 async def test_an_identity_readable_by_others_is_refused(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, server, alice):
         assert await alice.end() == 0
         identity = tmp_path / "alice" / "identity"
         assert is_private(identity)
@@ -231,9 +238,7 @@ async def test_an_identity_readable_by_others_is_refused(tmp_path: Path) -> None
 
 
 async def test_a_taken_name_is_refused(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, server, alice):
         mallory = await join_from_device(launch, server, "mallory")
         assert await mallory.exit() == 1
         assert "The name alice belongs to another key" in str(mallory.err)
@@ -242,9 +247,7 @@ async def test_a_taken_name_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, server, alice):
         await alice.type("/link")
         code = (await alice.out.containing(" --link ")).rpartition(" ")[2]
         phone = await join_from_device(launch, server, "phone", "--link", code)
@@ -268,9 +271,7 @@ async def test_a_device_is_linked_and_unlinked(tmp_path: Path) -> None:
 
 
 async def test_an_operator_gives_a_name_back(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, server, alice):
         link = ("admin", "link")
         nobody = await launch.tchat(*link, "bob", "--data", tmp_path / "data")
         assert await nobody.exit() == DATA
@@ -291,9 +292,7 @@ async def test_an_operator_gives_a_name_back(tmp_path: Path) -> None:
 
 
 async def test_absent_device_is_told_of_removals(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, server, alice):
         keys = []
         for home in ("phone", "desk"):
             await alice.type("/link")
@@ -310,9 +309,7 @@ async def test_absent_device_is_told_of_removals(tmp_path: Path) -> None:
 
 
 async def test_a_rotated_key_is_told_at_once(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, server, alice):
         await alice.type("/invite")
         words = await join_command(alice, " --invite ")
         done = await launch.tchat("admin", "rotate-key", "--data", tmp_path / "data")
@@ -345,9 +342,7 @@ async def join_by_invite(
 
 
 async def test_an_invite_admits_one_person_without_approval(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, _, alice):
         await alice.type("/invite")
         words = await join_command(alice, "--invite")
         bob = await join_by_invite(launch, words, "bob")
@@ -363,9 +358,7 @@ async def test_an_invite_admits_one_person_without_approval(tmp_path: Path) -> N
 
 
 async def test_a_personal_invite_admits_nobody_else(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, _, alice):
         await alice.type("/invite --for bob --expires 5m")
         words = await join_command(alice, "--invite")
         assert "--user=bob" in words
@@ -379,9 +372,7 @@ async def test_a_personal_invite_admits_nobody_else(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 async def test_invite_does_not_stay_on_the_command_line(tmp_path: Path) -> None:
     """Every user of the machine can read the command lines of all processes."""
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, _, alice):
         await alice.type("/invite")
         words = await join_command(alice, "--invite")
         bob = await join_by_invite(launch, words, "bob")
@@ -395,9 +386,7 @@ async def test_invite_does_not_stay_on_the_command_line(tmp_path: Path) -> None:
 async def test_secrets_come_from_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, _, alice):
         await alice.type("/invite")
         words = await join_command(alice, "--invite")
         place = words.index("--invite")
@@ -413,9 +402,7 @@ async def test_secrets_come_from_the_environment(
 
 async def test_secrets_come_from_standard_input(tmp_path: Path) -> None:
     """What follows the first line is what the program sends."""
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, _, alice):
         await alice.type("/invite")
         words = await join_command(alice, "--invite")
         place = words.index("--invite") + 1
@@ -426,9 +413,7 @@ async def test_secrets_come_from_standard_input(tmp_path: Path) -> None:
 
 
 async def test_an_invite_is_not_sent_to_another_server(tmp_path: Path) -> None:
-    async with launching(tmp_path, tls=True) as launch:
-        server = await launch.serve()
-        alice = await join_as_admin(launch, server)
+    async with group_of_alice(tmp_path) as (launch, server, alice):
         await alice.type("/invite")
         words = await join_command(alice, "--invite")
         assert await server.stop() == 0

@@ -57,7 +57,7 @@ def test_next_process_reads_entries_in_order(path: Path) -> None:
     assert kept(path) == [("one", None), ("two\nlines", None), ("¿three? \u2603", None)]
 
 
-def test_message_is_held_until_it_is_numbered_or_refused(path: Path) -> None:
+def test_message_is_held_until_numbered_or_refused(path: Path) -> None:
     def held() -> list[bool]:
         return [entry.held for entry in Journal(CLIENT, path).entries("alice", [SERVER])]
 

@@ -31,13 +31,23 @@ async def door(launch: Launcher, server: Server) -> tuple[Process, int]:
     return process, int(line.rpartition(":")[2])
 
 
+async def first_door(launch: Launcher, server: Server) -> tuple[Process, int, str]:
+    """Start bob's door for the first time; return it, its port, and the password that it prints."""
+    process, port = await door(launch, server)
+    line = await process.out.containing("password: ")
+    return process, port, line.removeprefix("password: ")
+
+
 @asynccontextmanager
-async def irc_client(port: int, password: str) -> AsyncIterator[IrcClient]:
-    """Connect and register."""
+async def irc_client(port: int, password: str, creates: str = "") -> AsyncIterator[IrcClient]:
+    """Connect and register; then found a group, if its channel is given."""
     async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         irc = IrcClient(stream)
         await irc.send(f"PASS {password}", "NICK bob", "USER bob 0 * :bob")
         await irc.until(" 001 ")
+        if creates:
+            await irc.send(f"PRIVMSG *tchat :create {creates}")
+            await irc.until(f"366 bob {creates}")
         yield irc
 
 
@@ -49,8 +59,7 @@ async def test_password_is_printed_at_the_first_start(tmp_path: Path) -> None:
             options = ("--user", "bob", "--no-tls", "--listen", str(server.address))
             process = await launch.tchat("irc", server.address, *options, user="bob")
             assert await process.exit() == SOFTWARE  # the port is taken
-            process, port = await door(launch, server)
-            password = (await process.out.containing("password: ")).removeprefix("password: ")
+            process, port, password = await first_door(launch, server)
             await process.sees(f"/connect 127.0.0.1 {port} {password}", "-password=")
             async with irc_client(port, password) as irc:
                 process.running.terminate()
@@ -89,11 +98,8 @@ async def test_nothing_written_while_disconnected_is_lost(tmp_path: Path) -> Non
     with trio.fail_after(GUARD):
         async with launching(tmp_path) as launch:
             server = await launch.serve()
-            process, port = await door(launch, server)
-            password = (await process.out.containing("password: ")).removeprefix("password: ")
-            async with irc_client(port, password) as irc:
-                await irc.send("PRIVMSG *tchat :create #ops")
-                await irc.until("366 bob #ops")
+            process, port, password = await first_door(launch, server)
+            async with irc_client(port, password, creates="#ops") as irc:
                 await server.stop()
                 await irc.until("The connection to the server is lost")
                 await irc.send("PRIVMSG #ops :kept", "TOPIC #ops :x")
@@ -111,11 +117,8 @@ async def test_reconnections_are_told(tmp_path: Path) -> None:
     with trio.fail_after(GUARD):
         async with launching(tmp_path) as launch:
             server = await launch.serve()
-            process, port = await door(launch, server)
-            password = (await process.out.containing("password: ")).removeprefix("password: ")
-            async with irc_client(port, password) as irc:
-                await irc.send("PRIVMSG *tchat :create #ops")
-                await irc.until("366 bob #ops")
+            _, port, password = await first_door(launch, server)
+            async with irc_client(port, password, creates="#ops") as irc:
                 await server.stop()
                 lost = await irc.until("The connection to the server is lost")
                 assert lost.startswith(":tchat.localhost NOTICE bob :")

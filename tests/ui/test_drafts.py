@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,16 +24,24 @@ from tests.ui.scenes import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.ui.conftest import ServerProcess
     from tests.ui.terminal import Terminal
 
 
+@contextmanager
+def alone(server: ServerProcess, home: Path) -> Iterator[Terminal]:
+    """Let alice, the only member of the group, use it in a terminal."""
+    with join(server, home, "alice") as alice:
+        alice.sees("nobody else")
+        yield alice
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_draft_survives_the_end(server: ServerProcess, tmp_path: Path, number: int) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("half a Gedänke 你好")
         wait_typed(alice, "half a Gedänke 你好")
         if number == signal.SIGKILL:  # the others save what has just been typed
@@ -54,8 +63,7 @@ def test_draft_survives_the_end(server: ServerProcess, tmp_path: Path, number: i
 
 def test_draft_is_found_under_another_address(server: ServerProcess, tmp_path: Path) -> None:
     """The first visit of an address learns which server it is before it looks for drafts."""
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("half a thought")
         wait_saved(alice, tmp_path, "half a thought")
         alice.signal(signal.SIGKILL)
@@ -67,8 +75,7 @@ def test_draft_is_found_under_another_address(server: ServerProcess, tmp_path: P
 
 def test_draft_of_an_edit_keeps_its_message(server: ServerProcess, tmp_path: Path) -> None:
     """After a restart, "/edit" alone would mean a newer message than the one offered."""
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("first\r")
         alice.sees("alice │ first")
         alice.type("/edit\r")
@@ -85,8 +92,7 @@ def test_draft_of_an_edit_keeps_its_message(server: ServerProcess, tmp_path: Pat
 
 def test_refused_edit_comes_back(server: ServerProcess, tmp_path: Path) -> None:
     """Its text is a draft until the server has answered, and after a refusal."""
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("first\r")
         alice.sees("alice │ first")
         for number in range(MOST_EDITS):
@@ -127,8 +133,7 @@ def refuse_late_edit(server: ServerProcess, alice: Terminal) -> None:
 
 def test_refused_edit_outlives_its_window(server: ServerProcess, tmp_path: Path) -> None:
     """Its text is kept for the group, and where to find it is said at once."""
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         refuse_late_edit(server, alice)
         server.start()
         alice.sees("#lab: ", "kept: /join lab")
@@ -139,8 +144,7 @@ def test_refused_edit_outlives_its_window(server: ServerProcess, tmp_path: Path)
 
 def test_refused_edit_returns_to_the_reopened_window(server: ServerProcess, tmp_path: Path) -> None:
     """It is a draft until then, although the window that it was typed in is closed."""
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         refuse_late_edit(server, alice)
         alice.type("/join lab\r")
         alice.sees("[2 #lab]")
@@ -156,8 +160,7 @@ def test_refused_edit_returns_to_the_reopened_window(server: ServerProcess, tmp_
 
 def test_late_leave_keeps_the_window_of_a_draft(server: ServerProcess, tmp_path: Path) -> None:
     """What is being typed goes to no other group, and does not vanish."""
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("/join lab\r")
         alice.sees("You are in #lab")
         server.stop()
@@ -178,8 +181,7 @@ def test_late_leave_keeps_the_window_of_a_draft(server: ServerProcess, tmp_path:
 
 
 def test_late_jump_does_not_switch_while_typing(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("/join lab\r")
         alice.sees("You are in #lab")
         alice.type("a needle\r")
@@ -202,8 +204,7 @@ def test_late_jump_does_not_switch_while_typing(server: ServerProcess, tmp_path:
 
 
 def test_accepted_edit_is_no_draft(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("first\r")
         alice.sees("alice │ first")
         server.stop()
@@ -216,8 +217,7 @@ def test_accepted_edit_is_no_draft(server: ServerProcess, tmp_path: Path) -> Non
 
 
 def test_edit_put_aside_keeps_its_message(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         for text in ("one", "two"):
             alice.type(f"{text}\r")
             alice.sees(f"│ {text}")
@@ -231,8 +231,7 @@ def test_edit_put_aside_keeps_its_message(server: ServerProcess, tmp_path: Path)
 
 
 def test_command_that_closed_its_window_is_no_draft(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("/join lab\r")
         alice.sees("You are in #lab")
         alice.type("/part")
@@ -242,8 +241,7 @@ def test_command_that_closed_its_window_is_no_draft(server: ServerProcess, tmp_p
 
 
 def test_each_window_keeps_its_draft(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("for ops")
         alice.type(ctrl("s") + "\x15/join lab\r")
         alice.sees("[2 #lab]", "You are in #lab")
@@ -259,8 +257,7 @@ def test_each_window_keeps_its_draft(server: ServerProcess, tmp_path: Path) -> N
 
 
 def test_keys_lose_no_draft(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("said before\r")
         alice.sees("alice │ said before")
         alice.type("a draft" + ctrl("s"))
@@ -283,8 +280,7 @@ def test_keys_lose_no_draft(server: ServerProcess, tmp_path: Path) -> None:
 
 
 def test_refused_message_comes_back(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type(f"\x1b[200~{'word ' * 4000}end\x1b[201~\r")
         alice.sees("A message has at most 16 KiB")
         wait_typed_end(alice, "word end")
@@ -296,8 +292,7 @@ def wait_typed_end(terminal: Terminal, end: str) -> None:
 
 
 def test_message_instead_of_an_answer_comes_back(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("/leave\r")
         alice.sees("deleted. (y or n)")
         alice.type("hello there\r")
@@ -318,8 +313,7 @@ def test_message_instead_of_an_answer_comes_back(server: ServerProcess, tmp_path
 
 
 def test_answers_are_not_in_the_history(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("/leave\r")
         alice.sees("deleted. (y or n)")
         alice.type("n\r")
@@ -329,8 +323,7 @@ def test_answers_are_not_in_the_history(server: ServerProcess, tmp_path: Path) -
 
 
 def test_typing_replaces_a_refused_line(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("/edit psst\r")
         alice.sees("There is no such message here")
         wait_typed(alice, "/edit psst")
@@ -342,8 +335,7 @@ def test_typing_replaces_a_refused_line(server: ServerProcess, tmp_path: Path) -
 
 
 def test_unwritable_drafts_are_told_once(server: ServerProcess, tmp_path: Path) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         shutil.rmtree(tmp_path / "alice" / "drafts")
         alice.type("a draft")
         alice.sees("What you type is not saved until it is sent")
@@ -374,8 +366,7 @@ def test_two_clients_of_one_home_keep_both_drafts(server: ServerProcess, tmp_pat
 def test_withdrawn_question_leaves_its_command(
     server: ServerProcess, tmp_path: Path, keys: str
 ) -> None:
-    with join(server, tmp_path, "alice") as alice:
-        alice.sees("nobody else")
+    with alone(server, tmp_path) as alice:
         alice.type("/join lab\r")
         alice.sees("You are in #lab")
         alice.type(alt("1") + "/msg carol\r")
