@@ -482,8 +482,8 @@ async def test_help_explains_topics_commands_and_keys() -> None:
         assert await alice.types("/help FILES") == await alice.types("/help files")
         assert await alice.types("/help approve") == [
             (
-                "notice: /approve NAME|all, or /2: approves a request to join, or all of them"
-                " (admin); for example: /approve bob"
+                "notice: /approve NAME|all, or /2: approves a request to join, or all (admin);"
+                " for example: /approve bob"
             )
         ]
         assert await alice.types("/help /msg") == [

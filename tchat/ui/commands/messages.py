@@ -432,7 +432,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
         edit,
         "[^N] [TEXT]",
         example="^2 the complete new text",
-        screen_help="; without TEXT, puts it into the input line, to be changed there",
+        screen_help="; without TEXT, puts it into the input line",
         completer=text,
         keeps_indent=True,
         counts_messages=True,

@@ -402,7 +402,7 @@ COMMANDS: tuple[CommandSpec[Chat], ...] = (
     CommandSpec(
         "approve",
         "basics",
-        "approves a request to join, or all of them",
+        "approves a request to join, or all",
         approve,
         "NAME|all",
         "approve whom?",
