@@ -186,11 +186,7 @@ FORGED = "UPDATE states SET data = CAST(substr(data, 1, 9) || x'00' || substr(da
         ("state", "ops", "UPDATE groups SET shown = 'oPs' WHERE name = 'ops'"),
         ("state", "ops", "UPDATE groups SET shown = NULL WHERE name = 'ops'"),
         ("state", "ops", "DELETE FROM group_appearances WHERE group_id = 1"),
-        (
-            "state",
-            "lab",
-            "INSERT INTO group_appearances VALUES ('x', 1)",
-        ),
+        ("state", "ops", "INSERT INTO group_appearances VALUES ('x', 1)"),
         ("state", "ops", "UPDATE groups SET erase_to = last WHERE name = 'ops'"),
         ("log", "ops", "UPDATE groups SET erased = 9, erase_to = 9 WHERE name = 'ops'"),
         ("state", "@alice,bob", "UPDATE groups SET erase_to = 1 WHERE name = '@alice,bob'"),
