@@ -323,14 +323,17 @@ async def send_file(
     stall_seconds: float = STALL_SECONDS,
     min_rate: float = 0,
     pacing: Pacing = UNPACED,
+    hashed: int = 0,
 ) -> bytes:
     """Send the part that the receiver lacks; return the digest of the file that it has stored.
 
     `on_progress` gets each new offset; `min_rate` is in bytes per second; `pacing` limits what is
-    sent at a time. Raises the exceptions of the source and of `expect`.
+    sent at a time; `hashed` bytes may have to be hashed by the receiver before it begins, and again
+    at the end. Raises the exceptions of the source and of `expect`.
     """
     link.optimize_for_throughput()
     patience = Patience(stall_seconds, min_rate)
+    patience.restart(0, hashed)
     have = await expect(link, Have, patience)
     if have.doubt:  # the source verifies its copy
         await wait_with_pings(link, lambda: pacing.admit_hashing(source.size))
@@ -342,7 +345,7 @@ async def send_file(
     await link.send(encode(StartAt(offset)))
     on_progress(offset)
     patience.restart(offset)
-    return await _Sender(link, source, offset, on_progress, patience, pacing).run()
+    return await _Sender(link, source, offset, on_progress, patience, pacing).run(hashed)
 
 
 class _Sender:
@@ -368,8 +371,11 @@ class _Sender:
         self._unsent: list[memoryview] = []  # read, and waiting for the connection
         self._unreadable: OSError | Refused | None = None
 
-    async def run(self) -> bytes:
-        """Send all missing pieces; return the digest of the file that the receiver has stored."""
+    async def run(self, hashed: int) -> bytes:
+        """Send all missing pieces; return the digest of the file that the receiver has stored.
+
+        It may have to hash `hashed` bytes before it answers.
+        """
         try:
             while self._offset < self._source.size and self._unreadable is None:
                 await self._slices.run(self._run_slice, lambda: self._offset)
@@ -386,7 +392,7 @@ class _Sender:
             else:
                 await _withdraw(self._link, self._unreadable)
             raise self._unreadable
-        self._patience.restart(self._offset)
+        self._patience.restart(self._offset, hashed)
         return (await expect(self._link, Stored, self._patience)).sha256
 
     def _run_slice(self, most: int) -> None:

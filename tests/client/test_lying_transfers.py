@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,8 @@ FAILURE: dict[str, object] = {"type": "error", "code": EVIL, "text": EVIL, "wait
 READY: dict[str, object] = {"type": "ready", "version": VERSION, "size": len(DATA)}
 FROM: dict[str, object] = {"type": "from", "offset": 0}
 A_FEW = 20
+HUGE = 24 * PIECE_SIZE
+"""The size of a file that no buffers of sockets hold."""
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +78,45 @@ def never_ends(word: str, *items: dict[str, object] | bytes) -> Lie:
         await says(*items)(wire)
         while True:
             await wire.send(unchecked({"type": word}) * 500)
+
+    return lie
+
+
+def drips(*items: dict[str, object] | bytes) -> Lie:
+    """Return a transfer act that then sends a byte now and then, without an end."""
+
+    async def lie(wire: Wire) -> None:
+        await says(*items)(wire)
+        while True:
+            await wire.send(b"x")
+            await trio.sleep(0.01)
+
+    return lie
+
+
+def drips_pings(*items: dict[str, object]) -> Lie:
+    """Return a transfer act that then sends a ping now and then, without an end."""
+
+    async def lie(wire: Wire) -> None:
+        await says(*items)(wire)
+        while True:
+            await wire.say({"type": "ping"})
+            await trio.sleep(0.01)
+
+    return lie
+
+
+def takes_a_little(size: int) -> Lie:
+    """Return a transfer act that receives a little of a file now and then."""
+
+    async def lie(wire: Wire) -> None:
+        have = {"type": "have", "offset": 0, "sha256": EMPTY_DIGEST, "doubt": False}
+        wire.stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await says({**READY, "size": HUGE}, have)(wire)
+        received = 0
+        while data := await wire.stream.receive_some(size):
+            received += len(data)
+            await trio.sleep(0.01)
 
     return lie
 
@@ -214,6 +256,51 @@ class ScriptedPeer:
             self.shared += request["type"] == "share"
             if request["type"] in ("upload", "download"):
                 await wire.say({"type": "ticket", "re": request["id"], "ticket": bytes(16)})
+
+
+DRIPS: dict[str, Lie] = {
+    "bytes on one connection": drips(READY, FROM, piece(b"", FIRST, PIECE_SIZE)),
+    "pings on one connection": drips_pings(READY, FROM),
+    "a byte on each connection": says(READY, FROM, piece(b"x", FIRST, PIECE_SIZE)),
+}
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expect a rate that no transfer has, and look soon whether it has it."""
+    monkeypatch.setattr(files_module, "MIN_RATE", 1 << 40)
+    monkeypatch.setattr("tchat.transfer.patience.WINDOW_SECONDS", 0.05)
+    monkeypatch.setattr("tchat.transfer.patience.GRACE_SECONDS", 0.0)
+    monkeypatch.setattr("tchat.transfer.patience.HASH_RATE", 1 << 40)
+
+
+@pytest.mark.parametrize("lie", DRIPS.values(), ids=DRIPS)
+async def test_dripping_download_is_given_up(
+    lie: Lie, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte was progress, which forgave all earlier failures."""
+    hurry(monkeypatch)
+    peer = ScriptedPeer(lie)
+    file = File(1, "plan", len(DATA), GOOD, "bob", 0)
+    async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
+        with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
+            await fetch_file(alice, ops, file, tmp_path)
+    assert caught.value.code in (Code.TOO_SLOW, Code.IDLE)
+    assert 1 < peer.transfers <= A_FEW
+
+
+async def test_dripping_upload_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+    monkeypatch.setattr(files_module, "STALL_SECONDS", GUARD)
+    monkeypatch.setattr("tchat.transfer.endpoints._GOODBYE_SECONDS", 0.05)
+    path = tmp_path / "plan"
+    with path.open("wb") as file:
+        file.truncate(HUGE)
+    peer = ScriptedPeer(takes_a_little(100))
+    async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
+        with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
+            await send_file(alice, ops, path)
+    assert caught.value.code == Code.TOO_SLOW
+    assert 1 < peer.transfers <= A_FEW
 
 
 def visible_in(place: Path) -> list[str]:

@@ -1,7 +1,9 @@
 """Download directory: resumable partial files, free-space check, and names that are not in use.
 
 A download in progress is a hidden `.part` file in the target directory, named after the file's
-digest. Downloading the same file again, even a year later, resumes it.
+digest. Downloading the same file again within `PARTS_KEPT_DAYS` resumes it. Each download into a
+directory first removes the older ones there: nobody sees them, and other people can cause them, by
+sharing files that are saved automatically and then cannot be downloaded.
 
 A file gets its final name once it is complete and its digest matches. It never replaces another
 file: if a file of that name has other content, the new one becomes "name (2)", and so on; if it has
@@ -15,14 +17,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
+from io import FileIO
 from typing import TYPE_CHECKING
 
 from tchat.core.text import clean_line
 from tchat.errors import Code, Refused
-from tchat.transfer.partial_file import PartialFile, is_disk_full
+from tchat.file_lock import lock_opened
+from tchat.transfer.partial_file import DIGESTS_SUFFIX, PartialFile, is_disk_full
 from tchat.transfer.threads import check_cancelled
 
 if TYPE_CHECKING:
@@ -32,6 +38,13 @@ if TYPE_CHECKING:
     from tchat.core.group.state import File
 
 
+PARTS_KEPT_DAYS = 30
+"""Days after which a download that was not resumed cannot be resumed any more."""
+
+_DAY_SECONDS = 24 * 3600
+_PART = re.compile(r"\.[0-9a-f]{32}(-[0-9a-f]{8})?\.part")
+
+
 def _part_name(file: File, suffix: str = "") -> str:
     return f".{file.sha256.hex()[:32]}{suffix}.part"
 
@@ -39,6 +52,7 @@ def _part_name(file: File, suffix: str = "") -> str:
 def open_part(into: Path, file: File) -> PartialFile:
     """Open the partial file of a download, to be resumed if it exists. Raises OSError."""
     into.mkdir(parents=True, exist_ok=True)
+    _remove_old_parts(into, _part_name(file))
     part = PartialFile(into / _part_name(file), file.size, 0o644)
     try:
         try:
@@ -52,6 +66,29 @@ def open_part(into: Path, file: File) -> PartialFile:
         part.close()
         raise
     return part
+
+
+def _remove_old_parts(into: Path, wanted: str) -> None:
+    """Remove the partial files of a directory that were not resumed for long, except `wanted`.
+
+    Those that another program has open stay. Errors are ignored: another one may remove them, too.
+    """
+    oldest = time.time() - PARTS_KEPT_DAYS * _DAY_SECONDS
+    with suppress(OSError), os.scandir(into) as entries:
+        for entry in entries:
+            name = entry.name.removesuffix(DIGESTS_SUFFIX)
+            if name != wanted and _PART.fullmatch(name):
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                        _remove_unlocked(into / entry.name)
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Remove a file that no program has locked. Raises OSError, if it is locked or not one."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+    with FileIO(os.open(path, flags), "rb+") as file:
+        if lock_opened(file, path):
+            path.unlink()
 
 
 def close_part(part: PartialFile, file: File) -> None:

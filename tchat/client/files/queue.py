@@ -1,6 +1,7 @@
 """Queue of file transfers: at most four at a time, with progress, rate and cancellation by number.
 
-Cancelling keeps the transferred part: sending or downloading the same file again resumes it.
+Cancelling keeps the transferred part: sending or downloading the same file again resumes it, for
+as long as the server or `downloads` keep the part.
 """
 
 from __future__ import annotations

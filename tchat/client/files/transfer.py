@@ -1,7 +1,9 @@
 """Upload or download one file on a connection of its own, and retry until it is done.
 
 After a broken connection, a transfer requests a new ticket, connects again, and resumes where it
-stopped. It gives up after several attempts in a row without progress. `downloads` stores partial
+stopped. A connection on which less than `MIN_RATE` is transferred counts as broken, too. It gives
+up after several attempts in a row without enough progress. So a server that sends a byte now and
+then, on one connection or on many, does not keep a transfer for ever. `downloads` stores partial
 downloads on disk; `content` reads the files to upload.
 """
 
@@ -48,7 +50,7 @@ from tchat.transfer.endpoints import (
 )
 from tchat.transfer.endpoints import send_file as transfer_file
 from tchat.transfer.partial_file import BrokenPiece, PartialFile
-from tchat.transfer.patience import Patience
+from tchat.transfer.patience import WINDOW_SECONDS, Patience, TooSlow
 from tchat.transfer.threads import check_cancelled, in_thread, in_thread_shielded
 
 if TYPE_CHECKING:
@@ -61,6 +63,12 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
     from tchat.core.group.state import File
     from tchat.net.link import Link
+
+MIN_RATE = 1024
+"""The slowest rate of a transfer, in bytes per second over a minute: that of servers by default."""
+
+PROGRESS = int(MIN_RATE * WINDOW_SECONDS)
+"""Bytes that attempts have to transfer together until their failures are forgiven."""
 
 _MAX_FAILURES = 7
 # Codes of failures that may be temporary, so that a retry may succeed.
@@ -167,19 +175,19 @@ async def fetch_file(
 
 
 class _Retries:
-    """Waits between attempts (backoff); gives up after several in a row without progress."""
+    """Waits between attempts (backoff); gives up after several in a row without enough progress."""
 
     def __init__(self) -> None:
         self._backoff = Backoff()
-        self._furthest = -1
+        self._forgiven = 0
 
     async def after(self, failure: Refused, done: int) -> None:
         """Wait before the next attempt; raise the failure if there were too many attempts.
 
         `done` is the number of bytes transferred so far.
         """
-        if done > self._furthest:
-            self._furthest = done
+        if done >= self._forgiven + PROGRESS:
+            self._forgiven = done
             self._backoff.reset()
         delay = self._backoff.next_delay()
         if self._backoff.failures >= _MAX_FAILURES:
@@ -214,7 +222,9 @@ async def _upload(
         progress = _Progress(listener)
         try:
             async with _transfer_link(session, answer, source.size) as link:
-                stored = await transfer_file(link, source, progress.update, STALL_SECONDS)
+                stored = await transfer_file(
+                    link, source, progress.update, STALL_SECONDS, MIN_RATE, source.size
+                )
                 if stored != source.digest:
                     raise Refused(
                         Code.FILE_CHANGED, "The server did not store the bytes that were sent."
@@ -233,7 +243,7 @@ async def _download(
         answer = await session.ask(lambda i: Download(i, replica.name, file.number))
         try:
             async with _transfer_link(session, answer, file.size) as link:
-                await receive_file(link, part, listener.on_progress, STALL_SECONDS)
+                await receive_file(link, part, listener.on_progress, STALL_SECONDS, MIN_RATE)
                 if part.digest == file.sha256:
                     await link.send(encode(Stored(part.digest)))
                     await link.close_gracefully()
@@ -279,7 +289,7 @@ async def _transfer_link(session: Session, answer: Answer, size: int) -> AsyncIt
         try:
             with trio.fail_after(STALL_SECONDS):
                 await link.send(encode(TransferHello(VERSION, answer.ticket)))
-            ready = await expect(link, Ready, Patience(STALL_SECONDS))
+            ready = await expect(link, Ready, Patience(STALL_SECONDS, MIN_RATE))
             if ready.size != size:
                 raise Refused(Code.BAD_FILE, "The server has another size for this file.")
             yield link
@@ -303,8 +313,8 @@ def _classified_failures() -> Iterator[None]:
     except (trio.BrokenResourceError, trio.TooSlowError, Busy) as error:
         reason = f"The transfer makes no progress: {explain(error)}."
         raise _Retry(Refused(Code.IDLE, reason)) from error
-    except BrokenPiece as broken:
-        raise _Retry(broken) from broken
+    except (BrokenPiece, TooSlow) as failure:
+        raise _Retry(failure) from failure
     except FileWithdrawn as withdrawn:
         if withdrawn.code in _TEMPORARY:
             raise _Retry(withdrawn) from withdrawn

@@ -1,0 +1,88 @@
+"""Partial downloads that nobody resumes: the next download into the directory removes them."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tchat.client.files.downloads import PARTS_KEPT_DAYS, close_part, open_part
+from tchat.core.group.state import File
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DAY = 24 * 3600
+OLD, RECENT = PARTS_KEPT_DAYS + 1, PARTS_KEPT_DAYS - 1
+FILE = File(1, "plan.txt", 100, bytes(32), "bob", 0)
+WANTED = "." + bytes(16).hex() + ".part"
+OTHER = "." + bytes(15).hex() + "01.part"
+SPARE = "." + bytes(15).hex() + "01-0123abcd.part"
+
+
+def put(place: Path, name: str, days: float) -> Path:
+    """Write a file that was last changed so many days ago."""
+    path = place / name
+    path.write_bytes(b"x" * 10)
+    os.utime(path, (time.time() - days * DAY,) * 2)
+    return path
+
+
+def download(into: Path) -> None:
+    part = open_part(into, FILE)
+    part.add_incomplete(b"x")
+    close_part(part, FILE)
+
+
+@pytest.mark.parametrize("name", [OTHER, f"{OTHER}.sums", SPARE, f"{SPARE}.sums"])
+def test_old_parts_are_removed(tmp_path: Path, name: str) -> None:
+    path = put(tmp_path, name, OLD)
+    download(tmp_path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", [OTHER, f"{OTHER}.sums", SPARE])
+def test_recent_parts_are_kept(tmp_path: Path, name: str) -> None:
+    path = put(tmp_path, name, RECENT)
+    download(tmp_path)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", ["plan.part", ".plan.part", ".0123.part", OTHER[1:], "old.txt"])
+def test_other_files_are_never_removed(tmp_path: Path, name: str) -> None:
+    path = put(tmp_path, name, OLD)
+    download(tmp_path)
+    assert path.exists()
+
+
+def test_old_part_of_the_file_is_resumed(tmp_path: Path) -> None:
+    put(tmp_path, WANTED, OLD)
+    part = open_part(tmp_path, FILE)
+    assert part.offset == 10
+    close_part(part, FILE)
+
+
+def test_part_in_use_is_kept(tmp_path: Path) -> None:
+    other = File(2, "other", 100, bytes(15) + b"\x01" + bytes(16), "bob", 0)
+    used = open_part(tmp_path, other)
+    used.add_incomplete(b"x")
+    os.utime(used.path, (0, 0))
+    download(tmp_path)
+    assert used.path.exists()
+    close_part(used, other)
+    os.utime(used.path, (0, 0))
+    download(tmp_path)
+    assert not used.path.exists()
+
+
+def test_link_and_pipe_are_not_followed(tmp_path: Path) -> None:
+    target = put(tmp_path, "mine.txt", OLD)
+    link, pipe = tmp_path / OTHER, tmp_path / SPARE
+    link.symlink_to(target)
+    os.utime(link, (0, 0), follow_symlinks=False)
+    os.mkfifo(pipe)
+    os.utime(pipe, (0, 0))
+    download(tmp_path)
+    assert target.exists()
