@@ -168,7 +168,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"client_id", "request", "server_keys"},
         {"authenticate", "connector", "ping", "sender", "history", "pending_message"},
         {"join_command", "request_tracker", "replica"},
-        {"retention", "updates"},
+        {"retention", "state_budget", "updates"},
         {"delivery", "update_queue"},
         {"subscriptions"},
         {"session"},

@@ -45,6 +45,7 @@ EVENT_SIZE = 600
 """What an event takes without its text, in bytes: the event, its header, and the line of it."""
 
 _MOST_COUNTS = 1000
+_PRESENT_SIZE = 200  # of the entries for somebody who is online, without the strings
 
 
 class GapError(Exception):
@@ -70,7 +71,9 @@ class Replica:
     `attached` says that the server has answered an attach on the present connection: only then is
     anything believed that it says about the group. `unusable` is why the group cannot be followed,
     if the server sends what this client does not accept. `size` is what the log takes in memory, in
-    bytes; `held` says that the person is looking at an earlier part of it.
+    bytes; `held` says that the person is looking at an earlier part of it. `memory` is what the
+    rest takes (see `state_budget`), of which events since it was measured account for at most
+    `state_growth`, and `opened_memory` what it took when the group was opened.
 
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
     that the person was kicked or banned, `banned` that the ban still stands, `asks_at` when they
@@ -125,6 +128,15 @@ class Replica:
         self.unusable: Refused | None = None
         self.size = 0
         self.held = False
+        self.state_growth = 0
+        self.opened_memory = 0
+        self._state_memory = 0
+        self._presence_memory = 0
+
+    @property
+    def memory(self) -> int:
+        """What the state, presence and parts of a snapshot take in memory, in bytes, at most."""
+        return self._state_memory + self.state_growth + self._presence_memory + len(self._snapshot)
 
     @property
     def last(self) -> int:
@@ -218,10 +230,13 @@ class Replica:
                 raise GapError
             # The group was founded again, and its earlier log is not for its new members.
             self._clear_log(event.seq)
+        size = size_of(event)
         if event.seq > self.state.seq:
             self._apply(event)
+            if not isinstance(event.body, Posted):
+                self.state_growth += size
         self.log.append(event)
-        self.size += size_of(event)
+        self.size += size
         match event.body:
             case Edited(target, text):
                 self._edits.setdefault(target, []).append(event.seq)
@@ -293,14 +308,22 @@ class Replica:
             self.clear_presence()
             self.presence_known = True
         for name in (*(member.name for member in news.online), *news.offline):
-            self.online.pop(fold(name), None)
-            self.away.pop(fold(name), None)
+            self._remove_present(fold(name))
         for member in news.online:
-            self.online[fold(member.name)] = member.name
-            if member.away:
-                self.away[fold(member.name)] = clean_line(member.away)
+            self._add_present(fold(member.name), member.name, clean_line(member.away or ""))
         if len(self.online) > MOST_PRESENT:
             raise exceeded("The presence in a group")
+
+    def _remove_present(self, person: str) -> None:
+        if (name := self.online.pop(person, None)) is not None:
+            self._presence_memory -= _presence_size(person, name, self.away.pop(person, ""))
+
+    def _add_present(self, person: str, name: str, away: str) -> None:
+        self._remove_present(person)
+        self.online[person] = name
+        if away:
+            self.away[person] = away
+        self._presence_memory += _presence_size(person, name, away)
 
     def not_member_refusal(self, advice: str = "") -> Refused:
         """Return why the person cannot act as a member; `advice` is for outsiders."""
@@ -331,19 +354,22 @@ class Replica:
         """Clear presence: it is not known who is online."""
         self.online, self.away = {}, {}
         self.presence_known = False
+        self._presence_memory = 0
 
     def reset(self) -> None:
         """Reset to an empty replica, because the server's log has been replaced."""
         self.state = Group.unwritten(self._requested_name)
+        self.set_state_memory(0)
+        self._snapshot = bytearray()
         self.resets += 1
         self._was_reset = True
         self._clear_log(1)
         self.clear_presence()
 
-    def restore(self, state: Group) -> None:
+    def restore(self, state: Group, memory: int = 0) -> None:
         """Continue from a snapshot, with an empty log that begins where the server announced.
 
-        Raises `ProtocolError`.
+        The state takes `memory` bytes. Raises `ProtocolError`.
         """
         first = self._announced_first or state.seq + 1
         if fold(state.name) != fold(self.name) or first > state.seq + 1:
@@ -351,7 +377,13 @@ class Replica:
                 Code.MALFORMED, "A snapshot is of another group, or ends too early."
             )
         self.state = state
+        self.set_state_memory(memory)
+        self.opened_memory = self.memory
         self._clear_log(first)
+
+    def set_state_memory(self, memory: int) -> None:
+        """Record what the state takes in memory, in bytes, as measured."""
+        self._state_memory, self.state_growth = memory, 0
 
     def _apply(self, event: Event) -> None:
         """Apply an event to the state. Raises `ProtocolError` if it becomes too large."""
@@ -395,6 +427,11 @@ def size_of(event: Event) -> int:
         return size + sys.getsizeof(body.text)
     values = map(body.__getattribute__, FIELD_NAMES[type(body)])
     return size + sum(sys.getsizeof(value) for value in values if isinstance(value, str))
+
+
+def _presence_size(person: str, name: str, away: str) -> int:
+    """Return how many bytes somebody who is online takes in memory, approximately."""
+    return _PRESENT_SIZE + sum(map(sys.getsizeof, (person, name, away)))
 
 
 def _edits_in(log: Sequence[Event]) -> dict[int, list[int]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HELD_FACTOR = 4
 
-_FEWEST = 20  # the events that a group keeps at least, of whatever size
+_FEWEST = 20  # events that a group keeps of whatever size, unless no other can be cut
 _CHECK_SIZE = 64 * 1024  # the growth of a log after which all logs are added up
 
 
@@ -59,8 +59,8 @@ class Trimmer:
         """Cut the largest logs, those that are not held first, until all fit."""
         excess = sum(replica.size for replica in self._replicas) - self.retention.total
         while excess > 0:
-            long = [replica for replica in self._replicas if len(replica.log) > _FEWEST]
-            largest = max(long, key=lambda one: (not one.held, one.size), default=None)
+            long = [replica for replica in self._replicas if len(replica.log) > 1]
+            largest = max(long, key=_rank, default=None)
             if largest is None:
                 break
             before = largest.size
@@ -72,3 +72,8 @@ class Trimmer:
         events, size = len(replica.log) // 2, replica.size // 2
         replica.trim(max(min(events, replica.count_within(size)), min(_FEWEST, events)))
         self._on_trimmed(replica)
+
+
+def _rank(replica: Replica) -> tuple[bool, bool, int]:
+    """Return how soon to cut a log, to fit all of them into the memory for them."""
+    return len(replica.log) > _FEWEST, not replica.held, replica.size

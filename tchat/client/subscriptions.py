@@ -19,6 +19,7 @@ from tchat.client.bounds import check_bounds, check_event, read_state
 from tchat.client.history import expect, is_group_name, read_page
 from tchat.client.replica import GapError, Replica, size_of
 from tchat.client.retention import Trimmer
+from tchat.client.state_budget import StateBudget, memory_of
 from tchat.client.updates import (
     Addressed,
     CaughtUp,
@@ -81,7 +82,7 @@ class FollowedGroups:
 
     With `recent`, a new replica begins with its `recent` latest events, not with the whole log;
     with `unread` false, even if more are unread.
-    `trimmer` bounds what the replicas keep in memory.
+    `trimmer` bounds what the replicas keep of the logs in memory, `state_budget` the rest.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class FollowedGroups:
         self._recent = recent
         self._unread = unread
         self.trimmer = Trimmer(groups.values(), self._on_trimmed)
+        self.state_budget = StateBudget(groups.values())
 
     def follow(self, group: str) -> Replica:
         """Return the replica of a group, a new one if need be.
@@ -174,6 +176,7 @@ class FollowedGroups:
             _check_news(news)
             self._handle_other(replica, news)
         elif replica.unusable is None:
+            before = replica.memory
             try:
                 _check_news(news)
                 if isinstance(news, Snapshot):
@@ -182,6 +185,13 @@ class FollowedGroups:
                     self._handle_attached_group(replica, news)
             except ProtocolError as error:
                 self._give_up(replica, error)
+            if self.state_budget.on_grown(replica.memory - before):
+                await self._bound_memory()
+
+    async def _bound_memory(self) -> None:
+        """Give up the groups that have grown until the others are within the budget."""
+        while (replica := await self.state_budget.find_excess()) is not None:
+            self._give_up(replica, self.state_budget.exceeded())
 
     def _handle_other(self, replica: Replica | None, news: News) -> None:
         """Handle a frame about a group that is not followed, or not attached (yet)."""
@@ -239,15 +249,17 @@ class FollowedGroups:
             self._caught_up(replica)
 
     async def _handle_snapshot(self, replica: Replica, part: Snapshot) -> None:
+        await self.state_budget.require(len(part.data))
         data = replica.collect_snapshot(part)
         if data is None:
             return
-        read = partial(read_state, data, part.seq)
-        state = read() if len(data) <= _SHORT_SNAPSHOT else await in_thread(read)
+        read = partial(_read_measured, data, part.seq)
+        state, memory = read() if len(data) <= _SHORT_SNAPSHOT else await in_thread(read)
+        await self.state_budget.require(memory)
         if self.groups.get(fold(part.group)) is not replica:
             return  # it was unfollowed meanwhile
         was_caught_up = replica.caught_up
-        replica.restore(state)
+        replica.restore(state, memory)
         if replica.caught_up and not was_caught_up:
             self._caught_up(replica)
 
@@ -328,6 +340,12 @@ class FollowedGroups:
     def _caught_up(self, replica: Replica) -> None:
         self._notify(CaughtUp(replica))
         self._delivery.prune(replica.name)
+
+
+def _read_measured(data: bytes, seq: int) -> tuple[Group, int]:
+    """Return the state in a snapshot, and what it takes in memory. Raises `ProtocolError`."""
+    state = read_state(data, seq)
+    return state, memory_of(state)
 
 
 def _check_news(news: News) -> None:

@@ -101,6 +101,17 @@ def test_part_that_is_looked_at_is_cut_last() -> None:
     assert held not in groups.trimmed
 
 
+def test_long_texts_in_many_groups_are_cut() -> None:
+    """Twenty events of each of a thousand groups took more than a gigabyte."""
+    retention = Retention(total=2_000_000)
+    groups = Groups(50, retention)
+    for _ in range(10):
+        for replica in groups.replicas:
+            groups.say(replica, TEXT)
+    assert groups.highest <= retention.total + 2 * 64 * 1024
+    assert all(replica.log for replica in groups.replicas)
+
+
 async def test_page_is_asked_again_after_a_cut() -> None:
     async def act(wire: Wire) -> None:
         await wire.let_in(seq=40)
