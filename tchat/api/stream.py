@@ -40,13 +40,15 @@ class _Place:
     """A stream's place in one group: the seq of the next event, and a page that begins there.
 
     `at` is the time of the event before, in ms since the epoch, or 0 if that is not known. `resets`
-    is that of the replica when the place was found.
+    is that of the replica when the place was found. `has_gap` says that the server did not send
+    events before the next one.
     """
 
     next: int
     at: int
     resets: int
     page: deque[feature.Event] = field(default_factory=deque)
+    has_gap: bool = False
 
 
 class Events(trio.abc.ReceiveChannel["Event"]):
@@ -138,6 +140,14 @@ class Events(trio.abc.ReceiveChannel["Event"]):
             if not self._is_skipped(entry):
                 return self._event(replica, entry)
         return None
+
+    def has_read(self, group: Group, seq: int) -> bool:
+        """Return whether all events of a group up to `seq` were received, or are deleted.
+
+        They were not if the server announced them, but did not send them when it was asked.
+        """
+        place = self._places.get(group.replica)
+        return place is not None and place.next > seq and not place.has_gap
 
     async def ack(self, event: Event) -> None:
         """Acknowledge an event and all before it in its group: they have been handled.
@@ -314,7 +324,8 @@ class Events(trio.abc.ReceiveChannel["Event"]):
             if page is None:
                 return
             if not page:
-                break  # the user may not read what is before
+                place.has_gap = True  # the user may not read what is before
+                break
             entries.extendleft(entry for entry in reversed(page) if entry.seq >= place.next)
             last = page[0].seq - 1
         place.page = entries

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tchat.cli.arguments import add_place, explain
 from tchat.cli.since import HELP, seq_before, since
-from tchat.errors import Code, UsageError
+from tchat.errors import Code, Unavailable, UsageError
 from tchat.streams import print_line
 
 if TYPE_CHECKING:
@@ -80,7 +80,16 @@ async def _print(given: argparse.Namespace, client: Client, group: Group) -> int
 
 
 async def _events(client: Client, group: Group, begin: int, end: int) -> AsyncIterator[Event]:
-    """Yield the events after `begin` up to `end`."""
+    """Yield the events after `begin` up to `end`.
+
+    Raises `Unavailable` if the server has announced events that it does not send.
+    """
     async with client.events(group, since=begin, own=True, while_member=True) as events:
         while (event := await events.receive_ready()) is not None and event.seq <= end:
             yield event
+        if event is None and not events.has_read(group, end):
+            raise Unavailable(
+                Code.INTERNAL,
+                f"{client.server} did not send all events up to {end}, the last that it announced;"
+                " what was printed is not complete.",
+            )

@@ -158,15 +158,17 @@ async def _give_up(session: Session, seconds: float) -> None:
 async def _give_up_waiting(session: Session, seconds: float) -> None:
     """Raise `Unavailable` once the server has not answered for some seconds.
 
-    It may be stuck: then it still answers pings, and the connection lasts.
+    It may be stuck: then it still answers pings, and the connection lasts. Or it may accept one
+    connection after another, and end each. Without a connection, it has twice as long: `_give_up`
+    comes first if there was none all the time.
     """
     before, since = None, trio.current_time()
     while True:
         await trio.sleep(_LOOK_SECONDS)
-        awaited = session.awaited if session.connected else None
+        awaited = session.awaited
         if awaited is None or awaited != before:
             before, since = awaited, trio.current_time()
-        elif trio.current_time() - since >= seconds:
+        elif trio.current_time() - since >= seconds * (1 if session.connected else 2):
             raise Unavailable(
                 Code.CANNOT_START,
                 f"{session.connector.address} did not answer for {seconds:g} s.",

@@ -73,7 +73,8 @@ class Replica:
     if the server sends what this client does not accept. `size` is what the log takes in memory, in
     bytes; `held` says that the person is looking at an earlier part of it. `memory` is what the
     rest takes (see `state_budget`), of which events since it was measured account for at most
-    `state_growth`, and `opened_memory` what it took when the group was opened.
+    `state_growth`, and `opened_memory` what it took when the group was opened. `advances` grows
+    whenever less is missing than ever before.
 
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
     that the person was kicked or banned, `banned` that the ban still stands, `asks_at` when they
@@ -128,6 +129,9 @@ class Replica:
         self.unusable: Refused | None = None
         self.size = 0
         self.held = False
+        self.advances = 0
+        self._least_missing: int | None = None
+        self._most_collected = 0
         self.state_growth = 0
         self.opened_memory = 0
         self._state_memory = 0
@@ -209,6 +213,9 @@ class Replica:
         if not self._snapshot:
             self._snapshot_seq = part.seq
         self._snapshot += part.data
+        if len(self._snapshot) > self._most_collected:
+            self._most_collected = len(self._snapshot)
+            self.advances += 1
         if part.seq != self._snapshot_seq or len(self._snapshot) > SNAPSHOT_LIMIT:
             raise ProtocolError(Code.MALFORMED, "The parts of a snapshot do not fit together.")
         if part.more:
@@ -237,6 +244,7 @@ class Replica:
                 self.state_growth += size
         self.log.append(event)
         self.size += size
+        self._note_missing(self.head - event.seq)
         match event.body:
             case Edited(target, text):
                 self._edits.setdefault(target, []).append(event.seq)
@@ -380,6 +388,13 @@ class Replica:
         self.set_state_memory(memory)
         self.opened_memory = self.memory
         self._clear_log(first)
+        self._note_missing(self.head - self.last)
+
+    def _note_missing(self, missing: int) -> None:
+        """Count it as an advance if fewer events are missing than ever before."""
+        if self._least_missing is None or missing < self._least_missing:
+            self._least_missing = missing
+            self.advances += 1
 
     def set_state_memory(self, memory: int) -> None:
         """Record what the state takes in memory, in bytes, as measured."""

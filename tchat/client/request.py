@@ -82,6 +82,11 @@ class PendingRequest:
         self._answered_by = ANSWERED_BY[type(frame)]
         return encode(frame)
 
+    @property
+    def attaches(self) -> bool:
+        """Whether this is a request to attach a group."""
+        return Attached in self._answered_by
+
     def validate(self, answer: Answer) -> None:
         """Raise `ProtocolError` if this frame cannot be the answer to this request."""
         if type(answer) not in self._answered_by:

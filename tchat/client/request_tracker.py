@@ -40,7 +40,8 @@ class RequestTracker:
     """The unanswered requests of one session; `sender` is the queue that sends them.
 
     `on_all_answered` is called when the last unanswered request has got its answer, or failed.
-    `answered` counts the requests that are done.
+    `answered` counts the requests that are done, except those to attach: a server can cause any
+    number of these.
     """
 
     def __init__(self, client_id: ClientId, on_all_answered: Callable[[], None]) -> None:
@@ -53,6 +54,11 @@ class RequestTracker:
 
     def __len__(self) -> int:
         return len(self._unanswered)
+
+    @property
+    def only_attaches(self) -> bool:
+        """Whether no other requests than those to attach are unanswered."""
+        return all(request.attaches for request in self._unanswered.values())
 
     # ------------------------------------------------------------------ requests
 
@@ -155,7 +161,7 @@ class RequestTracker:
         """Remove a request that is done; return whether it was unanswered."""
         if self._unanswered.pop(request.id, None) is None:
             return False
-        self.answered += 1
+        self.answered += not request.attaches
         self.sender.release(request)
         return True
 

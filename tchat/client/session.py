@@ -158,7 +158,6 @@ class Session:
         self._was_connected = False
         self._is_reading = True
         self._key_changes = 0
-        self._frames = 0
         self._persistent = persistent
 
     @property
@@ -195,12 +194,14 @@ class Session:
     def awaited(self) -> object:
         """What the server still has to send, and how far it has come; None if it has sent all.
 
-        Two values that are equal mean that meanwhile the server has sent nothing of that.
+        Two values that are equal mean that meanwhile the server has sent nothing of that: other
+        frames are no progress, nor are events if it announces more of them than it sends.
         """
-        if self._requests:
+        if not self._requests.only_attaches:
             return "answers", self._requests.answered
-        if any(one.standing == "member" and not one.caught_up for one in self.groups.values()):
-            return "events", self._frames
+        groups = self.groups.values()
+        if self._requests or any(one.standing == "member" and not one.caught_up for one in groups):
+            return "events", sum(one.advances for one in groups)
         return None
 
     # ------------------------------------------------------------------ requests and messages
@@ -537,7 +538,6 @@ class Session:
         self._backoff.reset()
 
     async def _handle_frame(self, frame: Frame) -> None:
-        self._frames += not isinstance(frame, Pong)
         if isinstance(frame, News):
             await self._following.handle(frame)
             return
