@@ -1,4 +1,4 @@
-"""Run the attacks against a real server: `python -m tests.attacks [NAME ...]`.
+"""Run the attacks on real servers and clients: `python -m tests.attacks [NAME ...]`.
 
 The exit status is 1 if an attack achieves more than it may. Other work on this machine
 makes delays longer: run a failed attack again, alone.
@@ -15,14 +15,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
+
 import tests.attacks
-from tests.attacks.harness import attack_in_this_process, measure
+from tests.attacks.clients import ClientAttack, measure_client
+from tests.attacks.harness import Attack, attack_in_this_process, measure
+from tests.attacks.hostile_server import stage
 from tests.bench.report import say
 
 if TYPE_CHECKING:
     from types import ModuleType
-
-    from tests.attacks.harness import Attack
 
 
 def modules() -> list[ModuleType]:
@@ -34,7 +36,7 @@ def modules() -> list[ModuleType]:
     ]
 
 
-def all_attacks() -> dict[str, Attack]:
+def all_attacks() -> dict[str, Attack | ClientAttack]:
     """Return the attacks of all modules (their `ATTACKS`), by name."""
     return {attack.name: attack for one in modules() for attack in getattr(one, "ATTACKS", ())}
 
@@ -53,7 +55,9 @@ def run_program(module: ModuleType) -> bool:
 def main() -> int:
     """Run the chosen attacks, or all; return the exit status."""
     attacks, programs = all_attacks(), all_programs()
-    parser = argparse.ArgumentParser(description="Attack a server, and measure what others notice.")
+    parser = argparse.ArgumentParser(
+        description="Attack servers and clients, and measure what people notice."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="attacks; without, all")
     parser.add_argument("--seconds", type=float, default=15.0, help="how long each lasts")
     parser.add_argument("--list", action="store_true", help="list the attacks")
@@ -61,6 +65,7 @@ def main() -> int:
         "--tree", type=Path, default=Path.cwd(), help="serve the source tree in this directory"
     )
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--stage", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     names = given.names or [*attacks, *programs]
     if unknown := set(names) - set(attacks) - set(programs):
@@ -73,16 +78,25 @@ def main() -> int:
         return 0
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if given.port is not None:
-        attack_in_this_process(attacks[names[0]], given.port, given.seconds)
-        return 0
-    held = [
-        measure(attacks[name], given.seconds, given.tree)
-        if name in attacks
-        else run_program(programs[name])
-        for name in names
-    ]
+    chosen = [attacks.get(name) or programs[name] for name in names]
+    match chosen[0]:
+        case ClientAttack(prepare=prepare, run=run) if given.stage:
+            trio.run(stage, prepare, run)
+            return 0
+        case Attack() as attack if given.port is not None:
+            attack_in_this_process(attack, given.port, given.seconds)
+            return 0
+    held = [run_one(one, given.seconds, given.tree) for one in chosen]
     return 0 if all(held) else 1
+
+
+def run_one(one: Attack | ClientAttack | ModuleType, seconds: float, tree: Path) -> bool:
+    """Run an attack; return whether it achieved no more than it may."""
+    if isinstance(one, Attack):
+        return measure(one, seconds, tree)
+    if isinstance(one, ClientAttack):
+        return measure_client(one, seconds)
+    return run_program(one)
 
 
 if __name__ == "__main__":
