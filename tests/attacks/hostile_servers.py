@@ -26,7 +26,7 @@ _SEQ = 1000
 _MIB = 1 << 20
 NAMES = 260
 STRANGERS = 100
-GROUPS = 60
+GROUPS = 16
 LONG = "😀👩‍👩‍👧‍👦" * 400
 """A text of many characters that are wide, and of several code points."""
 
