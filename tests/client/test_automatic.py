@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -71,6 +72,13 @@ async def test_files_with_one_number_are_all_counted(record: Path, tmp_path: Pat
     """A server that gave all files the same number filled the disk, up to its reserve."""
     saving = program(record, files=3)
     files = [file(1, name=f"f{each}") for each in range(5)]
+    assert await admitted(saving, tmp_path, *files) == 3
+
+
+async def test_digests_that_begin_alike_are_all_counted(record: Path, tmp_path: Path) -> None:
+    """A member can announce any digests; only a part of each was compared."""
+    saving = program(record, files=3)
+    files = [replace(file(n), sha256=n.to_bytes(32, "big")) for n in range(1, 9)]
     assert await admitted(saving, tmp_path, *files) == 3
 
 

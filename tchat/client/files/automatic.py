@@ -45,7 +45,7 @@ GROUPS_IN_FULL = 5
 """How many groups of one server may use up their budgets in a day."""
 
 _MEGABYTE = 1_000_000
-_DIGITS = 32  # of a digest in the record
+_DIGITS = 64  # of a digest in the record: all, since whoever shares a file can choose some
 _MOST_COPIES = 1000
 """How many saved files are remembered, the latest ones."""
 
