@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import ptyprocess
 
@@ -68,15 +68,6 @@ class ClientAttack:
     counts: dict[str, int] = field(default_factory=dict)
     bot: bool = False
     elsewhere: bool = False
-
-
-class Victim(Protocol):
-    """A client under attack."""
-
-    pid: int
-
-    def answer_seconds(self) -> float:
-        """Return how long it takes to answer; `_MOST_SECONDS` if it does not."""
 
 
 class Curses:

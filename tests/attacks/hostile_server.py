@@ -1,7 +1,8 @@
 """Hostile server of the attacks on clients: behaves until it is told to attack.
 
 It runs in a process of its own, so that its work does not delay the measurements. It prints its
-port, and begins and ends an attack at a line of its standard input each. Then it prints a tally.
+port. At the first line of its standard input it begins to attack, at the second it stops, and at
+the third it prints a tally and ends.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class Stage:
 async def stage(
     prepare: Callable[[Stage], None] | None, attack: Callable[[Stage], Awaitable[None]]
 ) -> None:
-    """Serve until standing input ends; attack between its first and its second line."""
+    """Serve until the third line of standard input; attack between the first and the second."""
     here = Stage()
     if prepare is not None:
         prepare(here)
