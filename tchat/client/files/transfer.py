@@ -223,7 +223,7 @@ async def _upload(
         try:
             async with _transfer_link(session, answer, source.size) as link:
                 stored = await transfer_file(
-                    link, source, progress.update, STALL_SECONDS, MIN_RATE, source.size
+                    link, source, progress.update, STALL_SECONDS, MIN_RATE, hashed=source.size
                 )
                 if stored != source.digest:
                     raise Refused(

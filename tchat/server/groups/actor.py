@@ -50,7 +50,6 @@ from tchat.server.groups.inbox import (
     ReadReceipt,
     Subscribe,
     Wake,
-    memory_of,
 )
 from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import StateCache, is_large, too_large_refusal
@@ -207,12 +206,12 @@ class GroupActor:
 
     def _take_items(self) -> bool:
         """Take the items in the inbox; return whether there is something to do."""
-        size = sum(map(memory_of, self._waiting))
+        size = sum(item.size for item in self._waiting)
         while len(self._waiting) < _BATCH_ITEMS and size < _BATCH_BYTES:
             if (item := self.inbox.try_take()) is None:
                 break
             self._waiting.append(item)
-            size += memory_of(item)
+            size += item.size
         return bool(self._waiting or self._subscriptions.presence_changed or self.inbox.is_wanted)
 
     async def _wait_for_item(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tchat.server.groups.subscriptions import Subscription
     from tchat.server.send_queue import SendQueue
 
+_WITH_TEXT = (Post, Edit)
+
 
 @dataclass(slots=True, eq=False)
 class Execute:
@@ -32,7 +34,8 @@ class Execute:
 
     `checks` may refuse the command. They run only if the command is not a repeat and the group's
     rules allow it, because a repeated command must get the reply of its first copy. `charge` is
-    called with work of the store that turns out when the command is validated.
+    called with work of the store that turns out when the command is validated. `size` is that of
+    the command's text, in bytes of memory.
     """
 
     author: Author
@@ -40,6 +43,11 @@ class Execute:
     send_queue: SendQueue
     checks: Sequence[Callable[[], None]] = ()
     charge: Callable[[float], None] = lambda _: None
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        command = self.command
+        self.size = sys.getsizeof(command.text) if isinstance(command, _WITH_TEXT) else 0
 
     def check(self) -> None:
         """Run the checks. Raises `Refused`."""
@@ -51,6 +59,7 @@ class Execute:
 class Subscribe:
     """Subscribe a connection to the group."""
 
+    size: ClassVar[int] = 0
     subscription: Subscription
     request: Attach
 
@@ -62,6 +71,7 @@ class ReadReceipt:
     The person's connections are notified, except the one with `send_queue`, which reported it.
     """
 
+    size: ClassVar[int] = 0
     name: str
     seq: int
     send_queue: SendQueue
@@ -74,6 +84,7 @@ class Query:
     If the actor fails, it closes `send_queue`, the send queue of the connection that asks.
     """
 
+    size: ClassVar[int] = 0
     run: Callable[[Group], None]
     send_queue: SendQueue
 
@@ -82,15 +93,10 @@ class Query:
 class Wake:
     """Make the actor process a batch: subscriptions or presence have changed."""
 
+    size: ClassVar[int] = 0
+
 
 Item = Execute | Subscribe | ReadReceipt | Query | Wake
-
-
-def memory_of(item: Item) -> int:
-    """Return the bytes of memory of an item's text, without the small rest of the item."""
-    if isinstance(item, Execute) and isinstance(item.command, Post | Edit):
-        return sys.getsizeof(item.command.text)
-    return 0
 
 
 class Inbox:
@@ -124,7 +130,7 @@ class Inbox:
             self._putting.send_nowait(item)
         except trio.WouldBlock:
             return False
-        self._size += memory_of(item)
+        self._size += item.size
         return True
 
     async def put(self, item: Item) -> None:
@@ -141,7 +147,7 @@ class Inbox:
                 self._space = trio.Event()
                 await self._space.wait()
             await self._putting.send(item)
-            self._size += memory_of(item)
+            self._size += item.size
 
     def close(self) -> None:
         """Let the actor take what is there, and then end."""
@@ -165,7 +171,7 @@ class Inbox:
         self._space.set()
 
     def _taken(self, item: Item) -> Item:
-        self._size -= memory_of(item)
+        self._size -= item.size
         if self._size < self._byte_limit:
             self._space.set()
         return item
