@@ -86,6 +86,16 @@ class Names(Collection[str]):
             self._others.remove(person)
             self._lengths = None
 
+    def may_be_in(self, texts: Iterable[str]) -> bool:
+        """Return whether any of these texts may mention a name; False is certain.
+
+        This takes a fraction of the time of `mentioned_in` for each of them.
+        """
+        text = "\n".join(texts)
+        return bool(
+            self._others or not text.isascii() or not self._first_parts.isdisjoint(_parts(text))
+        )
+
     def mentioned_in(self, text: str) -> set[str]:
         """Return the names that a text mentions."""
         if text.isascii():

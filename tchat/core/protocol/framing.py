@@ -88,7 +88,7 @@ def unpack(body: bytes) -> dict[str, Any]:
         raise ProtocolError(Code.MALFORMED, "A frame has trailing bytes.")
     decoder.fp = _NOTHING  # the decoder must not keep the frame, whose text may be erased
     _per_thread.decoder = decoder
-    if not isinstance(item, dict) or set(map(type, item)) - _ONLY_TEXT:
+    if type(item) is not dict or not _ONLY_TEXT.issuperset(map(type, item)):
         raise ProtocolError(Code.MALFORMED, "A frame must be a map with text keys.")
     return item
 

@@ -24,7 +24,7 @@ from tchat.core.group.compaction import may_have_older_edits
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.membership import wait_after_denial
-from tchat.core.group.messages import Delete, Posted
+from tchat.core.group.messages import Delete, Edited, Posted
 from tchat.core.group.operation import Closed
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT
@@ -71,6 +71,8 @@ SAVE_SECONDS = 5.0
 # A batch is one transaction and one broadcast; its size is bounded so that neither takes long.
 _BATCH_ITEMS = 1000
 _BATCH_BYTES = 256 * 1024
+
+_WITH_TEXT = (Posted, Edited)
 
 
 class GroupActor:
@@ -408,13 +410,22 @@ class GroupActor:
     def _notify_unsubscribed(self, events: Sequence[Event]) -> None:
         """Tell members what is meant for them, on their connections without a subscription."""
         unsubscribed = self._unsubscribed.names(self.group)
-        for event in events if unsubscribed else ():
-            if event.body.has_addressees:
-                for person in event.body.addressees(self.group, unsubscribed):
+        if not unsubscribed:
+            return
+        texts = (event.body.text for event in events if isinstance(event.body, _WITH_TEXT))
+        # Most batches mention nobody, which one look at all of their texts shows.
+        has_mentions = self.group.direct or unsubscribed.may_be_in(texts)
+        for event in events:
+            body = event.body
+            if body.has_addressees and (has_mentions or not isinstance(body, _WITH_TEXT)):
+                for person in body.addressees(self.group, unsubscribed):
                     if self.group.direct or person != fold(event.actor):
-                        notice = Activity(event.group, event.seq, event.actor)
-                        for connection in self._unsubscribed.connections_of(person):
-                            connection.announce(self.key, notice)
+                        self._announce(event, person)
+
+    def _announce(self, event: Event, person: str) -> None:
+        notice = Activity(event.group, event.seq, event.actor)
+        for connection in self._unsubscribed.connections_of(person):
+            connection.announce(self.key, notice)
 
     def _notify_affected(self, event: Event, strangers: Collection[str]) -> None:
         """Notify a person whose standing an event changed, unless they do not know the group.

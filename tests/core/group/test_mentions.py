@@ -104,6 +104,21 @@ def test_ascii_texts_mention_the_same_by_either_way(people: list[str], text: str
     assert Names(people).mentioned_in(text) == several.mentioned_in(text)
 
 
+@given(
+    st.lists(TEXTS.filter(bool).map(fold), max_size=4),
+    st.lists(st.one_of(TEXTS, st.text(max_size=5)), max_size=4),
+)
+def test_no_mention_is_ruled_out(people: list[str], texts: list[str]) -> None:
+    names = Names(people)
+    assert names.may_be_in(texts) or not any(map(names.mentioned_in, texts))
+
+
+def test_texts_without_a_name_are_ruled_out() -> None:
+    names = Names(["alice", "bob.b"])
+    assert not names.may_be_in(["hello", "everyone alicewonder"])
+    assert names.may_be_in(["hello", "are you there, Bob.B?"])
+
+
 def calls_to_search(names: Names, text: str) -> int:
     """Return how many function calls a search takes, after a first one."""
     calls = 0
