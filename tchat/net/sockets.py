@@ -89,10 +89,11 @@ async def _wait_and_read(socket: trio.socket.SocketType, max_bytes: int) -> byte
         try:
             # Get the descriptor again: during the wait, the socket may have been closed and its
             # number reused for another one.
-            return os.read(_descriptor(socket), max_bytes)
+            return os.read(socket.fileno(), max_bytes)
         except BlockingIOError:  # a spurious wake-up
             continue
         except OSError as error:
+            _descriptor(socket)  # raises if the socket was closed
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
 

@@ -341,7 +341,8 @@ async def test_long_texts_fill_an_inbox() -> None:
     async def send(author: Author) -> None:
         nonlocal put
         for n in range(20):
-            await inbox.put(Execute(author, Post(n, n, GROUP, 16_000 * "x"), queue))
+            post = Post(n, n, GROUP, 16_000 * "x")
+            await inbox.put(Execute(author, post, queue, size=16_000))
             put += 1
 
     authors = [Author(f"p{n}", bytes([n] * 8)) for n in range(4)]
@@ -361,7 +362,7 @@ async def test_long_texts_fill_an_inbox() -> None:
 async def test_abandoned_inbox_wakes_waiting_senders() -> None:
     inbox = Inbox(1000, 10)
     queue = SendQueue(lambda data: data, lambda: None)
-    item = Execute(ALICE, Post(1, 1, GROUP, "x"), queue)
+    item = Execute(ALICE, Post(1, 1, GROUP, "x"), queue, size=50)
     await inbox.put(item)
     async with trio.open_nursery() as nursery:
         for _ in range(3):

@@ -138,11 +138,12 @@ class LargeGroup:
 
     def __init__(self, *, active: bool) -> None:
         self._active = active
+        self.inbox = self
 
     def find(self, _: str) -> LargeGroup | None:
         return self if self._active else None
 
-    def offer(self, _: Item) -> bool:
+    def try_put(self, _: Item) -> bool:
         return True
 
     async def send(self, _key: str, _item: Item, on_loaded: Callable[[int], None]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from sys import getsizeof
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -193,7 +194,7 @@ class RequestDispatcher:
             self._charge(ANNOUNCEMENT * actor.listeners)
             if begins_with_state(item.request):
                 self._account.charge_apart(ENCODED * actor.entries_to_encode)
-        if actor is None or not actor.offer(item):
+        if actor is None or not actor.inbox.try_put(item):
             await registry.send(key, item, self._charge_loading)
 
     def _cost_of_announcement(self, key: str) -> float:
@@ -221,7 +222,8 @@ class RequestDispatcher:
                 checks = await self._keep_rates(text)
             if isinstance(command, Share):
                 checks = (*checks, *await self._share_checks(command))
-        item = Execute(self._author, command, self._send_queue, checks, self._account.charge_apart)
+        charge, size = self._account.charge_apart, getsizeof(text)
+        item = Execute(self._author, command, self._send_queue, checks, charge, size)
         await self._send_to_group(group, item)
 
     # The actor runs these checks, but not for a repeated command: its first copy may be committed,

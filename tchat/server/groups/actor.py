@@ -120,10 +120,6 @@ class GroupActor:
         """The entries of the state, if a snapshot of it has yet to be encoded; otherwise 0."""
         return 0 if self._subscriptions.has_snapshot else self.entries
 
-    def offer(self, item: Item) -> bool:
-        """Put `item` into the inbox; return False if it is full."""
-        return self.inbox.try_put(item)
-
     def last_read(self, person: str) -> int:
         """Return the seq of the last event that a person (folded) has read."""
         return self._read_positions.get(person, 0)

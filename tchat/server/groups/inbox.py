@@ -6,13 +6,11 @@ senders wait in a line, each with one item; a connection then reads nothing more
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
-from tchat.core.group.messages import Edit, Post
 from tchat.core.protocol.frames import Failed, Ok, encode, failed
 
 if TYPE_CHECKING:
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
     from tchat.errors import Refused
     from tchat.server.groups.subscriptions import Subscription
     from tchat.server.send_queue import SendQueue
-
-_WITH_TEXT = (Post, Edit)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,11 +39,7 @@ class Execute:
     send_queue: SendQueue
     checks: Sequence[Callable[[], None]] = ()
     charge: Callable[[float], None] = lambda _: None
-    size: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        command = self.command
-        self.size = sys.getsizeof(command.text) if isinstance(command, _WITH_TEXT) else 0
+    size: int = 0
 
     def check(self) -> None:
         """Run the checks. Raises `Refused`."""
@@ -109,8 +101,9 @@ class Inbox:
         self._putting, self._taking = trio.open_memory_channel[Item](limit)
         self._byte_limit = byte_limit
         self._size = 0
-        self._space = trio.Event()
         self._line = trio.Lock()
+        self._in_line = 0
+        self._space = trio.Event()
 
     @property
     def is_awaited(self) -> bool:
@@ -120,11 +113,11 @@ class Inbox:
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits for space, although the inbox may be empty by now."""
-        return self._line.locked()
+        return bool(self._in_line)
 
     def try_put(self, item: Item) -> bool:
         """Put an item in, unless the inbox is full or others wait for space."""
-        if self._size >= self._byte_limit or self._line.locked():
+        if self._size >= self._byte_limit or self._in_line:
             return False
         try:
             self._putting.send_nowait(item)
@@ -142,12 +135,16 @@ class Inbox:
         if self.try_put(item):
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        async with self._line:
-            while self._size >= self._byte_limit:
-                self._space = trio.Event()
-                await self._space.wait()
-            await self._putting.send(item)
-            self._size += item.size
+        self._in_line += 1
+        try:
+            async with self._line:
+                while self._size >= self._byte_limit:
+                    self._space = trio.Event()
+                    await self._space.wait()
+                await self._putting.send(item)
+                self._size += item.size
+        finally:
+            self._in_line -= 1
 
     def close(self) -> None:
         """Let the actor take what is there, and then end."""
@@ -155,14 +152,19 @@ class Inbox:
 
     async def take(self) -> Item:
         """Wait for an item. Raises `trio.EndOfChannel` if the inbox is closed and empty."""
-        return self._taken(await self._taking.receive())
+        item = await self._taking.receive()
+        self._make_space(item)
+        return item
 
     def try_take(self) -> Item | None:
         """Return the next item; None if there is none."""
         try:
-            return self._taken(self._taking.receive_nowait())
+            item = self._taking.receive_nowait()
         except (trio.WouldBlock, trio.EndOfChannel):
             return None
+        if item.size:
+            self._make_space(item)
+        return item
 
     def abandon(self) -> None:
         """Let all who put something in fail: the actor has ended."""
@@ -170,11 +172,10 @@ class Inbox:
         self._size = 0
         self._space.set()
 
-    def _taken(self, item: Item) -> Item:
+    def _make_space(self, item: Item) -> None:
         self._size -= item.size
-        if self._size < self._byte_limit:
+        if self._in_line and self._size < self._byte_limit:
             self._space.set()
-        return item
 
 
 @dataclass(slots=True)
