@@ -8,6 +8,7 @@ duplicate keys; the result must be one map without trailing bytes. `schema` chec
 
 from __future__ import annotations
 
+import struct
 import threading
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Never
@@ -29,6 +30,7 @@ ITEM_LIMIT = 1000
 """Most CBOR items in a frame that a client sends: keys and values at all levels."""
 
 PREFIX = 4
+_LENGTH = struct.Struct(">I")
 _NESTING = 16
 _ONLY_TEXT = {str}
 _NOTHING = BytesIO()
@@ -48,7 +50,7 @@ def pack(item: Mapping[str, object]) -> bytes:
     body: bytes = cbor2.dumps(item)
     if len(body) > FRAME_LIMIT:
         raise ProtocolError(Code.FRAME_TOO_LARGE, f"A frame of {len(body)} bytes is too long.")
-    return len(body).to_bytes(PREFIX, "big") + body
+    return _LENGTH.pack(len(body)) + body
 
 
 def check_items(body: bytes) -> None:
@@ -134,7 +136,7 @@ class FrameBuffer:
 
     def feed(self, data: bytes | bytearray) -> None:
         """Add received bytes."""
-        self._bytes = self._bytes[self._at :] + data
+        self._bytes = self._bytes[self._at :] + data if self._bytes else bytes(data)
         self._at = 0
 
     def __iter__(self) -> Iterator[bytes]:
@@ -143,20 +145,20 @@ class FrameBuffer:
 
     def pop(self) -> bytes | None:
         """Return the next complete body; None if more bytes are needed."""
-        start = self._at + PREFIX
-        if len(self._bytes) < start:
+        data, start = self._bytes, self._at + PREFIX
+        if len(data) < start:
             return None
-        length = int.from_bytes(self._bytes[self._at : start], "big")
+        (length,) = _LENGTH.unpack_from(data, self._at)
         if length > self.limit:
             raise ProtocolError(Code.FRAME_TOO_LARGE, f"A frame of {length} bytes is too long.")
         end = start + length
-        if len(self._bytes) < end:
+        if len(data) < end:
             return None
-        body = self._bytes[start:end]
-        if end == len(self._bytes):
-            self._bytes, end = b"", 0
-        self._at = end
-        return body
+        if len(data) == end:
+            self._bytes, self._at = b"", 0
+        else:
+            self._at = end
+        return data[start:end]
 
     def rest(self) -> bytes:
         """Remove and return the bytes after the last frame: unframed data that follows it."""
