@@ -10,7 +10,8 @@ nothing is refused, and so commands keep their order.
 Fairness. The connections of one person wait in a queue of their own, of which only the first waits
 for the budgets that the person shares with others. Those have priority queues: whoever has used
 least of their own budget is served first. So a person with many connections waits as often as one
-with a single connection, and who writes a message now and then waits for nobody who floods. The
+with a single connection, and who writes a message now and then waits for nobody who floods. *Light* people, who have used hardly
+anything, do not even wait for the debt of one dear request, but only for a large debt. The
 *strangers* of an address, connections that have not authenticated, count as one person together:
 they wait in the queue of the address among its people, and not beside it.
 
@@ -47,6 +48,13 @@ _PAUSE = 0.01
 """Seconds that a person in debt waits longer than necessary, so that many frames are read at a
 time: to wake a task for each would cost more than the frames."""
 _TICK = 0.001  # seconds; timers are not finer
+
+_LIGHT = 0.01
+"""Whoever has used at most this share of their own budget is light: a few dozen messages at once."""
+
+_SMALL_DEBT_SECONDS = 0.1
+"""Light people are admitted while a shared budget needs at most so long to pay its debt. A few dear
+requests cause as much."""
 
 _Owner = Literal["person", "strangers", "network"]
 """Whose a budget is: that of a person, of the strangers of an address, or of a network."""
@@ -111,6 +119,11 @@ class Budget:
         return self._burst - self._fill() if self.is_limited else 0.0
 
     @property
+    def is_nearly_full(self) -> bool:
+        """Whether hardly anything is used; a budget without a rate never is."""
+        return self.is_limited and self.used <= _LIGHT * self._burst
+
+    @property
     def is_covered(self) -> bool:
         """Whether a frame may be admitted at once."""
         return (self.credit >= 0 or self._fill() >= 0) and not self.queue
@@ -120,16 +133,20 @@ class Budget:
         if self._fill() < 0:
             await trio.sleep(-self.credit / self._per_second + _PAUSE)
 
-    async def wait_in_queue(self, used: float) -> None:
-        """Wait until the debt is paid and nobody waits who has used less."""
+    async def wait_in_queue(self, used: float, *, is_light: bool = False) -> None:
+        """Wait until nobody waits who has used less, and the debt is paid; small, if `is_light`.
+
+        `used` is what the owner of the frame has used of their own budget.
+        """
         if self.is_covered:
             return
+        needed = -_SMALL_DEBT_SECONDS * self._per_second if is_light else 0.0
         waiter, queue = _Waiter(used), self.queue
         heappush(queue, waiter)
         try:
-            while queue[0] is not waiter or self._fill() < 0:
+            while queue[0] is not waiter or self._fill() < needed:
                 is_next = queue[0] is waiter
-                pause = -self.credit / self._per_second + _TICK if is_next else math.inf
+                pause = (needed - self.credit) / self._per_second + _TICK if is_next else math.inf
                 with trio.move_on_after(pause):
                     await waiter.woken.wait()
                 waiter.woken = trio.Event()
@@ -201,9 +218,9 @@ class LedgerAccount:
         with trio.move_on_after(longest):
             async with self._own.own_queue:
                 await self._own.wait_for_credit()
-                used = self._own.used
+                used, is_light = self._own.used, self._own.is_nearly_full
                 for budget in self._shared:
-                    await budget.wait_in_queue(used)
+                    await budget.wait_in_queue(used, is_light=is_light)
 
     def charge_owner(self, cost: float) -> None:
         """Charge work that the shared budgets have paid already, or that others do not wait for."""

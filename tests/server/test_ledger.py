@@ -187,6 +187,23 @@ async def test_who_has_used_less_is_served_first(clock: MockClock) -> None:
     assert max(waits) <= 0.2  # for one frame of somebody else, and not for five
 
 
+@pytest.mark.parametrize(("debt", "used", "waits"), [(9, 1, 0), (9, 2, 0.09), (110, 1, 1)])
+async def test_light_people_wait_for_large_debts_only(
+    debt: float, used: float, waits: float, clock: MockClock
+) -> None:
+    """Whoever has used a hundredth of their budget does not wait for one dear request."""
+    limits = replace(LIMITS, work=Rate(100, 1), work_per_person=Rate(1e-6, 100))
+    ledger = Ledger(limits)
+    with (
+        ledger.account_of("mallory", HERE) as mallory,
+        ledger.account_of("alice", THERE) as alice,
+    ):
+        alice.charge_owner(used)
+        mallory.charge(1 + debt)
+        await alice.admit()
+    assert clock.current_time() == pytest.approx(waits, abs=0.02)
+
+
 async def test_strangers_queue_among_people_of_their_address(clock: MockClock) -> None:
     """The strangers have used up the budget of the address, so the people go first."""
     ledger = Ledger(replace(LIMITS, work_per_address=Rate(100, 100), work_per_person=PLENTY))
