@@ -159,9 +159,11 @@ async def test_removed_reader_ends_with_status(words: list[str]) -> None:
         await here.group.kick("ci")
         assert await process.wait() == PERMISSION
         assert process.stderr is not None
-        assert b"".join([bytes(data) async for data in process.stderr]) == (
-            b"tchat: You were removed from ops; an invite lets you in again.\n"
-        )
+        (line,) = b"".join([bytes(data) async for data in process.stderr]).splitlines()
+        # Without -f, it may have been removed before it was told that it is a member.
+        assert line.startswith(b"tchat: You ")
+        assert b" ops" in line
+        assert b"invite" in line
 
 
 async def test_reader_without_name_ends_with_status() -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.store.sqlite.schema import GROUP_USAGE, MIGRATIONS, PERSON_USAGE
+from tchat.store.sqlite.schema import GROUP_USAGE, PERSON_USAGE
 from tchat.store.sqlite.store import open_sqlite
 from tests.memory_store import MemoryStore
 from tests.store.files import BOOK, FILM, NOON, SIZES, SONG, file, remove, send, share
+from tests.store.older import remove_tables_since
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,9 +78,7 @@ async def test_usage_is_computed_for_older_databases(tmp_path: Path) -> None:
         triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         for (name,) in connection.execute(triggers).fetchall():
             connection.execute(f"DROP TRIGGER {name}")
-        connection.execute("DROP TABLE person_usage")
-        connection.execute("DROP TABLE group_usage")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+        remove_tables_since(connection, "person_usage")
         connection.commit()
     async with open_sqlite(tmp_path) as store:
         assert await usage_in(store) == before

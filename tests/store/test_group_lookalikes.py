@@ -16,6 +16,7 @@ from tchat.core.text import fold
 from tchat.store.base import GroupLookalike, SideEffects, Store
 from tchat.store.open import open_store
 from tests.store.batches import last_seq, packed, read_all
+from tests.store.older import remove_tables_since
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,8 +93,7 @@ async def test_groups_of_earlier_versions_are_compared(tmp_path: Path) -> None:
         await store.append(CYRILLIC, 0, 1, packed(b"created"), SideEffects({"bob": "member"}))
     with closing(sqlite3.connect(tmp_path / "tchat.db", isolation_level=None)) as connection:
         connection.execute("UPDATE groups SET shown = name")
-        connection.execute("DROP TABLE group_appearances")
-        connection.execute(f"PRAGMA user_version = {_version(connection) - 1}")
+        remove_tables_since(connection, "group_appearances")
     async with open_store(tmp_path) as store:
         for name in ("genera1", "g\u0435nera1"):
             with pytest.raises(GroupLookalike):
@@ -103,8 +103,3 @@ async def test_groups_of_earlier_versions_are_compared(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
         sql = "SELECT name FROM groups WHERE id IN (SELECT group_id FROM group_appearances)"
         assert {name for (name,) in connection.execute(sql)} == {"general", CYRILLIC, "c1osed"}
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
