@@ -10,10 +10,10 @@ nothing is refused, and so commands keep their order.
 Fairness. The connections of one person wait in a queue of their own, of which only the first waits
 for the budgets that the person shares with others. Those have priority queues: whoever has used
 least of their own budget is served first. So a person with many connections waits as often as one
-with a single connection, and who writes a message now and then waits for nobody who floods. *Light* people, who have used hardly
-anything, do not even wait for the debt of one dear request, but only for a large debt. The
-*strangers* of an address, connections that have not authenticated, count as one person together:
-they wait in the queue of the address among its people, and not beside it.
+with a single connection, and who writes a message now and then waits for nobody who floods. *Light*
+people, who have used hardly anything, do not even wait for the debt of one dear request, only for a
+large debt. The *strangers* of an address, connections that have not authenticated, count as one
+person together: they wait in the queue of the address among its people, and not beside it.
 
 Bounds. A frame waits for `LONGEST_WAIT` seconds at most, so that neither side believes that the
 other one is gone: a ping is answered within the client's patience. If more connections wait than
@@ -50,7 +50,7 @@ time: to wake a task for each would cost more than the frames."""
 _TICK = 0.001  # seconds; timers are not finer
 
 _LIGHT = 0.01
-"""Whoever has used at most this share of their own budget is light: a few dozen messages at once."""
+"""Whoever has used at most this share of their budget is light: some dozen messages at once."""
 
 _SMALL_DEBT_SECONDS = 0.1
 """Light people are admitted while a shared budget needs at most so long to pay its debt. A few dear
