@@ -37,6 +37,8 @@ from tchat.core.text import fold
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tchat.core.protocol.frames import Standing
 
 Policy = Literal["approval", "open"]
@@ -339,16 +341,11 @@ class Group(Shape):
 
     def reindex(self) -> None:
         """Compute the indexes, for a state that was loaded."""
-        for index in (self.keys_by_person, self.bans_by_key, self.denials_by_key):
-            index.clear()
-        for key, name in self.keys.items():
-            _add(self.keys_by_person, fold(name), key)
-        for person, keys in self.banned_keys.items():
-            for key in keys:
-                _add(self.bans_by_key, key, person)
-        for person, denial in self.denied.items():
-            if denial.key is not None:
-                _add(self.denials_by_key, denial.key, person)
+        _fill(self.keys_by_person, ((fold(name), key) for key, name in self.keys.items()))
+        banned = ((key, person) for person, keys in self.banned_keys.items() for key in keys)
+        _fill(self.bans_by_key, banned)
+        denied = ((denial.key, person) for person, denial in self.denied.items())
+        _fill(self.denials_by_key, ((key, person) for key, person in denied if key is not None))
 
     # ------------------------------------------------------------------ messages
 
@@ -395,6 +392,16 @@ class Group(Shape):
 
 def _add(index: _Index[_K, _V], key: _K, value: _V) -> None:
     index[key] = (*index.get(key, ()), value)
+
+
+def _fill(index: _Index[_K, _V], entries: Iterable[tuple[_K, _V]]) -> None:
+    """Replace what an index contains; in linear time, however many values a key has."""
+    found: dict[_K, list[_V]] = {}
+    for key, value in entries:
+        found.setdefault(key, []).append(value)
+    index.clear()
+    for key, values in found.items():
+        index[key] = tuple(values)
 
 
 def _discard(index: _Index[_K, _V], key: _K, value: _V) -> None:

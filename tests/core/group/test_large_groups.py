@@ -162,6 +162,25 @@ def test_indexes_follow_from_the_state(history: list[Step]) -> None:
         assert member.keys_by_person == group.keys_by_person
 
 
+class Written(dict[Any, tuple[Any, ...]]):
+    """An index that counts the values that are written into it."""
+
+    count = 0
+
+    def __setitem__(self, key: Any, value: tuple[Any, ...]) -> None:  # noqa: ANN401  # any index
+        self.count += len(value)
+        super().__setitem__(key, value)
+
+
+def test_index_of_one_persons_keys_is_linear() -> None:
+    """A malicious server can give all keys in a snapshot to one person."""
+    group = Group("ops", keys={bytes([number]) * 32: "eve" for number in range(200)})
+    group.keys_by_person = written = Written()
+    group.reindex()
+    assert group.keys_by_person == {"eve": tuple(group.keys)}
+    assert written.count == len(group.keys)
+
+
 def indexes_of(group: Group) -> list[dict[Any, Any]]:
     return [getattr(group, field.name) for field in fields(Group) if not field.compare]
 
