@@ -73,8 +73,8 @@ class Replica:
     if the server sends what this client does not accept. `size` is what the log takes in memory, in
     bytes; `held` says that the person is looking at an earlier part of it. `memory` is what the
     rest takes (see `state_budget`), of which events since it was measured account for at most
-    `state_growth`, and `opened_memory` what it took when the group was opened. `advances` grows
-    whenever less is missing than ever before.
+    `state_growth`, and `least_state` is the smallest measure since the group was opened. `advances`
+    grows whenever less is missing than ever before since the log was last complete.
 
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
     that the person was kicked or banned, `banned` that the ban still stands, `asks_at` when they
@@ -133,7 +133,7 @@ class Replica:
         self._least_missing: int | None = None
         self._most_collected = 0
         self.state_growth = 0
-        self.opened_memory = 0
+        self.least_state = 0
         self._state_memory = 0
         self._presence_memory = 0
 
@@ -386,19 +386,23 @@ class Replica:
             )
         self.state = state
         self.set_state_memory(memory)
-        self.opened_memory = self.memory
+        self.least_state = memory
         self._clear_log(first)
         self._note_missing(self.head - self.last)
 
     def _note_missing(self, missing: int) -> None:
-        """Count it as an advance if fewer events are missing than ever before."""
+        """Count it as an advance if fewer events are missing than ever before.
+
+        After a time without connection, more are missing than before: begin again once none is.
+        """
         if self._least_missing is None or missing < self._least_missing:
-            self._least_missing = missing
+            self._least_missing = missing if missing > 0 else None
             self.advances += 1
 
     def set_state_memory(self, memory: int) -> None:
         """Record what the state takes in memory, in bytes, as measured."""
         self._state_memory, self.state_growth = memory, 0
+        self.least_state = min(self.least_state, memory)
 
     def _apply(self, event: Event) -> None:
         """Apply an event to the state. Raises `ProtocolError` if it becomes too large."""

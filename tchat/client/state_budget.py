@@ -5,9 +5,10 @@ into them. One state may have 16 MiB as a snapshot, and twelve times as much in 
 states of all groups of a server, the people who are online in them, and the parts of snapshots that
 have arrived have a budget together. The logs have one of their own (`retention`).
 
-A group that would exceed the budget is refused before it is opened. If an open one grows beyond it,
-that one is given up that has grown most since it was opened. So a server cannot take away the
-groups that were open before.
+A group that would exceed the budget is refused before it is opened. If open ones grow beyond it,
+that one is given up that has grown most since its state was smallest. So a server cannot take away
+the groups that do not grow. One that has grown always exists: the smallest states of all groups fit
+into the budget, since all fitted in when the last one was opened.
 
 How much a state grows with an event is estimated, and too high. Only when the estimates exceed the
 budget is memory measured, in a thread. Measured, there has to be some room left, so that this
@@ -62,7 +63,7 @@ class StateBudget:
         self._grown = 0
         if await self._has_room(0):
             return None
-        return max(self._replicas, key=lambda one: one.memory - one.opened_memory, default=None)
+        return max(self._replicas, key=lambda one: one.memory - one.least_state, default=None)
 
     def exceeded(self) -> ProtocolError:
         """Return the error about a group for which there is no room."""

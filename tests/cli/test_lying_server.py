@@ -135,6 +135,30 @@ async def test_moving_target_is_no_progress() -> None:
             assert alice.awaited == before is not None
 
 
+async def test_events_after_a_reconnect_are_progress() -> None:
+    """More are missing than before, since the log was complete when the connection was lost."""
+
+    async def act(wire: Wire) -> None:
+        await wire.let_in(seq=10 if server.connections == 1 else 1000)
+        if server.connections == 1:
+            await wire.say(*events(1, 10))
+            return
+        await wire.say(*events(11, 500))
+        await go.wait()
+        await wire.say(*events(501, 900))
+        await wire.hear()
+
+    go = trio.Event()
+    async with impostor(act) as server, session_at(server.address, "alice") as alice:
+        ops = alice.follow(GROUP)
+        with trio.fail_after(GUARD):
+            await until(alice, lambda: ops.last == 500)
+            before = alice.awaited
+            go.set()
+            await until(alice, lambda: ops.last == 900)
+            assert alice.awaited != before is not None
+
+
 async def test_command_gives_up_on_broken_connections(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -122,6 +122,35 @@ async def test_group_that_grows_is_given_up() -> None:
         assert open_in(alice) == ["lab0", "lab1", "lab2"]
 
 
+def group_of(name: str, files: int) -> Replica:
+    """Return an open group whose state has so many files."""
+    replica = Replica(name, 0)
+    state = state_of(name, files)
+    replica.restore(state, memory_of(state))
+    return replica
+
+
+async def test_group_that_shrank_is_given_up_first() -> None:
+    """It made room for another one, and then it grows again, without exceeding its first size."""
+    lab, ops = group_of("lab", LARGE), group_of("ops", LARGE)
+    budget = StateBudget([Replica("new", 0), ops, lab], int(1.5 * SIZE))
+    lab.set_state_memory(memory_of(state_of("lab", SMALL)))
+    assert await budget.find_excess() is None
+    lab.state_growth = int(0.9 * SIZE)
+    lab.state.files |= state_of("lab", LARGE).files
+    assert await budget.find_excess() is lab
+
+
+async def test_group_that_was_reset_is_given_up_first() -> None:
+    """A server that begins its log anew lets it grow from nothing."""
+    lab, ops = group_of("lab", LARGE), group_of("ops", LARGE)
+    budget = StateBudget([Replica("new", 0), ops, lab], int(1.5 * SIZE))
+    lab.reset()
+    lab.state = state_of("lab", LARGE)
+    lab.state_growth = int(0.9 * SIZE)
+    assert await budget.find_excess() is lab
+
+
 async def test_presence_is_counted() -> None:
     async def act(wire: Wire) -> None:
         await wire.greet()
