@@ -28,7 +28,7 @@ from tchat.server.log import Log
 from tchat.server.send_queue import SendQueue
 from tchat.store.base import SideEffects
 from tests.faulty_store import FaultyStore
-from tests.helpers import GROUP, log_of, seqs, texts
+from tests.helpers import GROUP, GUARD, log_of, seqs, texts
 from tests.memory_store import MemoryStore
 from tests.server.fake_connection import FakeConnection
 from tests.store.batches import packed
@@ -357,6 +357,34 @@ async def test_long_texts_fill_an_inbox() -> None:
         theirs = [one for one in taken if isinstance(one, Execute) and one.author is author]
         assert [one.command.id for one in theirs] == list(range(20))
     assert not inbox.is_wanted
+
+
+async def test_actor_is_woken_while_a_sender_gives_up() -> None:
+    """The sender has just got space, and is cancelled before it uses it."""
+    queue = SendQueue(lambda data: data, lambda: None)
+    item = Execute(ALICE, Post(1, 1, GROUP, "x"), queue, size=50)
+    for _ in range(20):  # in either order of the two tasks that run next
+        inbox, space, sender = Inbox(1000, 10), trio.Event(), trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_put_until_cancelled, inbox, item, sender)
+            nursery.start_soon(_wake_and_cancel, inbox, space, sender)
+            assert inbox.try_put(item)
+            await trio.testing.wait_all_tasks_blocked()
+            inbox.try_take()
+            space.set()
+            with trio.fail_after(GUARD):
+                await inbox.take()
+
+
+async def _put_until_cancelled(inbox: Inbox, item: Execute, scope: trio.CancelScope) -> None:
+    with scope:
+        await inbox.put(item)
+
+
+async def _wake_and_cancel(inbox: Inbox, space: trio.Event, scope: trio.CancelScope) -> None:
+    await space.wait()
+    inbox.wake()
+    scope.cancel()
 
 
 async def test_abandoned_inbox_wakes_waiting_senders() -> None:

@@ -49,7 +49,6 @@ from tchat.server.groups.inbox import (
     Query,
     ReadReceipt,
     Subscribe,
-    Wake,
 )
 from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import StateCache, is_large, too_large_refusal
@@ -169,8 +168,7 @@ class GroupActor:
 
     def _wake(self) -> None:
         # An actor that is not waiting checks its subscriptions anyway before it waits again.
-        if self.inbox.is_awaited:
-            self.inbox.try_put(Wake())
+        self.inbox.wake()
 
     def _abort(self) -> None:
         """Close the connections of all subscribers, and of all items without a reply.

@@ -1,7 +1,7 @@
 """Inbox of a group's actor: the items sent to it, and how they are grouped into batches.
 
 An inbox is bounded in items and in bytes, since commands may have long texts. When it is full, its
-senders wait in a line, each with one item; a connection then reads nothing more (backpressure).
+senders wait in a queue, each with one item; a connection then reads nothing more (backpressure).
 """
 
 from __future__ import annotations
@@ -101,23 +101,23 @@ class Inbox:
         self._putting, self._taking = trio.open_memory_channel[Item](limit)
         self._byte_limit = byte_limit
         self._size = 0
-        self._line = trio.Lock()
-        self._in_line = 0
+        self._queue = trio.Lock()  # of those who wait for space
+        self._waiting = 0
         self._space = trio.Event()
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether the actor waits for an item."""
-        return bool(self._taking.statistics().tasks_waiting_receive)
 
     @property
     def is_wanted(self) -> bool:
         """Whether somebody waits for space, although the inbox may be empty by now."""
-        return bool(self._in_line)
+        return bool(self._waiting)
+
+    def wake(self) -> None:
+        """Put a `Wake` in if the actor waits for an item, whoever waits for space."""
+        if self._taking.statistics().tasks_waiting_receive:
+            self._putting.send_nowait(Wake())
 
     def try_put(self, item: Item) -> bool:
         """Put an item in, unless the inbox is full or others wait for space."""
-        if self._size >= self._byte_limit or self._in_line:
+        if self._size >= self._byte_limit or self._waiting:
             return False
         try:
             self._putting.send_nowait(item)
@@ -135,16 +135,16 @@ class Inbox:
         if self.try_put(item):
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
-        self._in_line += 1
+        self._waiting += 1
         try:
-            async with self._line:
+            async with self._queue:
                 while self._size >= self._byte_limit:
                     self._space = trio.Event()
                     await self._space.wait()
                 await self._putting.send(item)
                 self._size += item.size
         finally:
-            self._in_line -= 1
+            self._waiting -= 1
 
     def close(self) -> None:
         """Let the actor take what is there, and then end."""
@@ -174,7 +174,7 @@ class Inbox:
 
     def _make_space(self, item: Item) -> None:
         self._size -= item.size
-        if self._in_line and self._size < self._byte_limit:
+        if self._waiting and self._size < self._byte_limit:
             self._space.set()
 
 
