@@ -141,7 +141,7 @@ class _Login:
     done: bool = False
 
     async def wait(self, session: Session) -> None:
-        """Wait until the server has accepted a name that was asked for, or cannot be reached.
+        """Wait until the server has accepted a name that was asked for, `LOGIN_SECONDS` at most.
 
         Until then, the terminal belongs to the prompts, so that they can ask again.
         """

@@ -90,13 +90,13 @@ class Untrusted(trio.BrokenResourceError):
 class Credentials:
     """A server's TLS context, its pin (32 bytes), and whether its certificate is self-signed.
 
-    `slot` is held by the one handshake that computes now (see `TlsStream.do_handshake`).
+    `serial` is held by the one handshake that computes now (see `TlsStream.do_handshake`).
     """
 
     context: ssl.SSLContext
     pin: bytes
     self_signed: bool
-    slot: trio.Lock = field(default_factory=trio.Lock, compare=False, repr=False)
+    serial: trio.Lock = field(default_factory=trio.Lock, compare=False, repr=False)
 
 
 # Importing `cryptography.x509` takes a tenth of a program's start, and is useless without TLS.
@@ -215,7 +215,7 @@ async def accept_tls(stream: S, credentials: Credentials) -> TlsStream[S]:
     """
     encrypted = TlsStream(stream, credentials.context, server_side=True)
     try:
-        await encrypted.do_handshake(credentials.slot)
+        await encrypted.do_handshake(credentials.serial)
     except trio.BrokenResourceError as error:
         if _reason(error) in _NOT_TLS_CLIENT:
             raise NotTls(str(error)) from error.__cause__

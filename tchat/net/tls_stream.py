@@ -154,16 +154,16 @@ class TlsStream(trio.abc.Stream, Generic[S]):
         """Encrypt larger blocks at a time; the library's buffer permanently keeps that size."""
         self._block_size = _NOW_SIZE
 
-    async def do_handshake(self, slot: trio.Lock | None = None) -> None:
+    async def do_handshake(self, serial: trio.Lock | None = None) -> None:
         """Exchange keys, and verify the certificate if the context requires it.
 
-        It computes only while it holds `slot`, but not while it waits for the other side. So of the
-        handshakes with the same slot, one computes between two passes of the scheduler, and other
+        It holds `serial` while it computes, but not while it waits for the other side. So of all
+        handshakes with the same lock, one computes between two passes of the scheduler, and other
         tasks wait for one of them only, however many begin at the same time.
         """
         with self._receiving, self._sending:
             self._check_state(before=True)
-            await self._exchange_messages(self._tls.do_handshake, slot)
+            await self._exchange_messages(self._tls.do_handshake, serial)
             self._handshaken = True
 
     async def unwrap(self) -> S:
@@ -194,7 +194,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
             await self.transport_stream.aclose()
 
     async def _exchange_messages(
-        self, step: Callable[[], object], slot: trio.Lock | None = None
+        self, step: Callable[[], object], serial: trio.Lock | None = None
     ) -> None:
         """Run a step of the protocol that needs messages from both sides."""
         await trio.lowlevel.checkpoint()
@@ -202,7 +202,7 @@ class TlsStream(trio.abc.Stream, Generic[S]):
             if self._tls.server_side and not self._handshaken:
                 # The client begins. The library would take 45 KiB for a client that never does.
                 await self._fetch(_RECORD)
-            while await _wants_more(step, slot):
+            while await _wants_more(step, serial):
                 await self._transmit(self._outgoing.read())
                 await self._fetch(_RECORD)
             await self._transmit(self._outgoing.read())
@@ -416,9 +416,9 @@ def _thread_buffer() -> memoryview:
     return buffer
 
 
-async def _wants_more(step: Callable[[], object], slot: trio.Lock | None) -> bool:
+async def _wants_more(step: Callable[[], object], serial: trio.Lock | None) -> bool:
     try:
-        async with slot or nullcontext():
+        async with serial or nullcontext():
             step()
     except ssl.SSLWantReadError:
         return True

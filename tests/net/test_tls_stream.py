@@ -353,19 +353,19 @@ async def test_protocol_messages_are_sent_before_waiting(
 
 
 async def test_handshakes_compute_one_after_the_other(tmp_path: Path) -> None:
-    """A slot is held only to compute: a silent client keeps nobody waiting."""
-    slot, silent, talking = trio.Lock(), ends(tmp_path), ends(tmp_path)
+    """The lock is held only to compute: a silent client keeps nobody waiting."""
+    serial, silent, talking = trio.Lock(), ends(tmp_path), ends(tmp_path)
     async with trio.open_nursery() as nursery:
-        await slot.acquire()
-        nursery.start_soon(silent.server.do_handshake, slot)
+        await serial.acquire()
+        nursery.start_soon(silent.server.do_handshake, serial)
         nursery.start_soon(talking.client.do_handshake)
-        nursery.start_soon(talking.server.do_handshake, slot)
+        nursery.start_soon(talking.server.do_handshake, serial)
         await wait_all_tasks_blocked()
-        assert slot.statistics().tasks_waiting == 1
-        slot.release()
+        assert serial.statistics().tasks_waiting == 1
+        serial.release()
         await wait_all_tasks_blocked()
         await talking.client.send_all(b"hello")
-        assert not slot.locked()
+        assert not serial.locked()
         assert await talking.server.receive_some() == b"hello"
         nursery.cancel_scope.cancel()
 

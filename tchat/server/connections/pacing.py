@@ -2,9 +2,10 @@
 
 Transfers have a ledger of their own (`Limits.for_transfers`), so that they delay nobody's messages,
 and their owner's neither. Each portion of a file is charged before it is moved, and the rest that
-was not moved is given back. In debt, a transfer waits for its turn: all transfers of a person wait
-in one line, and those who have used least go first (`ledger`). A wait is always shorter than the
-time after which a client takes the transfer for broken.
+was not moved is given back. In debt, a transfer waits: all transfers of a person in one queue, of
+which the first waits with those of other people, where whoever has used least goes first
+(`ledger`). A wait is always shorter than the time after which a client takes the transfer for
+broken.
 """
 
 from __future__ import annotations

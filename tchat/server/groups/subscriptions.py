@@ -315,7 +315,7 @@ class Subscriptions:
     async def prepare_snapshot(self) -> EncodedState:
         """Return the state as it is now or a little later, encoded once for many subscribers."""
         wanted = self._group.seq
-        # A small state is encoded at once, and nobody has to wait in line for it.
+        # A small state is encoded at once, and nobody has to wait for the others.
         async with self._encoding if is_large(self._group) else nullcontext():
             if self._snapshot is None or self._snapshot.seq < wanted:
                 self._snapshot = await encode_state(self._group, self._store.blobs)

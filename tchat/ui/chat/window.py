@@ -249,11 +249,12 @@ class Outgoing:
                 self._unapproved.append((pending, refused, origin))
 
     def drop(self) -> list[str]:
-        """Discard the held messages, and return their texts."""
-        held, self._held = self._held, []
-        for pending, _ in held:
+        """Discard the messages that are still held, and return their texts."""
+        held = [pending for pending, _ in self._held if pending.held]
+        self._held = []
+        for pending in held:
             self._window.session.discard(pending)
-        return [pending.text for pending, _ in held]
+        return [pending.text for pending in held]
 
     def lines(self) -> list[Line]:
         """Return the messages that are not in the log yet, in order, as lines."""
