@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from functools import lru_cache
 
 from tchat.core.text import check_name, fold
@@ -30,6 +31,7 @@ _NOT_FIRST = frozenset("0123456789-.")
 _ESCAPED = re.compile(r"\^([0-9a-f]{1,6})\^")
 _LONGEST_ESCAPED = 128  # bytes: a line has room for the nickname twice, and a text
 _DIGEST_DIGITS = 16
+_SURROGATES = range(0xD800, 0xE000)
 
 
 @lru_cache(4096)
@@ -59,8 +61,15 @@ def _escape(character: str) -> str:
 def person_of(nick: str) -> str:
     """Return the name of the person with a nickname; of a digest, itself."""
     if nick.count(_MARK) > 1:
-        return _ESCAPED.sub(lambda found: chr(min(int(found[1], 16), 0x10FFFF)), nick)
+        return _ESCAPED.sub(_unescape, nick)
     return nick.removeprefix(_MARK)
+
+
+def _unescape(found: re.Match[str]) -> str:
+    """Return the character with a code point; what was typed, if there is none."""
+    code = int(found[1], 16)
+    is_character = code <= sys.maxunicode and code not in _SURROGATES
+    return chr(code) if is_character else found[0]
 
 
 def channel_of(group: str) -> str:

@@ -288,6 +288,15 @@ async def test_admin_works_with_irc_commands() -> None:
         assert here.ops.members == ["alice", "bob"]
 
 
+async def test_nickname_of_no_character_is_refused() -> None:
+    async with scene() as here, here.door.registered() as irc:
+        await opened(irc)
+        await here.ops.transfer("bob")
+        await irc.until("-o+o")
+        await irc.send("KICK #ops ^d800^x")
+        await irc.until("A name may contain")
+
+
 @pytest.mark.parametrize("mask", ["carol", "carol!*@*", "*!carol@tchat", "*!*carol@tchat"])
 async def test_masks_of_clients_ban_a_person(mask: str) -> None:
     """Irssi and WeeChat make masks of what they know about a person: user and host."""

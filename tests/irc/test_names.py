@@ -53,6 +53,12 @@ def test_nicknames_lead_back_to_their_names(name: str) -> None:
     assert person_of(nick) == (nick if nick.startswith("^x") else name)
 
 
+@pytest.mark.parametrize("nick", ["^d800^x", "^dfff^x^", "^110000^x", "^ffffff^x"])
+def test_nickname_of_no_character_is_a_text(nick: str) -> None:
+    """Whoever types it gets an answer: a surrogate could not be sent to the server."""
+    assert person_of(nick) == nick
+
+
 @given(NAMES)
 def test_only_valid_names_look_like_themselves(name: str) -> None:
     try:
