@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tchat.client.pending_message import PendingMessage
-    from tchat.core.group.feature import Event
+    from tchat.core.group.feature import Body, Event
     from tchat.core.protocol.frames import (
         Attached,
         MembershipChange,
@@ -44,6 +44,13 @@ if TYPE_CHECKING:
 EVENT_SIZE = 600
 """What an event takes without its text, in bytes: the event, its header, and the line of it."""
 
+_ENTRY_SIZE = 300
+"""What an entry of a state takes without its names, in bytes."""
+
+_CHANGE_SIZE = 100
+"""What an event may add to the state besides entries, in bytes, such as the number of an edit."""
+
+_MOST_COPIES = 5  # of a name in the state: the display name, or the folded one, in several entries
 _MOST_COUNTS = 1000
 _PRESENT_SIZE = 200  # of the entries for somebody who is online, without the strings
 
@@ -237,13 +244,12 @@ class Replica:
                 raise GapError
             # The group was founded again, and its earlier log is not for its new members.
             self._clear_log(event.seq)
-        size = size_of(event)
         if event.seq > self.state.seq:
+            entries = self.state.count_entries()
             self._apply(event)
-            if not isinstance(event.body, Posted):
-                self.state_growth += size
+            self.state_growth += _growth_of(event, self.state.count_entries() - entries)
         self.log.append(event)
-        self.size += size
+        self.size += size_of(event)
         self._note_missing(self.head - event.seq)
         match event.body:
             case Edited(target, text):
@@ -440,12 +446,27 @@ def _now_ms() -> int:
 
 def size_of(event: Event) -> int:
     """Return how many bytes an event takes in memory, approximately."""
-    body = event.body
-    size = EVENT_SIZE + len(event.actor)
+    return EVENT_SIZE + len(event.actor) + _strings_size(event.body)
+
+
+def _growth_of(event: Event, added: int) -> int:
+    """Return how many bytes an event adds to the state in memory, at most.
+
+    `added` is how many entries it adds. Texts of messages are not in the state.
+    """
+    if isinstance(event.body, Posted):
+        return 0
+    size = _CHANGE_SIZE + max(0, added) * _ENTRY_SIZE
+    if isinstance(event.body, Edited):
+        return size
+    return size + _MOST_COPIES * (sys.getsizeof(event.actor) + _strings_size(event.body))
+
+
+def _strings_size(body: Body) -> int:
     if isinstance(body, Posted | Edited):
-        return size + sys.getsizeof(body.text)
+        return sys.getsizeof(body.text)
     values = map(body.__getattribute__, FIELD_NAMES[type(body)])
-    return size + sum(sys.getsizeof(value) for value in values if isinstance(value, str))
+    return sum(sys.getsizeof(value) for value in values if isinstance(value, str))
 
 
 def _presence_size(person: str, name: str, away: str) -> int:

@@ -10,9 +10,9 @@ that one is given up that has grown most since its state was smallest. So a serv
 the groups that do not grow. One that has grown always exists: the smallest states of all groups fit
 into the budget, since all fitted in when the last one was opened.
 
-How much a state grows with an event is estimated, and too high. Only when the estimates exceed the
-budget is memory measured, in a thread. Measured, there has to be some room left, so that this
-happens seldom.
+How much a state grows with an event is estimated, rather too high than too low. Only when the
+estimates exceed the budget is memory measured, in a thread. Measured, there has to be some room
+left, so that this happens seldom.
 """
 
 from __future__ import annotations

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import tracemalloc
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
-from tchat.client.bounds import read_state
+from tchat.client.bounds import NAME_LENGTH, read_state
 from tchat.client.replica import Replica
 from tchat.client.state_budget import StateBudget, memory_of
+from tchat.core.group.compaction import KEYS_OF_A_BAN
 from tchat.core.group.feature import Event
+from tchat.core.group.files import FileShared
+from tchat.core.group.membership import Banned, Denied, Joined, Requested
 from tchat.core.group.messages import Edited, Posted
+from tchat.core.group.settings import TopicSet
 from tchat.core.group.snapshots import freeze
 from tchat.core.group.state import File, Group, MessageEdits
 from tchat.core.protocol.frames import Attached, OnlineMember, PresenceUpdate, Snapshot
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tchat.client.session import Session
+    from tchat.core.group.feature import Body
 
 SEQ = 100
 
@@ -183,15 +190,52 @@ async def test_messages_alone_never_exceed_the_budget() -> None:
 
 
 async def test_estimates_are_replaced_by_measurements() -> None:
-    """Edits add numbers to the state, but their estimate has the text."""
+    """Topics replace each other in the state, but each is in the estimate."""
     replica = Replica("ops", 0)
-    budget = StateBudget([replica], 1_000_000)
+    budget = StateBudget([replica], 100_000)
     for seq in range(1, 200):
-        body = Posted("x") if seq == 1 else Edited(seq - 1, "x" * 10_000)
+        body = Posted("x") if seq == 1 else TopicSet("x" * 256)
         replica.apply_event(Event("ops", seq, 1, "eve", bytes(8), seq, body))
     assert replica.memory > budget.total
     assert await budget.find_excess() is None
-    assert replica.memory < 100_000
+    assert replica.memory < 10_000
+
+
+NAME = NAME_LENGTH * "\U00020000"
+"""The longest name, with four bytes for each letter."""
+
+DEVICES = range(KEYS_OF_A_BAN)
+
+GROWTH: dict[str, Callable[[int], list[tuple[str, Body]]]] = {
+    "members": lambda n: [(f"m{n}", Joined(key=key_of(n)))],
+    "long names": lambda n: [(f"{n}{NAME}"[:NAME_LENGTH], Joined(key=key_of(n)))],
+    "bans of many keys": lambda n: [
+        *((f"m{n}", Joined(key=key_of(KEYS_OF_A_BAN * n + device))) for device in DEVICES),
+        ("eve", Banned(f"m{n}")),
+    ],
+    "requests": lambda n: [(f"m{n}", Requested(key_of(n)))],
+    "denials": lambda n: [(f"m{n}", Requested(key_of(n))), ("eve", Denied(f"m{n}"))],
+    "files": lambda n: [("eve", FileShared(n, "plan", 1, bytes(32)))],
+    "edits": lambda n: [("eve", Posted("x")), ("eve", Edited(2 * n - 1, "y"))],
+    "many edits": lambda n: [("eve", Edited(1, "y") if n > 1 else Posted("x"))],
+}
+
+
+def key_of(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+@pytest.mark.parametrize("events_of", GROWTH.values(), ids=GROWTH)
+def test_estimated_growth_is_never_too_low(
+    events_of: Callable[[int], list[tuple[str, Body]]],
+) -> None:
+    """The state is measured only when the estimates exceed the budget."""
+    replica = Replica("ops", 0)
+    empty = memory_of(replica.state)
+    all_events = chain.from_iterable(map(events_of, range(1, 300)))
+    for seq, (who, body) in enumerate(all_events, start=1):
+        replica.apply_event(Event("ops", seq, 1, who, bytes(8), seq, body))
+    assert memory_of(replica.state) - empty <= replica.memory
 
 
 def test_presence_is_subtracted_again() -> None:
