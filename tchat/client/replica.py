@@ -51,7 +51,7 @@ _CHANGE_SIZE = 100
 """What an event may add to the state besides entries, in bytes, such as the number of an edit."""
 
 _MOST_COPIES = 5  # of a name in the state: the display name, or the folded one, in several entries
-_MOST_COUNTS = 1000
+_MOST_COUNTS = 8
 _PRESENT_SIZE = 200  # of the entries for somebody who is online, without the strings
 
 

@@ -230,7 +230,7 @@ def test_command_numbers_are_not_collected() -> None:
     for seq in range(1, 5000):
         body = Posted("x") if seq == 1 else Edited(seq - 1, "y")
         ops.apply_event(Event(GROUP, seq, 1, "eve", seq.to_bytes(8, "big"), 1, body))
-    assert len(ops.state.counts) <= 1001
+    assert len(ops.state.counts) < 10
 
 
 def test_large_state_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
