@@ -31,7 +31,7 @@ complete -c tchat -n '__fish_seen_subcommand_from serve' -l insecure -l no-insec
 complete -c tchat -n '__fish_seen_subcommand_from serve' -l proxy-protocol -r -a '' -d 'addresses or networks, with commas, of proxies'
 complete -c tchat -n '__fish_seen_subcommand_from serve' -l metrics -r -a '' -d 'serve metrics for Prometheus there, over HTTP'
 complete -c tchat -n '__fish_seen_subcommand_from serve' -l rate-limit -r -a '' -d 'messages from one person: N per second, BURST at once; '"'"'off'"'"' lifts all rate limits'
-complete -c tchat -n '__fish_seen_subcommand_from serve' -l text-limit -r -a '' -d 'KiB of messages from one person: N per minute, BURST at once; from one address, 8 times as much'
+complete -c tchat -n '__fish_seen_subcommand_from serve' -l text-limit -r -a '' -d 'KiB of messages and other changes from one person: N per minute, BURST at once; from one address, 8 times as much'
 complete -c tchat -n '__fish_seen_subcommand_from serve' -l join-limit -r -a '' -d 'requests to join, and groups founded, by one person: N per minute, BURST at once'
 complete -c tchat -n '__fish_seen_subcommand_from serve' -l max-groups -r -a '' -d 'groups that one person may be in or ask to join'
 complete -c tchat -n '__fish_seen_subcommand_from serve' -l max-members -r -a '' -d 'members of one group, at most 10000'

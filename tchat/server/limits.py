@@ -217,8 +217,8 @@ class Limits:
         metadata=_option(
             "--text-limit",
             _RATE_PER_MINUTE,
-            "KiB of messages from one person: N per minute, BURST at once; from one address,"
-            f" {_ADDRESS_TEXTS} times as much",
+            "KiB of messages and other changes from one person: N per minute, BURST at once;"
+            f" from one address, {_ADDRESS_TEXTS} times as much",
         ),
     )
     joins: Rate | None = field(

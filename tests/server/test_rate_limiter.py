@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tchat.core.group.membership import Join
-from tchat.core.group.messages import Edit, Post
+from tchat.core.group.messages import Delete, Edit, Post
 from tchat.core.group.settings import SetTopic
 from tchat.core.pace import Rate, TokenBucket
 from tchat.core.protocol.frames import Failed
@@ -91,6 +91,17 @@ async def test_long_texts_are_limited() -> None:
             assert "allows less text" in answer.text
         await alice.post("A short message is within the limit.")
         await alice.command(SetTopic, "and so is a topic")
+
+
+async def test_topics_count_like_messages() -> None:
+    """They stay on the disk as well: 1.6 GB a day at the default rate of messages."""
+    limits = replace(NO_RATE_LIMITS, texts=Rate(0.001, 3))
+    async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
+        for number in range(2):
+            await alice.command(SetTopic, f"{number}" + "🐈" * 190)
+        long = await alice.post("a message")
+        assert (await alice.refusal(SetTopic, "🐈" * 200)).code == Code.RATE_LIMITED
+        await alice.command(Delete, long)  # what erases is not counted
 
 
 async def test_names_at_an_address_share_its_texts() -> None:

@@ -174,7 +174,7 @@ async def test_work_on_a_state_is_charged(
     dispatcher = RequestDispatcher(
         cast("ServerContext", context), ALICE, open_queue(), account, lambda: None
     )
-    await dispatcher.handle(frame)
+    await dispatcher.handle(frame, 0)
     assert [round(budget.used) for budget in (own, address, whole)] == [
         round(alone + together),
         round(alone + together),

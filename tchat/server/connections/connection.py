@@ -289,6 +289,6 @@ class Connection:
             return
         self._account.charge(cost + COSTS[frame.type])
         try:
-            await self._dispatcher.handle(frame)
+            await self._dispatcher.handle(frame, len(body))
         except Refused as refusal:
             self.notify(failed(refusal, getattr(frame, "id", None)))

@@ -86,7 +86,9 @@ if TYPE_CHECKING:
 FileRequest = TypeVar("FileRequest", Upload, Download, FileListRequest)
 
 _MAX_SUBSCRIPTIONS = 256
-_WITH_TEXT = (Post, Edit)  # commands whose texts are charged and counted
+_WITH_TEXT = (Post, Edit)  # commands whose texts are charged
+_EVENT_BYTES = 100
+"""What an event takes on the disk besides its command: the author, times, and its place."""
 
 
 class RequestDispatcher:
@@ -127,11 +129,14 @@ class RequestDispatcher:
         self._charge = account.charge
         self._on_delayed = on_delayed
 
-    async def handle(self, frame: Frame) -> None:  # noqa: C901  # a table: one case per frame
-        """Handle a frame. Raises `Refused` to refuse it, `ProtocolError` to end the connection."""
+    async def handle(self, frame: Frame, size: int) -> None:  # noqa: C901  # a table
+        """Handle a frame of `size` bytes.
+
+        Raises `Refused` to refuse it, `ProtocolError` to end the connection.
+        """
         match frame:
             case Command():
-                await self._execute(frame)
+                await self._execute(frame, size)
             case Attach():
                 await self._subscribe(frame)
             case Detach():
@@ -207,7 +212,7 @@ class RequestDispatcher:
 
     # -------------------------------------------------------------- commands
 
-    async def _execute(self, command: Command) -> None:
+    async def _execute(self, command: Command, size: int) -> None:
         group = self._checked(command.group)
         text = command.text if isinstance(command, _WITH_TEXT) else ""
         if not text.isascii():
@@ -216,35 +221,34 @@ class RequestDispatcher:
         checks: Sequence[Callable[[], None]] = ()
         if isinstance(command, Join):
             checks = await self._join_checks(command)
-        else:
-            limits = self._context.limits
-            if limits.messages or limits.texts:
-                checks = await self._keep_rates(text)
-            if isinstance(command, Share):
-                checks = (*checks, *await self._share_checks(command))
-        charge, size = self._account.charge_apart, getsizeof(text)
-        item = Execute(self._author, command, self._send_queue, checks, charge, size)
+        elif self._context.limits.messages and (
+            wait := self._context.rate_limiter.reserve("messages", self._person)
+        ):
+            checks = await self._delay("messages", wait)
+        if self._context.limits.texts and not command.erases:
+            checks = (*checks, *await self._keep_text_rate(size))
+        if isinstance(command, Share):
+            checks = (*checks, *await self._share_checks(command))
+        charge, memory = self._account.charge_apart, max(size, getsizeof(text))
+        item = Execute(self._author, command, self._send_queue, checks, charge, memory)
         await self._send_to_group(group, item)
 
     # The actor runs these checks, but not for a repeated command: its first copy may be committed,
     # and if the repeat were refused, the author would write the same message again. The data that
     # the checks need is loaded here, because a batch must not wait for the disk.
 
-    async def _keep_rates(self, text: str) -> Sequence[Callable[[], None]]:
-        """Wait until the rates of messages and texts allow a command with this text, if any."""
-        reserve, person = self._context.rate_limiter.reserve, self._person
-        if wait := reserve("messages", person):
-            checks = await self._delay("messages", wait)
-            if checks:
-                return checks
-        if text:
-            size, peer = len(text.encode()) / 1024, self._account.peer
-            wait = reserve("texts", person, size)
-            if wait <= LONGEST_WAIT:
-                wait = max(wait, self._context.network_rates.reserve("address_texts", peer, size))
-            if wait:
-                return await self._delay("texts", wait)
-        return ()
+    async def _keep_text_rate(self, size: int) -> Sequence[Callable[[], None]]:
+        """Wait until the rate of texts allows a command of `size` bytes.
+
+        Every command counts, since every event stays on the disk: a topic as much as a message.
+        Only those that erase do not: what they erase has been counted.
+        """
+        kib = (size + _EVENT_BYTES) / 1024
+        wait = self._context.rate_limiter.reserve("texts", self._person, kib)
+        if wait <= LONGEST_WAIT:
+            rates, peer = self._context.network_rates, self._account.peer
+            wait = max(wait, rates.reserve("address_texts", peer, kib))
+        return await self._delay("texts", wait) if wait else ()
 
     async def _delay(self, kind: RateKind, wait: float) -> Sequence[Callable[[], None]]:
         """Wait until a rate allows the command; if that takes too long, it is refused."""

@@ -1,6 +1,6 @@
 """Inbox of a group's actor: the items sent to it, and how they are grouped into batches.
 
-An inbox is bounded in items and in bytes, since commands may have long texts. When it is full, its
+An inbox is bounded in items and in bytes, since commands may be long. When it is full, its
 senders wait in a queue, each with one item; a connection then reads nothing more (backpressure).
 """
 
@@ -31,7 +31,7 @@ class Execute:
     `checks` may refuse the command. They run only if the command is not a repeat and the group's
     rules allow it, because a repeated command must get the reply of its first copy. `charge` is
     called with work of the store that turns out when the command is validated. `size` is that of
-    the command's text, in bytes of memory.
+    the command, in bytes of memory.
     """
 
     author: Author
