@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tchat.core.group.direct import direct_name
 from tchat.core.group.feature import Event
 from tchat.core.group.files import Share
 from tchat.core.group.membership import Ban, Join, Kick, Leave
@@ -21,9 +22,12 @@ from tchat.core.protocol.frames import (
     HistoryRequest,
     PresenceUpdate,
     Search,
+    Seen,
     Upload,
+    encode,
 )
 from tchat.errors import Code
+from tchat.store.base import SideEffects
 from tests.core.examples import HEAD
 from tests.helpers import (
     NO_RATE_LIMITS,
@@ -241,3 +245,23 @@ async def test_conversations_that_have_not_begun_are_not_listed() -> None:
             assert (await alice.attach(group=TALK)).standing == "member"
         listed = await groups(alice)
         assert list(listed) == ["ops"]
+
+
+async def test_strangers_displace_no_known_conversation_in_lists() -> None:
+    """Names cost nothing: hundreds of them may write to a person whom a friend has written to."""
+    async with running_server() as server:
+        async with members(server, "alice", "bob") as (alice, bob):
+            await alice.command(Post, "hello", group=TALK)
+            await bob.send(Seen(TALK, 1))
+            await bob.attach(group=TALK)  # the receipt is recorded before that is answered
+            unread = await alice.command(Post, "are you there?", group=TALK)
+        for number in range(300):
+            talk = direct_name("bob", f"name{number}")
+            event = Event(talk, 1, number, f"name{number}", bytes(8), 1, Posted("hello"))
+            effects = SideEffects({"bob": "member", f"name{number}": "member"})
+            await server.store.append(talk, 0, 1, encode(event), effects)
+        async with raw_client(server.address, "bob") as bob:
+            listed = await groups(bob)
+    assert listed[TALK] == ("member", unread.seq, 1)
+    assert len(listed) == 256 + 1  # with the group
+    assert direct_name("bob", "name299") in listed

@@ -97,7 +97,7 @@ async def test_topics_count_like_messages() -> None:
     """They stay on the disk as well: 1.6 GB a day at the default rate of messages."""
     limits = replace(NO_RATE_LIMITS, texts=Rate(0.001, 3))
     async with running_server(limits=limits) as server, members(server, "alice") as (alice,):
-        for number in range(2):
+        for number in range(3):
             await alice.command(SetTopic, f"{number}" + "🐈" * 190)
         long = await alice.post("a message")
         assert (await alice.refusal(SetTopic, "🐈" * 200)).code == Code.RATE_LIMITED

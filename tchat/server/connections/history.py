@@ -9,6 +9,7 @@ Both have a fair queue (`fair_queue`): a person has one search and one read of h
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -214,7 +215,7 @@ async def list_groups(context: ServerContext, author: Author, request: GroupsReq
     found = await context.store.memberships_of(person)
     joined = [one for one in found if one.standing == "member"]
     others = sorted((one for one in found if one.standing != "member"), key=attrgetter("place"))
-    listed = _fit_into_frame([*joined, *others])
+    listed = _fit_into_frame(context, person, [*joined, *others])
     return GroupList(request.id, tuple(_summary(context, one, person) for one in listed))
 
 
@@ -226,20 +227,45 @@ def _summary(context: ServerContext, one: Membership, person: str) -> GroupSumma
     """
     if one.standing != "member":
         return GroupSummary(one.name, one.standing, 0, 0, one.place)
-    # An active group may have read receipts that are not saved yet.
-    read = max(one.read, context.registry.last_read(one.group, person))
-    return GroupSummary(one.name, one.standing, one.last, read, one.place)
+    return GroupSummary(one.name, one.standing, one.last, _read(context, one, person), one.place)
 
 
-def _fit_into_frame(memberships: list[Membership]) -> list[Membership]:
+def _read(context: ServerContext, one: Membership, person: str) -> int:
+    """Return a person's read position; an active group may have one that is not saved yet."""
+    return max(one.read, context.registry.last_read(one.group, person))
+
+
+def _fit_into_frame(
+    context: ServerContext, person: str, memberships: list[Membership]
+) -> list[Membership]:
     """Return the memberships that fit into one frame: groups, then direct conversations."""
     groups = [one for one in memberships if not is_direct(one.group)]
     conversations = [one for one in memberships if is_direct(one.group)]
     space = _GROUP_LIST_BYTES
-    fitting: list[Membership] = []
-    for one in [*groups[:_MAX_GROUPS], *conversations[:_MAX_GROUPS]]:
+    fitting: set[str] = set()
+    for one in [*groups[:_MAX_GROUPS], *_ranked(context, person, conversations)[:_MAX_GROUPS]]:
         space -= len(one.name.encode()) + _BYTES_PER_GROUP
         if space < 0:
             break
-        fitting.append(one)
-    return fitting
+        fitting.add(one.group)
+    return [one for one in (*groups, *conversations) if one.group in fitting]
+
+
+def _ranked(
+    context: ServerContext, person: str, conversations: list[Membership]
+) -> list[Membership]:
+    """Return conversations, the latest first, in the order in which they are listed if not all are.
+
+    Names cost nothing, so that anybody can begin hundreds of conversations with a person. These
+    must not displace the others, or what is unread there would not be found. So those that the
+    person has looked into come first where something is unread, and then alternate with those of
+    strangers.
+    """
+    unread: list[Membership] = []
+    known: list[Membership] = []
+    strangers: list[Membership] = []
+    for one in conversations:
+        read = _read(context, one, person)
+        (strangers if not read else unread if read < one.last else known).append(one)
+    pairs = zip_longest(strangers, known)
+    return [*unread, *(one for pair in pairs for one in pair if one is not None)]
