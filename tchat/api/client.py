@@ -217,6 +217,7 @@ class Client:
     async def talk_to(self, name: str) -> Group:
         """Return the conversation of two with a person. Raises `Refused`."""
         replica = await self._session.write_to(name)
+        self._follower.keep(replica)
         await self._follower.wait_until(lambda: not self._follower.is_loading(replica))
         return self._follower.group_of(replica)
 

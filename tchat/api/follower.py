@@ -21,6 +21,7 @@ from tchat.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from tchat.api.stream import Events
     from tchat.client.pending_message import PendingMessage
     from tchat.client.session import Session
     from tchat.core.protocol.frames import MembershipChange, Standing
@@ -32,6 +33,15 @@ LOG_SIZE = 512
 
 _RETENTION = Retention(events=LOG_SIZE, size=2 * 1024 * 1024, total=32 * 1024 * 1024)
 _MOST_NOTICES = 256
+
+MOST_CONVERSATIONS = 50
+"""How many conversations are followed at a time, besides those that the program asks for.
+
+A server lets a connection follow a few hundred groups, and anybody can begin a conversation. What
+is new in the others is told by the server; they are then followed in the place of idle ones.
+"""
+
+_MOST_NOTED = 10_000
 
 
 class Follower:
@@ -51,6 +61,16 @@ class Follower:
         self._standings: WeakKeyDictionary[Replica, Standing | None] = WeakKeyDictionary()
         self._notices: set[trio.MemorySendChannel[Notice]] = set()
         self._knows_conversations = False
+        self._finding = trio.Lock()
+        self._found: dict[str, Replica] = {}
+        """The conversations that are followed because of their news, by folded name."""
+        self._delivered: dict[str, int] = {}
+        """The last event of conversations, by folded name, that all streams have delivered."""
+        self._before_news: dict[str, int] = {}
+        """The last event of conversations, by folded name, when they were not followed yet."""
+        self._waits = False
+        self._streams: set[Events] = set()
+        """Those that deliver the events of all conversations."""
         self._looking = False
         self._look_again = False
         self._offline = False
@@ -119,12 +139,85 @@ class Follower:
         return replica.standing is None or (replica.standing == "member" and not replica.caught_up)
 
     async def find_conversations(self) -> None:
-        """Follow all conversations of two with this client's user, now and after reconnections."""
+        """Follow the conversations of two with this client's user, now and after reconnections.
+
+        At most `MOST_CONVERSATIONS` are followed at a time, those with something unread first. The
+        others wait until the streams have delivered what is in these.
+        """
         self._knows_conversations = True
-        for summary in await self.session.my_groups():
-            if is_direct(summary.name) and fold(summary.name) not in self.session.groups:
-                with suppress(Refused):  # the other person is gone
-                    await self.session.write_to(other_of(summary.name, self.session.user))
+        async with self._finding:
+            self._look_again = False
+            listed = [one for one in await self.session.my_groups() if is_direct(one.name)]
+            self._waits = False
+            for one in sorted(listed, key=lambda one: one.last <= one.read):
+                if fold(one.name) in self.session.groups:
+                    continue
+                is_new = one.last > self._delivered.get(fold(one.name), 0)
+                if len(self._found) < MOST_CONVERSATIONS or (is_new and self._drop_idle()):
+                    await self._follow_conversation(one.name)
+                elif is_new:
+                    self._waits = True
+                    _note(self._before_news, one.name, one.last)
+
+    async def _follow_conversation(self, name: str) -> None:
+        other = other_of(name, self.session.user)
+        with suppress(Refused):
+            replica = self._found[fold(name)] = self.session.follow(name)
+            try:
+                await self.session.write_to(other)
+            except Refused:  # the other person is gone
+                self._found.pop(fold(name), None)
+                self.session.unfollow(replica)
+
+    def _drop_idle(self) -> bool:
+        """Follow one conversation less; return False if there is something new in all of them."""
+        idle = [one for one in self._found.values() if self._is_idle(one)]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda one: one.state.at)
+        del self._found[fold(oldest.name)]
+        for stream in self._streams:
+            stream.set_aside(oldest)
+        _note(self._delivered, oldest.name, oldest.last)
+        self.session.unfollow(oldest)
+        return True
+
+    def _is_idle(self, replica: Replica) -> bool:
+        """Return whether all events of a conversation were delivered, or cannot be."""
+        if replica.unusable or replica.standing not in (None, "member"):
+            return True
+        return replica.caught_up and all(one.has_delivered(replica) for one in self._streams)
+
+    def before_news(self, conversation: Replica) -> int:
+        """Return the last event before the news for which a conversation is followed."""
+        return self._before_news.get(fold(conversation.name), 0)
+
+    def keep(self, conversation: Replica) -> None:
+        """Follow a conversation for good: the program has asked for it."""
+        self._found.pop(fold(conversation.name), None)
+
+    def add_stream(self, stream: Events) -> None:
+        """Add a stream of the events of all conversations."""
+        self._streams.add(stream)
+        self._delivered.clear()
+        self._before_news.clear()
+
+    def remove_stream(self, stream: Events) -> None:
+        """Remove a stream that has ended."""
+        self._streams.discard(stream)
+
+    async def follow_waiting(self) -> bool:
+        """Follow conversations that wait, now that others are read; return whether any does."""
+        if not self._waits:
+            return False
+        before = set(self._found)
+        try:
+            await self.find_conversations()
+        except Refused as refusal:
+            logger.warning("conversations are not followed (%s): %s", refusal.code, refusal)
+            return False
+        await self.wait_until(lambda: not any(map(self.is_loading, self._found.values())))
+        return set(self._found) != before
 
     def _look_for_conversations(self) -> None:
         """Follow new conversations in the background, once somebody wants to hear them.
@@ -140,7 +233,6 @@ class Follower:
     async def _find_new_conversations(self) -> None:
         self._look_again = True
         while self._look_again:
-            self._look_again = False
             try:
                 await self.find_conversations()
             except Refused as refusal:
@@ -166,7 +258,9 @@ class Follower:
                 self._offline = True
                 logger.log(level, "connection lost (%s); next try in %.1f s", reason, retry_in)
                 self._notify(Disconnected(reason, retry_in))
-            case updates.Addressed():
+            case updates.Addressed(group, seq, _):
+                if fold(group) not in self._before_news:
+                    _note(self._before_news, group, seq - 1)
                 self._look_for_conversations()
             case updates.StandingChanged(replica, news):
                 self._notify_standing(replica, news)
@@ -213,6 +307,13 @@ class Follower:
         for channel in self._notices:
             with suppress(trio.WouldBlock):  # a reader that is far behind misses some
                 channel.send_nowait(notice)
+
+
+def _note(seqs: dict[str, int], group: str, seq: int) -> None:
+    """Note an event of a group; forget the earliest note if there are too many."""
+    seqs[fold(group)] = seq
+    if len(seqs) > _MOST_NOTED:
+        del seqs[next(iter(seqs))]
 
 
 def _log(update: updates.Update) -> None:

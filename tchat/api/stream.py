@@ -79,6 +79,8 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         self._cursor = cursor
         self._while_member = while_member
         self._places: dict[Replica, _Place] = {}
+        self._set_aside: dict[str, tuple[int, int]] = {}
+        """`next` and `at` of the places in conversations that are not followed, by folded name."""
         self._members: frozenset[Replica] = frozenset()
         self._outside: frozenset[Replica] = frozenset()
         self._receiving = trio.Lock()
@@ -91,6 +93,7 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         """
         follower = self._follower
         if not self._chosen:
+            follower.add_stream(self)
             await follower.find_conversations()
         followed = frozenset(self._followed())
         await follower.wait_until(lambda: not any(map(follower.is_loading, followed)))
@@ -104,6 +107,7 @@ class Events(trio.abc.ReceiveChannel["Event"]):
     async def aclose(self) -> None:
         """End the stream: a task that waits for an event gets `trio.ClosedResourceError`."""
         self._closed = True
+        self._follower.remove_stream(self)
         self._follower.wake()
         await trio.lowlevel.checkpoint()
 
@@ -134,12 +138,24 @@ class Events(trio.abc.ReceiveChannel["Event"]):
             return await self._take_ready()
 
     async def _take_ready(self) -> Event | None:
-        await self._find_places()
-        while (replica := await self._next_replica()) is not None:
-            entry = self._take(replica)
-            if not self._is_skipped(entry):
-                return self._event(replica, entry)
-        return None
+        while True:
+            await self._find_places()
+            while (replica := await self._next_replica()) is not None:
+                entry = self._take(replica)
+                if not self._is_skipped(entry):
+                    return self._event(replica, entry)
+            if self._chosen or not await self._follower.follow_waiting():
+                return None
+
+    def has_delivered(self, replica: Replica) -> bool:
+        """Return whether all events of a group that are in the client were delivered."""
+        place = self._places.get(replica)
+        return place is not None and not place.page and place.next > replica.last
+
+    def set_aside(self, replica: Replica) -> None:
+        """Remember only the place in a conversation that is not followed any more."""
+        if (place := self._places.pop(replica, None)) is not None:
+            self._set_aside[fold(replica.name)] = place.next, place.at
 
     def has_read(self, group: Group, seq: int) -> bool:
         """Return whether all events of a group up to `seq` were received, or are deleted.
@@ -184,6 +200,8 @@ class Events(trio.abc.ReceiveChannel["Event"]):
             if fold(former.name) == fold(replica.name):
                 place = self._places.pop(former)
                 return _Place(place.next, place.at, replica.resets)
+        if (aside := self._set_aside.pop(fold(replica.name), None)) is not None:
+            return _Place(*aside, replica.resets)
         return None
 
     async def _find_place(self, replica: Replica) -> _Place:
@@ -211,7 +229,7 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         if replica in self._members:
             return replica.last
         if replica.state.direct:
-            return 0  # the conversation began meanwhile
+            return self._follower.before_news(replica)  # it may have begun meanwhile
         was_outside = replica in self._outside or replica.initial_standing != "member"
         return replica.position if was_outside else replica.head
 

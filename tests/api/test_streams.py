@@ -11,6 +11,7 @@ import trio.testing
 
 import tchat
 import tchat.testing
+from tchat.api import follower
 from tchat.api.follower import LOG_SIZE
 from tests.api.people import behind_proxy, connected, group_of, next_of, texts
 from tests.helpers import GROUP, GUARD
@@ -417,3 +418,74 @@ async def test_answers_do_not_wake_readers() -> None:
         await follower.session.my_keys()
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert follower.updates == before
+
+
+# ------------------------------------------------------------------ many conversations
+
+
+async def test_many_conversations_are_heard_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names cost nothing, so that hundreds of people may write to a bot; it hears all of them."""
+    monkeypatch.setattr(follower, "MOST_CONVERSATIONS", 3)
+    names = [f"name{number}" for number in range(10)]
+    async with (
+        tchat.testing.open_server() as server,
+        group_of(server, "bot", "alice", *names),
+    ):
+
+        async def write(who: str, text: str) -> None:
+            async with server.connect(who) as person:
+                await (await person.talk_to("bot")).say(text)
+
+        for name in ("alice", *names):
+            await write(name, f"{name} while it is away")
+        async with (
+            server.connect("bot") as bot,
+            bot.events(since="seen", cursor="bot") as events,
+        ):
+            heard = set()
+            for _ in range(11):
+                message = await next_of(events, tchat.Message)
+                heard.add(message.text)
+                await events.ack(message)
+            assert heard == {f"{name} while it is away" for name in ("alice", *names)}
+            for name in ("alice", *names, "alice"):
+                await write(name, f"{name} now")
+                message = await next_of(events, tchat.Message)
+                assert message.text == f"{name} now"
+                await message.reply("heard")
+                await events.ack(message)
+
+
+async def test_read_conversations_are_heard_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "MOST_CONVERSATIONS", 2)
+    names = [f"name{number}" for number in range(5)]
+    async with tchat.testing.open_server() as server, group_of(server, "bot", *names):
+        async with server.connect("bot") as bot:
+            for name in names:
+                await (await bot.talk_to(name)).say(f"to {name}")
+        async with (
+            server.connect("bot") as bot,
+            bot.events(since="start", own=True) as events,
+        ):
+            heard = {await events.receive_ready() for _ in names}
+            assert {event and event.group.name for event in heard} == set(names)
+            assert await events.receive_ready() is None
+
+
+async def test_conversation_left_out_begins_with_its_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "MOST_CONVERSATIONS", 1)
+    async with (
+        tchat.testing.open_server() as server,
+        group_of(server, "bot", "alice", "carol"),
+        server.connect("alice") as alice,
+        server.connect("carol") as carol,
+        server.connect("bot") as bot,
+    ):
+        talks = [await person.talk_to("bot") for person in (alice, carol)]
+        for talk in talks:
+            await talk.say("before")
+        async with bot.events() as events:
+            for number in (0, 1, 0, 1):
+                await talks[number].say("now")
+                message = await next_of(events, tchat.Message)
+                assert (message.text, message.who) == ("now", ("alice", "carol")[number])
