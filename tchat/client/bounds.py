@@ -63,6 +63,9 @@ The cost of some events grows with the number of keys, kicks and invites.
 MOST_LISTED = max(MOST_ENTRIES.values())
 """Most entries of any list in a snapshot."""
 
+MOST_ITEMS = 1_500_000
+"""Most CBOR items of a snapshot at all levels: some 150 MB, and more than `MOST_ENTRIES` have."""
+
 MOST_EDITS = 1000
 """Most edits of one message; an honest server stops at a tenth of them."""
 
@@ -99,7 +102,7 @@ def check_event(event: Event) -> None:
 
 def read_state(data: bytes, seq: int) -> Group:
     """Return the state in a group's snapshot, as of event `seq`. Raises `ProtocolError`."""
-    group = thaw(data, seq, MOST_LISTED)
+    group = thaw(data, seq, MOST_LISTED, MOST_ITEMS)
     check_bounds(group)
     check_state(group)
     if any(len(edits.seqs) > MOST_EDITS for edits in group.edits.values()):

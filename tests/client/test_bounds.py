@@ -15,6 +15,7 @@ from tchat.client.authenticate import closing_error
 from tchat.client.bounds import (
     BYTES_LENGTH,
     MOST_ENTRIES,
+    MOST_ITEMS,
     MOST_LISTED,
     NAME_LENGTH,
     NUMBER_LIMIT,
@@ -25,12 +26,13 @@ from tchat.client.bounds import (
     read_state,
 )
 from tchat.client.replica import Replica, size_of
+from tchat.core.group import compaction, snapshots
 from tchat.core.group.compaction import KICKS, compact
 from tchat.core.group.feature import Event
 from tchat.core.group.files import FileShared
 from tchat.core.group.mentions import is_mention
 from tchat.core.group.messages import Deleted, Edited, Pinned, Posted
-from tchat.core.group.snapshots import freeze
+from tchat.core.group.snapshots import SNAPSHOT_LIMIT, freeze
 from tchat.core.group.state import File, Group, Invitation, JoinRequest, MessageEdits
 from tchat.core.protocol.frames import Attached, Goodbye, GroupList, GroupSummary, KeyAdded
 from tchat.core.text import TEXT_LIMIT, fold
@@ -124,6 +126,24 @@ def test_snapshot_with_too_many_entries_is_refused() -> None:
     state = Group("ops", 1, keys={n.to_bytes(4, "big"): "" for n in range(MOST_LISTED + 1)})
     with pytest.raises(ProtocolError, match="too many entries"):
         read_state(freeze(state), 1)
+
+
+@pytest.mark.parametrize("item", [b"\x80", b"\xa0", b"\x81" * 10 + b"\xa0", b"\xa1\x60\x80"])
+def test_snapshot_with_many_empty_lists_is_not_decoded(
+    item: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 MiB of them took 1.5 GB, and stopped the screen for seven seconds."""
+    monkeypatch.setattr(snapshots, "unpack", pytest.fail)
+    count = (SNAPSHOT_LIMIT - 100) // len(item)
+    data = b"\xa1\x61x\x9a" + count.to_bytes(4, "big") + item * count
+    with pytest.raises(ProtocolError, match="more than 1500000 items"):
+        read_state(data, 1)
+
+
+def test_largest_states_have_fewer_items_than_the_bound() -> None:
+    entries = {"requests": 4, "kicked": 2, "keys": 2, "invites": 11, "files": 13, "edits": 5}
+    items = sum(entries.get(name, 1) * most for name, most in MOST_ENTRIES.items())
+    assert items + 2 * compaction.EDITS_SPAN < MOST_ITEMS
 
 
 @pytest.mark.parametrize("name", MOST_ENTRIES)

@@ -16,7 +16,7 @@ import cbor2
 
 from tchat.core.fingerprints import SHA256_SIZE
 from tchat.core.group.state import RULES, Denial, Group
-from tchat.core.protocol.framing import unpack
+from tchat.core.protocol.framing import check_items, unpack
 from tchat.core.protocol.schema import Shape, record
 from tchat.errors import Code, ProtocolError
 
@@ -62,13 +62,16 @@ def freeze(group: Group) -> bytes:
     return frozen
 
 
-def thaw(data: bytes, seq: int, most: int | None = None) -> Group:
+def thaw(data: bytes, seq: int, most: int | None = None, most_items: int | None = None) -> Group:
     """Return the state in a shared snapshot, as of event `seq`. Raises `ProtocolError`.
 
     With `most`, a snapshot is refused in which any list has more entries. This is checked before a
     state is made of it: whoever chooses the numbers of files and messages can choose them so that
-    the hash table of a dict takes quadratic time.
+    the hash table of a dict takes quadratic time. With `most_items`, one with more items at all
+    levels is refused before it is decoded: an empty list has one byte there, and a hundred here.
     """
+    if most_items is not None:
+        check_items(data, most_items)
     group = _thaw(data, seq, most)
     group.reindex()
     return group

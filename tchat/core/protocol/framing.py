@@ -53,15 +53,17 @@ def pack(item: Mapping[str, object]) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def check_items(body: bytes) -> None:
-    """Raise `ProtocolError` (malformed) for a frame of more than `ITEM_LIMIT` items.
+def check_items(body: bytes, most: int = ITEM_LIMIT) -> None:
+    """Raise `ProtocolError` (malformed) for a body of more than `most` items.
 
     A short frame can encode tens of thousands of containers. To allocate and free them takes a
     hundred times as long as for any legitimate frame, so the items are counted before decoding.
     Counting reads only the head of each item (RFC 8949, section 3); decoding validates the items.
     """
+    if len(body) <= most:
+        return  # an item takes a byte at least
     at, left = 0, 1
-    for _ in range(ITEM_LIMIT + 1):
+    for _ in range(most + 1):
         if not left or at >= len(body):
             return
         major, value = body[at] >> 5, body[at] & 31
@@ -74,7 +76,7 @@ def check_items(body: bytes) -> None:
             at += value
         elif major in (4, 5):
             left += value * (major - 3)
-    raise ProtocolError(Code.MALFORMED, f"A frame holds more than {ITEM_LIMIT} items.")
+    raise ProtocolError(Code.MALFORMED, f"A frame holds more than {most} items.")
 
 
 def unpack(body: bytes) -> dict[str, Any]:
