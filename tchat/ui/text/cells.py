@@ -11,10 +11,11 @@ stops that are counted from the beginning of the text, so that columns line up i
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from typing import Literal
 
-from tchat.ui.text.widths import cache_widths, cells, graphemes
+from tchat.ui.text.widths import cache_texts, cells, graphemes
 
 __all__ = [
     "cells",
@@ -32,6 +33,10 @@ Hang = Literal["none", "indent", "column"]
 
 At the left edge; under the line's own indentation; or under its second column, which follows two or
 more spaces in the first row. Never further right than half of the width.
+"""
+
+CACHED_BYTES = 16 << 20
+"""Most bytes of each cache of what is made of messages: one of 16 KiB may have thousands of rows.
 """
 
 _TAB_STOP = 8
@@ -90,14 +95,23 @@ def pad_left(text: str, width: int) -> str:
     return " " * (width - cells(clipped)) + clipped
 
 
-@cache_widths(1024)
-def wrap(text: str, width: int, hang: Hang = "none") -> tuple[str, ...]:
-    """Return `text`, without tabs, as rows of at most `width` cells.
+def wrap(text: str, width: int, hang: Hang = "none", prefix: str = "") -> tuple[str, ...]:
+    """Return `text` as rows of at most `width` cells, after a `prefix` without tabs.
 
     Rows are broken at spaces where possible. `hang` says where the rows after a line's first begin.
     """
+    return _wrap(text, width, hang, prefix)
+
+
+def _size_of_rows(rows: tuple[str, ...]) -> int:
+    return sum(map(sys.getsizeof, rows)) + sys.getsizeof(rows)
+
+
+# By the text as it came: to expand the tabs of a long text takes milliseconds.
+@cache_texts(1024, CACHED_BYTES, _size_of_rows)
+def _wrap(text: str, width: int, hang: Hang, prefix: str) -> tuple[str, ...]:
     rows: list[str] = []
-    for paragraph in text.split("\n"):
+    for paragraph in (prefix + expand_tabs(text)).split("\n"):
         rows += _wrap_paragraph(paragraph, max(width, 2), hang)
     return tuple(rows)
 

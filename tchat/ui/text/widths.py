@@ -15,10 +15,12 @@ copied, edited or sent, it keeps every code point.
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
+from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import TYPE_CHECKING, TypeVar
 
 from wcwidth import iter_graphemes, wcswidth, wcwidth
@@ -98,6 +100,44 @@ def cache_widths(maxsize: int) -> Callable[[Callable[..., T]], _lru_cache_wrappe
     def decorate(function: Callable[..., T]) -> _lru_cache_wrapper[T]:
         cached = lru_cache(maxsize=maxsize)(function)
         _caches.append(cached.cache_clear)
+        return cached
+
+    return decorate
+
+
+def cache_texts(
+    maxsize: int, most: int, size_of: Callable[[T], int]
+) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Cache the latest results that depend on widths and on texts, which may be long.
+
+    They are at most `maxsize`, and take at most `most` bytes: that of `size_of` for the result, and
+    the arguments. The results of all texts on a screen have to fit in.
+    """
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        results: OrderedDict[tuple[object, ...], tuple[T, int]] = OrderedDict()
+        total = 0
+
+        @wraps(function)
+        def cached(*arguments: object) -> T:
+            nonlocal total
+            if (known := results.get(arguments)) is not None:
+                results.move_to_end(arguments)
+                return known[0]
+            result = function(*arguments)
+            size = size_of(result) + sum(map(sys.getsizeof, arguments))
+            results[arguments] = result, size
+            total += size
+            while len(results) > 1 and (total > most or len(results) > maxsize):
+                total -= results.popitem(last=False)[1][1]
+            return result
+
+        def clear() -> None:
+            nonlocal total
+            results.clear()
+            total = 0
+
+        _caches.append(clear)
         return cached
 
     return decorate

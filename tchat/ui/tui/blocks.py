@@ -14,6 +14,7 @@ one of its rows together are a stable position in the log.
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tchat.ui.chat.lines import date_text, day_of
-from tchat.ui.text.cells import cells, clip, expand_tabs, pad_left, wrap
-from tchat.ui.text.widths import cache_widths
+from tchat.ui.text.cells import CACHED_BYTES, cells, clip, expand_tabs, pad_left, wrap
+from tchat.ui.text.widths import cache_texts
 from tchat.ui.tui.rows import Row, Span, fill_row, rule_row
 from tchat.ui.tui.styles import name_style
 
@@ -179,13 +180,9 @@ class Blocks:
     def _texts(self, line: Line) -> tuple[str, ...]:
         texts = self._wrapped.get(id(line))
         if texts is None:
-            texts = wrap(self._whole_text(line), self._columns.text, self._hang(line))
+            texts = wrap(_text_of(line), self._columns.text, self._hang(line), self._prefix(line))
             self._wrapped[id(line)] = texts
         return texts
-
-    def _whole_text(self, line: Line) -> str:
-        """Return a line's text with its prefix, not wrapped yet."""
-        return self._prefix(line) + (_DELETED if line.deleted else expand_tabs(line.text))
 
     def _hang(self, line: Line) -> Hang:
         """Return where continuation rows begin: text to be copied gets no spaces of its own."""
@@ -219,8 +216,8 @@ class Blocks:
         """Return which parts of row `n` of a line's wrapped text belong to a URL."""
         if "://" not in line.text or line.deleted:
             return ()
-        texts = _link_ranges(self._whole_text(line), self._columns.text, self._hang(line))
-        return texts.get(n, ())
+        hang, prefix = self._hang(line), self._prefix(line)
+        return _link_ranges(line.text, self._columns.text, hang, prefix).get(n, ())
 
 
 # ---------------------------------------------------------------------- columns
@@ -294,6 +291,10 @@ def _text_style(line: Line) -> str:
     return line.fate or ("mention" if line.mention else "text")
 
 
+def _text_of(line: Line) -> str:
+    return _DELETED if line.deleted else line.text
+
+
 def _is_edited(line: Line) -> bool:
     return line.edited and not line.deleted
 
@@ -313,16 +314,22 @@ def _begins_before(end: int, part: tuple[int, int]) -> bool:
     return part[0] < end
 
 
-@cache_widths(64)
-def _link_ranges(text: str, width: int, hang: Hang) -> dict[int, Ranges]:
-    """Return, for each row of a wrapped text, the parts that belong to a URL.
+def _size_of_ranges(found: dict[int, Ranges]) -> int:
+    return sys.getsizeof(found) + 200 * sum(map(len, found.values()))
+
+
+@cache_texts(1024, CACHED_BYTES, _size_of_ranges)
+def _link_ranges(text: str, width: int, hang: Hang, prefix: str) -> dict[int, Ranges]:
+    """Return, for each row of a wrapped text, the parts that belong to a URL, if there are any.
 
     URLs are found in the whole text, because one that wraps cannot be recognised row by row.
     """
+    rows = wrap(text, width, hang, prefix)
+    text = prefix + expand_tabs(text)
     urls = deque(match.span() for match in _URL.finditer(text))
     found: dict[int, Ranges] = {}
     at = 0
-    for n, row in enumerate(wrap(text, width, hang)):
+    for n, row in enumerate(rows):
         shown = row.lstrip(" ")  # wrapping drops and adds spaces, and drops line breaks
         margin = len(row) - len(shown)
         at = text.index(shown, at)
@@ -331,6 +338,7 @@ def _link_ranges(text: str, width: int, hang: Hang) -> dict[int, Ranges]:
             urls.popleft()
         here = takewhile(partial(_begins_before, end), urls)
         parts = [(max(a, at), min(b, end)) for a, b in here]
-        found[n] = tuple((a - at + margin, b - at + margin) for a, b in parts)
+        if ranges := tuple((a - at + margin, b - at + margin) for a, b in parts):
+            found[n] = ranges
         at = end
     return found

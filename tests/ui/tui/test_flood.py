@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+import pytest
 import trio
 import trio.testing
 from hypothesis import given
@@ -16,19 +18,19 @@ from tchat.client.updates import EventReceived
 from tchat.core.group.feature import Event
 from tchat.core.group.messages import Posted
 from tchat.core.text import TEXT_LIMIT
-from tchat.ui.chat.lines import message_line
+from tchat.ui.chat.lines import Line, message_line
+from tchat.ui.text import cells
 from tchat.ui.text.cells import wrap
 from tchat.ui.tui import app as app_module
 from tchat.ui.tui import blocks
 from tchat.ui.tui.app import App
 from tchat.ui.tui.model import Model, WindowView
+from tchat.ui.tui.view import draw
 from tests.helpers import running_server
 from tests.ui.typist import typing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    import pytest
 
     from tchat.ui.tui.screen import Screen
     from tchat.ui.tui.terminal import Notifier
@@ -144,6 +146,28 @@ async def test_members_are_listed_again_only_when_changed() -> None:
         assert [person.away for person in model.people] == ["lunch", ""]
 
 
+def test_long_texts_with_tabs_are_laid_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With forty of them on the screen, each key took 90 ms to be painted, for good."""
+    lines = [Line(0, "message", f"http://{n}" + "\t" * 16_000, "eve", n) for n in range(1, 41)]
+    model = Model("alice", "#ops", lines=lines)
+    draw(model, 100, 60)
+    monkeypatch.setattr(cells, "expand_tabs", pytest.fail)
+    monkeypatch.setattr(blocks, "expand_tabs", pytest.fail)
+    draw(model, 100, 60)
+
+
+def test_wrapped_texts_take_bounded_memory() -> None:
+    """A thousand messages of many short rows took 330 MB."""
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            wrap(f"{number} " + "ab\n" * 5400, 80)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * cells.CACHED_BYTES
+
+
 def test_what_no_valid_frame_has_is_cut() -> None:
     """A server may send anything; what is measured and wrapped is bounded."""
     event = Event("ops", 1, 0, "x" * 100_000, bytes(8), 1, Posted("y" * 100_000))
@@ -160,7 +184,7 @@ URLS = st.lists(
 @given(URLS, st.sampled_from([" ", "\n", "  "]), st.integers(4, 80))
 def test_every_part_of_a_url_is_a_link(words: list[str], between: str, width: int) -> None:
     text = between.join(words)
-    found = blocks._link_ranges(text, width, "none")
+    found = blocks._link_ranges(text, width, "none", "")
     rows = wrap(text, width, "none")
     linked = "".join(rows[n][a:b] for n, ranges in found.items() for a, b in ranges)
     assert linked == "".join(word for word in words if "://" in word)
