@@ -115,6 +115,14 @@ async def test_a_budget_of_no_files_switches_it_off(record: Path, tmp_path: Path
     assert await saving.refusal("ops", file(1), tmp_path) == "automatic saving is off"
 
 
+def test_few_files_wait_to_be_saved(record: Path) -> None:
+    """A server announced 43,000; to look at the record for each took minutes."""
+    saving = program(record, files=200)
+    assert sum(saving.begin() for _ in range(5000)) == GROUPS_IN_FULL * 200
+    saving.end()
+    assert [saving.begin(), saving.begin()] == [True, False]
+
+
 async def test_a_reserve_of_the_disk_stays_free(
     record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import trio.lowlevel
 import trio.testing
 
 from tchat.client.files import queue as transfers
-from tchat.client.files.automatic import FILE_LIMIT, AutomaticSaving
+from tchat.client.files.automatic import CROWDED, FILE_LIMIT, AutomaticSaving
 from tchat.client.files.budget import Budget
 from tchat.core.group.feature import Event
 from tchat.core.group.files import FileShared
@@ -347,6 +347,18 @@ async def test_a_budget_bounds_what_is_saved(tmp_path: Path, downloads: Path) ->
         await bob.until(lambda: bob.window.replica.seen == bob.window.replica.state.seq)
         await bob.types("/get 3")
     assert names_in(downloads) == ["f1", "f2", "f3"]
+
+
+async def test_files_beyond_the_budget_do_not_wait(
+    tmp_path: Path, downloads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AutomaticSaving, "begin", lambda _: False)
+    async with alice_and_bob(downloads) as (alice, bob, _):
+        (tmp_path / "f1").write_text("1")
+        await alice.types("/send f1")
+        await bob.shows(f"file 1 is not saved, since {CROWDED}: /get 1 saves it")
+        await bob.until(lambda: bob.window.files.seen(99) == 99)
+    assert not downloads.exists()
 
 
 async def test_a_file_removed_meanwhile_is_not_saved(

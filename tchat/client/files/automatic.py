@@ -10,7 +10,8 @@ is saved without being asked for is counted before it is downloaded, for each gr
 programs of the person together: the record is changed under a lock. A file counts once, by its
 digest, however often its download is begun anew: a server could give many files one number. All
 groups of a server together have `GROUPS_IN_FULL` times the budget of one, since the server decides
-how many there are. `/get` is not counted, and not limited.
+how many there are. Nor do more files than that wait for their turn, since each that waits takes
+memory, and a look at the record. `/get` is not counted, and not limited.
 
 `copies` are the files that were saved, by digest, with their modification times. What the person
 has, unchanged, is not downloaded again under another name.
@@ -51,6 +52,11 @@ _MOST_COPIES = 1000
 
 _OFF = "automatic saving is off"
 
+_LEAST_WAITING = 100
+
+CROWDED = "more files wait to be saved automatically than a day's budget allows"
+"""Why a file is not saved that was shared while too many others waited."""
+
 
 class AutomaticSaving:
     """Decides which files a person's programs save by themselves.
@@ -72,8 +78,23 @@ class AutomaticSaving:
         self._own: dict[str, Any] = {}
         """The record as this program wrote it last."""
         self._lock = trio.Lock()
+        self._waiting = 0
         self._saving: dict[bytes, trio.Event] = {}
         """The digests of the files that are being saved; the events are set at their ends."""
+
+    def begin(self) -> bool:
+        """Note that a file waits to be saved; return False if too many do. Then call `end`.
+
+        Of more than a day's budget, none could be saved; to find that out takes a write for each.
+        """
+        if self._waiting >= GROUPS_IN_FULL * max(self._budget.files, _LEAST_WAITING):
+            return False
+        self._waiting += 1
+        return True
+
+    def end(self) -> None:
+        """Note that a file does not wait any more."""
+        self._waiting -= 1
 
     @asynccontextmanager
     async def alone(self, file: File) -> AsyncIterator[None]:

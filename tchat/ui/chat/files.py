@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from tchat.client.files.automatic import FILE_LIMIT
+from tchat.client.files.automatic import CROWDED, FILE_LIMIT
 from tchat.client.native_paths import readable
 from tchat.core.group.files import FileRemoved, FileShared
 from tchat.core.group.membership import Approved, Banned, Created, Joined, Kicked, Left
@@ -235,6 +235,9 @@ class GroupFiles:
                 f"file {number} is large ({size_text(size)}): /get {number} saves it"
             )
             return
+        if not self._context.automatic.begin():
+            self._refusals.add((number, CROWDED))
+            return
         file = File(number, shared.name, size, shared.sha256, event.actor, event.at)
         self._unsaved.add(event.seq)
         self._context.start(self._save_automatically, file, event.seq)
@@ -251,6 +254,8 @@ class GroupFiles:
                     await self.save(file)
         except Refused as refusal:
             self._context.fail(refusal)
+        finally:
+            context.automatic.end()
         self._unsaved.discard(seq)
         self._context.mark_seen()
 
