@@ -119,7 +119,10 @@ def unavailable(address: Address, reason: str) -> Unavailable:
 
 
 class Session:
-    """One person on one server. Made by `open_session`, which also runs it."""
+    """One person on one server. Made by `open_session`, which also runs it.
+
+    `owner` identifies both in the names of local files, as exactly as the key that the server gets.
+    """
 
     def __init__(
         self,
@@ -137,6 +140,7 @@ class Session:
         self._notify = self.updates.put
         self._account = account
         client_id, servers = account.client_id, connector.names()
+        self.owner = f"{connector.server_names().key}\0{fold(self.user)}"
         self._requests = requests = RequestTracker(client_id, partial(self._notify, AllAnswered()))
         self._delivery = Delivery(
             client_id, self.user, servers, requests, self.groups, self._notify

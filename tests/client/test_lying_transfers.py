@@ -10,20 +10,27 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tchat.client.authenticate import Account
+from tchat.client.client_id import ClientId
+from tchat.client.connector import Connector
 from tchat.client.files import transfer as files_module
+from tchat.client.files.downloads import part_name
 from tchat.client.files.transfer import fetch_file, send_file
+from tchat.client.known_servers import KnownServers
 from tchat.client.request_tracker import MOST_WRONG_ANSWERS
+from tchat.client.session import Session
 from tchat.core.group.state import File
 from tchat.core.protocol.frames import Attached
 from tchat.core.protocol.handshake import PIECE_SIZE, VERSION
 from tchat.errors import Code, Refused
+from tchat.net.address import Address
 from tchat.net.tls import BUSY_ALERT
 from tchat.transfer.pieces import EMPTY_DIGEST
 from tests.cddl import unchecked
 from tests.client.impostor import CHALLENGE, EVIL, Wire, impostor
 from tests.client.scene import noise
 from tests.core.examples import ANSWERS
-from tests.helpers import GUARD, session_of
+from tests.helpers import GUARD, identity_of, session_of
 from tests.hostile_cbor import LARGEST
 
 if TYPE_CHECKING:
@@ -365,11 +372,54 @@ async def test_honest_server_replaces_a_wrong_partial_file(tmp_path: Path) -> No
         with trio.fail_after(GUARD), pytest.raises(Refused):
             await fetch_file(alice, ops, file, tmp_path)
         assert visible_in(tmp_path) == []
-        assert (tmp_path / f".{GOOD.hex()[:32]}.part").stat().st_size > PIECE_SIZE
+        assert (tmp_path / part_name(file, alice.owner)).stat().st_size > PIECE_SIZE
         peer.lie = says(READY, FROM, pieces(DATA, DATA))
         place = await fetch_file(alice, ops, file, tmp_path)
     assert place.read_bytes() == DATA
     assert os.listdir(tmp_path) == ["plan"]  # noqa: PTH208
+
+
+async def test_downloads_belong_to_a_person_on_a_server() -> None:
+    known, places = KnownServers(), [Address("chat.example.org", port) for port in (1, 2)]
+    for address in places:
+        known.add(address, bytes([address.port]) * 32)
+    owners = {
+        Session(Connector(address, known), Account(user, identity_of(user), ClientId())).owner
+        for address in places
+        for user in ("alice", "bob")
+    }
+    assert len(owners) == 4
+
+
+async def test_other_servers_do_not_see_begun_downloads(tmp_path: Path) -> None:
+    """A server sent each person another part of a file, by which other servers recognised them."""
+    file = File(1, "plan", len(DATA), GOOD, "bob", 0)
+    offsets: list[int] = []
+
+    async def begin(wire: Wire) -> None:
+        if len(offsets) % 2:
+            await says({**FAILURE, "code": "no_such_file"})(wire)
+            return
+        await wire.say(READY)
+        offsets.append((await wire.hear_only("have"))["offset"])
+        await says(FROM, pieces(DATA, DATA)[:5000])(wire)
+
+    async def fail(wire: Wire) -> None:
+        await wire.say(READY)
+        offsets.append((await wire.hear_only("have"))["offset"])
+        await says({**FAILURE, "code": "no_such_file"})(wire)
+
+    for number in range(2):
+        peer = ScriptedPeer(begin)
+        async with impostor(peer.act) as server, session_of(server.address, "alice") as (a, ops):
+            a.owner = f"server {number}"
+            with trio.fail_after(GUARD), pytest.raises(Refused):
+                await fetch_file(a, ops, file, tmp_path)
+            peer.lie = fail
+            with trio.fail_after(GUARD), pytest.raises(Refused):
+                await fetch_file(a, ops, file, tmp_path)
+        assert offsets[2 * number] == 0
+        assert offsets[2 * number + 1] > 0  # the same server's download is resumed
 
 
 @pytest.mark.parametrize(
@@ -382,11 +432,11 @@ async def test_honest_server_replaces_a_wrong_partial_file(tmp_path: Path) -> No
 async def test_only_file_errors_discard_the_partial_file(
     code: str, kept: bool, tmp_path: Path
 ) -> None:
-    part = tmp_path / f".{GOOD.hex()[:32]}.part"
-    part.write_bytes(DATA[:5000])
     peer = ScriptedPeer(says({**FAILURE, "code": code}))
     file = File(1, "plan", len(DATA), GOOD, "bob", 0)
     async with impostor(peer.act) as server, session_of(server.address, "alice") as (alice, ops):
+        part = tmp_path / part_name(file, alice.owner)
+        part.write_bytes(DATA[:5000])
         with trio.fail_after(GUARD), pytest.raises(Refused) as caught:
             await fetch_file(alice, ops, file, tmp_path)
     assert (caught.value.code, part.exists()) == (code, kept)

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tchat.client.files import downloads as downloads_module
+from tchat.client.files.downloads import part_name
 from tchat.client.files.queue import Transfers
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.core.protocol.handshake import PIECE_SIZE
@@ -175,7 +176,7 @@ async def test_two_processes_download_to_the_same_place(scene: Scene) -> None:
 async def test_cancelled_second_download_leaves_no_file(scene: Scene) -> None:
     file = await scene.send_bytes(DATA)
     scene.into.mkdir()
-    first = PartialFile(scene.into / f".{file.sha256.hex()[:32]}.part", len(DATA))
+    first = PartialFile(scene.into / part_name(file, scene.bob.owner), len(DATA))
     first.open()
     scene.proxy.down.stall_after(PIECE_SIZE)
     with trio.fail_after(GUARD):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.files.downloads import PARTS_KEPT_DAYS, close_part, open_part
+from tchat.client.files.downloads import PARTS_KEPT_DAYS, close_part, open_part, part_name
 from tchat.core.group.state import File
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 DAY = 24 * 3600
 OLD, RECENT = PARTS_KEPT_DAYS + 1, PARTS_KEPT_DAYS - 1
 FILE = File(1, "plan.txt", 100, bytes(32), "bob", 0)
-WANTED = "." + bytes(16).hex() + ".part"
+OWNER = "sha256:abc\0alice"
+WANTED = part_name(FILE, OWNER)
 OTHER = "." + bytes(15).hex() + "01.part"
 SPARE = "." + bytes(15).hex() + "01-0123abcd.part"
 
@@ -31,9 +32,9 @@ def put(place: Path, name: str, days: float) -> Path:
 
 
 def download(into: Path) -> None:
-    part = open_part(into, FILE)
+    part = open_part(into, FILE, OWNER)
     part.add_incomplete(b"x")
-    close_part(part, FILE)
+    close_part(part, FILE, OWNER)
 
 
 @pytest.mark.parametrize("name", [OTHER, f"{OTHER}.sums", SPARE, f"{SPARE}.sums"])
@@ -59,19 +60,19 @@ def test_other_files_are_never_removed(tmp_path: Path, name: str) -> None:
 
 def test_old_part_of_the_file_is_resumed(tmp_path: Path) -> None:
     put(tmp_path, WANTED, OLD)
-    part = open_part(tmp_path, FILE)
+    part = open_part(tmp_path, FILE, OWNER)
     assert part.offset == 10
-    close_part(part, FILE)
+    close_part(part, FILE, OWNER)
 
 
 def test_part_in_use_is_kept(tmp_path: Path) -> None:
     other = File(2, "other", 100, bytes(15) + b"\x01" + bytes(16), "bob", 0)
-    used = open_part(tmp_path, other)
+    used = open_part(tmp_path, other, OWNER)
     used.add_incomplete(b"x")
     os.utime(used.path, (0, 0))
     download(tmp_path)
     assert used.path.exists()
-    close_part(used, other)
+    close_part(used, other, OWNER)
     os.utime(used.path, (0, 0))
     download(tmp_path)
     assert not used.path.exists()

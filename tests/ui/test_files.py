@@ -60,6 +60,11 @@ async def alice_and_bob(downloads: Path) -> AsyncIterator[tuple[Typist, Typist, 
         yield alice, bob, raw
 
 
+def put(directory: Path, name: str, text: str) -> None:
+    directory.mkdir(exist_ok=True)
+    (directory / name).write_text(text)
+
+
 def names_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
@@ -84,7 +89,7 @@ class StalledTransfers:
         transfer.on_start(name or path.name, 1000)
         await self._stall(transfer)
 
-    async def fetch_file(self, *arguments: transfers.Transfer) -> None:
+    async def fetch_file(self, *arguments: transfers.Transfer, anew: bool) -> None:
         await self._stall(arguments[-1])
 
     async def reached(self, name: str) -> None:
@@ -349,6 +354,18 @@ async def test_a_budget_bounds_what_is_saved(tmp_path: Path, downloads: Path) ->
     assert names_in(downloads) == ["f1", "f2", "f3"]
 
 
+async def test_files_of_other_servers_are_not_found(tmp_path: Path, downloads: Path) -> None:
+    """Whoever does not download what others do has it from elsewhere, and can be recognised."""
+    put(downloads, "f1", "a file of another server")
+    put(tmp_path, "f1", "a file of another server")
+    async with alice_and_bob(downloads) as (alice, bob, _):
+        await alice.types("/send f1")
+        await bob.shows(f"file 1 saved as {downloads / 'f1'}")
+        await alice.types("/files 1")
+        await alice.shows("fetched by bob")
+    assert names_in(downloads) == ["f1"]
+
+
 async def test_files_beyond_the_budget_do_not_wait(
     tmp_path: Path, downloads: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,7 +375,7 @@ async def test_files_beyond_the_budget_do_not_wait(
         await alice.types("/send f1")
         await bob.shows(f"file 1 is not saved, since {CROWDED}: /get 1 saves it")
         await bob.until(lambda: bob.window.files.seen(99) == 99)
-    assert not downloads.exists()
+        assert not any("saved as" in line.text for line in bob.lines)
 
 
 async def test_a_file_removed_meanwhile_is_not_saved(

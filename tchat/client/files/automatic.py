@@ -116,6 +116,11 @@ class AutomaticSaving:
         async with self._lock:
             return await in_thread(partial(self._refusal, fold(group), file, into))
 
+    async def has_saved(self, file: File) -> bool:
+        """Return whether a file was saved before, for the same person on the same server."""
+        async with self._lock:
+            return await in_thread(partial(self._has_saved, file.sha256.hex()))
+
     async def on_saved(self, file: File, path: Path) -> None:
         """Remember where a file is saved, unless it has been moved or removed already."""
         async with self._lock:
@@ -133,6 +138,10 @@ class AutomaticSaving:
 
         self._change(decide)
         return reason
+
+    def _has_saved(self, digest: str) -> bool:
+        record = self._own if self._alone else self._records.read()
+        return digest in table_of(table_of(record).get("copies"))
 
     def _remember(self, digest: str, path: Path) -> None:
         try:

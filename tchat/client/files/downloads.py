@@ -1,7 +1,9 @@
 """Download directory: resumable partial files, free-space check, and names that are not in use.
 
 A download in progress is a hidden `.part` file in the target directory, named after the file's
-digest. Downloading the same file again within `PARTS_KEPT_DAYS` resumes it. Each download into a
+digest and its owner: the person on that server. Downloading the same file again within
+`PARTS_KEPT_DAYS` resumes it, but not from another server: how much there is of it would tell that
+server who the person is on the first one, which decides how much it sends. Each download into a
 directory first removes the older ones there: nobody sees them, and other people can cause them, by
 sharing files that are saved automatically and then cannot be downloaded.
 
@@ -45,20 +47,23 @@ _DAY_SECONDS = 24 * 3600
 _PART = re.compile(r"\.[0-9a-f]{32}(-[0-9a-f]{8})?\.part")
 
 
-def _part_name(file: File, suffix: str = "") -> str:
-    return f".{file.sha256.hex()[:32]}{suffix}.part"
+def part_name(file: File, owner: str, suffix: str = "") -> str:
+    """Return the name of the partial file of an owner's download."""
+    digest = hashlib.sha256(file.sha256 + owner.encode()).hexdigest()
+    return f".{digest[:32]}{suffix}.part"
 
 
-def open_part(into: Path, file: File) -> PartialFile:
-    """Open the partial file of a download, to be resumed if it exists. Raises OSError."""
+def open_part(into: Path, file: File, owner: str) -> PartialFile:
+    """Open the partial file of an owner's download, to be resumed if it exists. Raises OSError."""
     into.mkdir(parents=True, exist_ok=True)
-    _remove_old_parts(into, _part_name(file))
-    part = PartialFile(into / _part_name(file), file.size, 0o644)
+    name = part_name(file, owner)
+    _remove_old_parts(into, name)
+    part = PartialFile(into / name, file.size, 0o644)
     try:
         try:
             part.open(check_cancelled)
         except BlockingIOError:  # another program downloads the same file to the same path
-            spare = _part_name(file, f"-{secrets.token_hex(4)}")
+            spare = part_name(file, owner, f"-{secrets.token_hex(4)}")
             part = PartialFile(into / spare, file.size, 0o644)
             part.open(check_cancelled)
         _check_free_space(into, file.size - part.offset)
@@ -91,9 +96,9 @@ def _remove_unlocked(path: Path) -> None:
             path.unlink()
 
 
-def close_part(part: PartialFile, file: File) -> None:
+def close_part(part: PartialFile, file: File, owner: str) -> None:
     """Close a partial file; delete it if it has a random suffix, since nothing can resume it."""
-    if part.path.name != _part_name(file):
+    if part.path.name != part_name(file, owner):
         part.discard()
     part.close()
 

@@ -262,11 +262,18 @@ class Transfers:
         return partial(self._run, transfer, work)
 
     async def fetch(
-        self, replica: Replica, file: File, into: Path, name: str | None = None
+        self,
+        replica: Replica,
+        file: File,
+        into: Path,
+        name: str | None = None,
+        *,
+        anew: bool = False,
     ) -> Path:
         """Download a file of a group and return its path. Raises `Refused`.
 
-        If the same file is being downloaded to the same path, wait for that download instead.
+        If the same file is being downloaded to the same path, wait for that download instead. For
+        `anew`, see `fetch_file`.
         """
         key = (replica.name, file.number, file.sha256, into, name)
         for other in self.active:
@@ -276,7 +283,9 @@ class Transfers:
         transfer.size, transfer.key = file.size, key
 
         async def work() -> Path:
-            transfer.path = await fetch_file(self._session, replica, file, into, name, transfer)
+            transfer.path = await fetch_file(
+                self._session, replica, file, into, name, transfer, anew=anew
+            )
             return transfer.path
 
         return await self._run(transfer, work)

@@ -148,18 +148,24 @@ async def fetch_file(
     into: Path,
     name: str | None = None,
     listener: ProgressListener = NO_LISTENER,
+    *,
+    anew: bool = False,
 ) -> Path:
     """Download a shared file into a directory and return its path. Raises `Refused`.
 
-    The file keeps the name under which it was shared, unless `name` is given.
+    The file keeps the name under which it was shared, unless `name` is given. One that is there
+    already is not downloaded, unless `anew`: if nobody has asked for the file, that would tell the
+    server which files of others the person has.
     """
     target = into / (name or native(safe_filename(file.name)))
     listener.on_start(file.name, file.size)
     with saving_into(into):
-        existing = await in_thread(partial(find_existing, target, file), long=True)
+        existing = None
+        if not anew:
+            existing = await in_thread(partial(find_existing, target, file), long=True)
         if existing is not None:
             return existing
-        part = await in_thread(partial(open_part, into, file), long=True)
+        part = await in_thread(partial(open_part, into, file, session.owner), long=True)
         try:
             await _download(session, replica, file, part, listener)
             return await in_thread(partial(finish, part, target, file), long=True)
@@ -168,7 +174,7 @@ async def fetch_file(
                 await in_thread_shielded(part.discard)
             raise
         finally:
-            await in_thread_shielded(partial(close_part, part, file))
+            await in_thread_shielded(partial(close_part, part, file, session.owner))
 
 
 # ------------------------------------------------------------------ retries

@@ -187,15 +187,18 @@ class GroupFiles:
         self._refusals = context.gatherings.new(self._tell_refused)
         self._is_member: bool | None = None
 
-    async def save(self, file: File, typed: str = "") -> None:
-        """Save a file to a typed path or to the downloads, and show its path. Raises `Refused`."""
+    async def save(self, file: File, typed: str = "", *, anew: bool = False) -> None:
+        """Save a file to a typed path or to the downloads, and show its path. Raises `Refused`.
+
+        For `anew`, see `fetch_file`.
+        """
         directory, name = self._downloads, None
         if "\0" in typed:
             raise Refused(Code.FILE_UNREADABLE, "A path cannot contain a null character.")
         if typed:
             directory, name = await trio.to_thread.run_sync(parse_destination, typed)
         context = self._context
-        saved = await context.transfers.fetch(context.replica, file, directory, name)
+        saved = await context.transfers.fetch(context.replica, file, directory, name, anew=anew)
         await context.automatic.on_saved(file, saved)
         context.notice(f"file {file.number} saved as {readable(saved)}")
 
@@ -251,7 +254,7 @@ class GroupFiles:
                 if reason:
                     self._refusals.add((file.number, reason))
                 else:
-                    await self.save(file)
+                    await self.save(file, anew=not await context.automatic.has_saved(file))
         except Refused as refusal:
             self._context.fail(refusal)
         finally:
