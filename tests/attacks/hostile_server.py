@@ -68,7 +68,7 @@ class Stage:
                     if wire is not None:
                         await wire.send(data)
                         return
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._disconnect(wire)
 
     async def tell(self, kind: str, group: str = GROUP, **body: object) -> None:
