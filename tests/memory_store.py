@@ -446,13 +446,12 @@ class MemoryStore(Store):
         bodies = self._log(group).bodies()
         return {seq: bodies[seq] for seq in seqs if seq in bodies}
 
-    async def edits_of(self, group: str, message: int) -> tuple[int, ...]:
+    async def edits_of(self, group: str, message: int, upto: int) -> tuple[int, ...]:
         """Return the edits of a message; see `Store.edits_of`."""
         await trio.lowlevel.checkpoint()
         bodies = {seq: decode_event(b).body for seq, b in self._log(group).bodies().items()}
-        return tuple(
-            seq for seq, b in bodies.items() if isinstance(b, Edited) and b.target == message
-        )
+        edits = (seq for seq, b in bodies.items() if isinstance(b, Edited) and b.target == message)
+        return tuple(seq for seq in edits if seq <= upto)
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return the groups of a person; see `Store.groups_of`."""

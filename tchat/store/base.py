@@ -569,8 +569,11 @@ class Store(Protocol):
     async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
         """Return the bodies of these events by seq; those that do not exist are left out."""
 
-    async def edits_of(self, group: str, message: int) -> tuple[int, ...]:
-        """Return the seqs of all edits of a message, which takes longer the older it is."""
+    async def edits_of(self, group: str, message: int, upto: int) -> tuple[int, ...]:
+        """Return the seqs of a message's edits up to event `upto`, which is in the log.
+
+        It takes longer the more events are between the two.
+        """
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return the groups that a person is a member of, or has asked to join."""

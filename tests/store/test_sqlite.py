@@ -188,7 +188,7 @@ async def test_logins_do_not_wait_for_other_reads(sqlite: SqliteStore) -> None:
 async def test_edits_are_found_while_others_search(sqlite: SqliteStore) -> None:
     """They are needed for a deletion, for which a whole group waits."""
     async with busy(sqlite.database.read_slowly):
-        assert await sqlite.edits_of("ops", 1) == ()
+        assert await sqlite.edits_of("ops", 1, 3) == ()
 
 
 async def test_edits_are_found_in_all_parts(
@@ -198,7 +198,10 @@ async def test_edits_are_found_in_all_parts(
     await post(sqlite, "a message", "another")
     batch = (Posted("text"), Edited(1, "one"), Edited(2, "other"), Edited(1, "two"))
     seqs = [await write(sqlite, "ops", *batch) for _ in range(3)]
-    assert await sqlite.edits_of("ops", 1) == tuple(s for last in seqs for s in (last - 2, last))
+    edits = [seq for last in seqs for seq in (last - 2, last)]
+    for upto in range(seqs[-1] + 1):
+        expected = tuple(seq for seq in edits if seq <= upto)
+        assert await sqlite.edits_of("ops", 1, upto) == expected
 
 
 COUNTING = (

@@ -21,7 +21,7 @@ What is lost:
 - *Edits* more than `EDITS_SPAN` events ago: quotations of a message that was last edited so long
   ago show its first text, until the history with the edit is loaded. A pinned message keeps its
   edits. To delete a message with all its edits, the server searches the log for those that the
-  state may have forgotten (`may_have_older_edits`).
+  state may have forgotten (`last_forgotten_edit`).
 - *Keys* of former members: a request to join with such a key is described as "new here".
 - *Kicks*: invites that were made before a forgotten kick, and that the person could use, are
   removed.
@@ -81,9 +81,9 @@ def is_due(seq: int) -> bool:
     return seq % PERIOD == 0
 
 
-def may_have_older_edits(group: Group, message: int) -> bool:
-    """Return whether the state may have forgotten edits of a message."""
-    return message <= group.seq - EDITS_SPAN
+def last_forgotten_edit(group: Group) -> int:
+    """Return the last seq of which the state may have forgotten that it is an edit."""
+    return group.seq - EDITS_SPAN
 
 
 def recent_edits(seqs: tuple[int, ...], now: int) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tchat.core.group.compaction import may_have_older_edits
+from tchat.core.group.compaction import last_forgotten_edit
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.membership import wait_after_denial
@@ -266,9 +266,10 @@ class GroupActor:
         """
         if not isinstance(first, Delete) or first.target not in targets:
             return ()
-        if not may_have_older_edits(self.group, first.target):
+        forgotten = last_forgotten_edit(self.group)
+        if first.target >= forgotten:
             return ()
-        return await self._store.edits_of(self.key, first.target)
+        return await self._store.edits_of(self.key, first.target, forgotten)
 
     def _validate(self, batch: Batch) -> None:
         """Process the waiting items in order, and collect the events to commit and the replies.

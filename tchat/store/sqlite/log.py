@@ -72,25 +72,26 @@ def body_of(connection: sqlite3.Connection, group: int | None, seq: int) -> byte
 
 
 def edits_of(
-    connection: sqlite3.Connection, group: str, message: int, after: int
-) -> tuple[list[int], int | None]:
-    """Return the seqs of a message's edits in a part of the log, and where the next part begins.
+    connection: sqlite3.Connection, group: str, message: int, after: int, upto: int
+) -> tuple[list[int], int]:
+    """Return the seqs of a message's edits in a part of the log, and where the part ends.
 
-    The part begins after `after`; there is no next one at the end of the log. SQLite searches the
-    segments for the encoded target, at about a gigabyte per second, so that few of them are
-    decoded.
+    The part begins after `after`, and ends at `upto` at the latest. SQLite searches the segments
+    for the encoded target, at about a gigabyte per second, so that few of them are decoded.
     """
-    number, end = find_group(connection, group)
-    upto = after + _EVENTS_PER_PART
+    number, _ = find_group(connection, group)
+    end = min(after + _EVENTS_PER_PART, upto)
     sql = (
-        "SELECT first, last, frames FROM segments"
-        " WHERE group_id = ? AND last > ? AND last <= ? AND instr(frames, ?) ORDER BY last"
+        "SELECT first, last, frames FROM segments WHERE group_id = ?1 AND last > ?2"
+        " AND last <= (SELECT min(last) FROM segments WHERE group_id = ?1 AND last >= ?3)"
+        " AND instr(frames, ?4) ORDER BY last"
     )
     found: list[int] = []
-    for row in connection.execute(sql, (number, after, upto, _encoded_target(message))):
-        events = map(decode_event, Page(*row).bodies().values())
-        found += (e.seq for e in events if isinstance(e.body, Edited) and e.body.target == message)
-    return found, upto if upto < end else None
+    for row in connection.execute(sql, (number, after, end, _encoded_target(message))):
+        events = map(decode_event, Page(*row).after(after).bodies().values())
+        edits = (e for e in events if isinstance(e.body, Edited) and e.body.target == message)
+        found += (edit.seq for edit in edits if edit.seq <= end)
+    return found, end
 
 
 def _encoded_target(message: int) -> bytes:

@@ -144,13 +144,13 @@ class SqliteStore(Store):
 
         return await self.database.read(query)
 
-    async def edits_of(self, group: str, message: int) -> tuple[int, ...]:
+    async def edits_of(self, group: str, message: int, upto: int) -> tuple[int, ...]:
         """Return the edits of a message; see `Store.edits_of`."""
         found: list[int] = []
-        after: int | None = message
-        while after is not None:
+        after = message
+        while after < upto:
             # Not by the connection of searches: nobody who deletes waits for them.
-            query = partial(edits_of, group=group, message=message, after=after)
+            query = partial(edits_of, group=group, message=message, after=after, upto=upto)
             edits, after = await self.database.read(query)
             found += edits
         return tuple(found)
