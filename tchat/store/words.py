@@ -41,6 +41,7 @@ _BEFORE_HIT = 60
 _MAX_CACHED = 20_000
 _MAX_QUERY = 200  # letters: NFKC can make a text eighteen times as long
 _PART = 256
+_PIECE = 1024
 _RUN = re.compile(f"[{SPACELESS}]+|[^ {SPACELESS}]+")
 # Accents of Latin, Greek and Cyrillic, and the points of Hebrew and Arabic: often omitted.
 _ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
@@ -95,9 +96,32 @@ def excerpt(text: str, terms: Sequence[Term]) -> str:
 
 
 def _runs(text: str, most: int) -> Iterator[str]:
-    # Cut before the translation, which takes longest, and after it, because it adds letters, too.
-    folded = unicodedata.normalize("NFKC", text)[:most].translate(_FOLDED)[:most]
+    folded = _normalized(text, most).translate(_FOLDED)[:most]
     return (found[0] for found in _RUN.finditer(folded))
+
+
+def _normalized(text: str, most: int) -> str:
+    """Return the first `most` letters of a text in NFKC, without normalizing all of a long one."""
+    if len(text) <= _PIECE or text.isascii():
+        return unicodedata.normalize("NFKC", text)[:most]
+    pieces: list[str] = []
+    start = size = 0
+    while start < len(text) and size < most:
+        end = start + _PIECE
+        while end < len(text) and not _is_boundary(text[end - 1], text[end]):
+            end += 1
+        pieces.append(unicodedata.normalize("NFKC", text[start:end]))
+        size += len(pieces[-1])
+        start = end
+    return "".join(pieces)[:most]
+
+
+def _is_boundary(before: str, after: str) -> bool:
+    """Return whether NFKC joins nothing across these two adjacent characters."""
+    if unicodedata.combining(after) or "\u1160" <= after <= "\u11ff":
+        return False  # a mark, or a vowel or consonant of a Hangul syllable that began before
+    parts = (unicodedata.normalize("NFKC", one) for one in (before, after))
+    return unicodedata.normalize("NFKC", before + after) == "".join(parts)
 
 
 def _words_of_run(run: str) -> list[str]:

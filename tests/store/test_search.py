@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import unicodedata
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from tchat.core.group.messages import Posted
 from tchat.errors import Code, Refused
 from tchat.store.open import open_store
 from tchat.store.sqlite import search as search_module
-from tchat.store.words import excerpt, terms_of
+from tchat.store.words import MOST_LETTERS, excerpt, terms_of, words_of
 from tests.core.script import NOON
 from tests.memory_store import MemoryStore
 from tests.store.logs import delete, edit, found, hits, post, write
@@ -302,6 +303,18 @@ async def test_only_first_letters_are_searched(store: Store) -> None:
     assert await found(store, "صلى") == texts[::-1]
     await edit(store, 2, texts[0])
     assert await found(store, "needle") == []
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["e\u0301", "\u1112\u1161\u11ab", "\u0bc6\u0bbe", "ｶ\uff9e", "ﷺ", "㌖", "ab\u0316\u0301"],
+)
+@pytest.mark.parametrize("shift", range(4))
+def test_long_texts_are_normalized_like_short_ones(unit: str, shift: int) -> None:
+    """Although they are cut into pieces for that: nothing that belongs together is cut."""
+    text = "x" * shift + unit * 1200
+    whole = unicodedata.normalize("NFKC", text)[:MOST_LETTERS]
+    assert words_of(text) == words_of(whole)
 
 
 def test_query_is_limited_after_its_normalization() -> None:
