@@ -67,6 +67,25 @@ def test_messages_to_a_new_group_are_sent(server: ServerProcess, tmp_path: Path)
         sees_each_once(alice, "first", "second")
 
 
+def test_quitting_keeps_messages_to_a_new_group(server: ServerProcess, tmp_path: Path) -> None:
+    """They stay held on the disk: otherwise they would be sent before joining, and refused."""
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("nobody else")
+        server.stop()
+        alice.sees("connection lost")
+        alice.type("/join lab\r")
+        alice.sees("[2 #lab]")
+        alice.type("first\r")
+        alice.sees("… first")
+        alice.type("/quit\r")
+        alice.end()
+    server.start()
+    with join(server, tmp_path, "alice") as alice:
+        alice.sees("You are in #ops", "2 #lab")
+        alice.type(alt("2"))
+        sees_each_once(alice, "first")
+
+
 async def test_message_to_a_new_person_is_sent(server: ServerProcess, tmp_path: Path) -> None:
     """Also to nobody: then the person is told."""
     async with open_group(server, tmp_path, "alice", "bob"):
