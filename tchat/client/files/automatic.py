@@ -10,8 +10,8 @@ is saved without being asked for is counted before it is downloaded, for each gr
 programs of the person together: the record is changed under a lock. A file counts once, by its
 digest, however often its download is begun anew: a server could give many files one number. All
 groups of a server together have `GROUPS_IN_FULL` times the budget of one, since the server decides
-how many there are. Nor do more files than that wait for their turn, since each that waits takes
-memory, and a look at the record. `/get` is not counted, and not limited.
+how many there are. No more files than that wait to be saved, since each takes memory, and a look at
+the record. `/get` is not counted, and not limited.
 
 `copies` are the files that were saved, by digest, with their modification times. What the person
 has, unchanged, is not downloaded again under another name.

@@ -2,10 +2,10 @@
 
 A download in progress is a hidden `.part` file in the target directory, named after the file's
 digest and its owner: the person on that server. Downloading the same file again within
-`PARTS_KEPT_DAYS` resumes it, but not from another server: how much there is of it would tell that
-server who the person is on the first one, which decides how much it sends. Each download into a
-directory first removes the older ones there: nobody sees them, and other people can cause them, by
-sharing files that are saved automatically and then cannot be downloaded.
+`PARTS_KEPT_DAYS` resumes it, but not from another server: the first one decides how much it sends,
+so the second one could recognise the person by the size of the part. Each download into a directory
+first removes the older ones there: nobody sees them, and other people can cause them, by sharing
+files that are saved automatically and then cannot be downloaded.
 
 A file gets its final name once it is complete and its digest matches. It never replaces another
 file: if a file of that name has other content, the new one becomes "name (2)", and so on; if it has
