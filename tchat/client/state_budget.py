@@ -63,7 +63,7 @@ class StateBudget:
         self._grown = 0
         if await self._has_room(0):
             return None
-        return max(self._replicas, key=lambda one: one.memory - one.least_state, default=None)
+        return max(self._replicas, key=_growth, default=None)
 
     def exceeded(self) -> ProtocolError:
         """Return the error about a group for which there is no room."""
@@ -84,6 +84,11 @@ class StateBudget:
 
     def _sum(self) -> int:
         return sum(replica.memory for replica in self._replicas)
+
+
+def _growth(replica: Replica) -> tuple[int, int]:
+    """Return how much a group has grown; of those that have not, the largest comes first."""
+    return replica.memory - replica.least_state, replica.memory
 
 
 def memory_of(value: Group | object) -> int:

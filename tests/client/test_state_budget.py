@@ -148,6 +148,12 @@ async def test_group_that_shrank_is_given_up_first() -> None:
     assert await budget.find_excess() is lab
 
 
+async def test_only_groups_that_take_memory_are_given_up() -> None:
+    """Otherwise, the search for groups to give up would never end."""
+    ops = group_of("ops", LARGE)
+    assert await StateBudget([Replica("new", 0), ops], SIZE // 2).find_excess() is ops
+
+
 async def test_group_that_was_reset_is_given_up_first() -> None:
     """A server that begins its log anew lets it grow from nothing."""
     lab, ops = group_of("lab", LARGE), group_of("ops", LARGE)
