@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import trio
@@ -21,7 +21,6 @@ from tchat.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tchat.api.stream import Events
     from tchat.client.pending_message import PendingMessage
     from tchat.client.session import Session
     from tchat.core.protocol.frames import MembershipChange, Standing
@@ -42,6 +41,16 @@ is new in the others is told by the server; they are then followed in the place 
 """
 
 _MOST_NOTED = 10_000
+
+
+class Stream(Protocol):
+    """A stream of the events of all conversations, as the follower sees it."""
+
+    def has_delivered(self, replica: Replica) -> bool:
+        """Return whether all events of a group that are in the client were delivered."""
+
+    def set_aside(self, replica: Replica) -> None:
+        """Remember only the place in a conversation that is not followed any more."""
 
 
 class Follower:
@@ -69,7 +78,7 @@ class Follower:
         self._before_news: dict[str, int] = {}
         """The last event of conversations, by folded name, when they were not followed yet."""
         self._waits = False
-        self._streams: set[Events] = set()
+        self._streams: set[Stream] = set()
         """Those that deliver the events of all conversations."""
         self._looking = False
         self._look_again = False
@@ -196,13 +205,13 @@ class Follower:
         """Follow a conversation for good: the program has asked for it."""
         self._found.pop(fold(conversation.name), None)
 
-    def add_stream(self, stream: Events) -> None:
+    def add_stream(self, stream: Stream) -> None:
         """Add a stream of the events of all conversations."""
         self._streams.add(stream)
         self._delivered.clear()
         self._before_news.clear()
 
-    def remove_stream(self, stream: Events) -> None:
+    def remove_stream(self, stream: Stream) -> None:
         """Remove a stream that has ended."""
         self._streams.discard(stream)
 
