@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.api.groups import Event, Group, Message
+from tchat.core.pace import Rate, TokenBucket
 from tchat.errors import Refused
 from tchat.irc.rendering import Quote, Scene, reference_of, target_of
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 _REMEMBERED = 500
+_QUOTE_RATE = Rate(1, 20)
 
 
 class OwnMessages:
@@ -71,6 +73,7 @@ class Channel:
         self.admin = group.admin
         self.last_own: int | None = None
         self._quotes: dict[int, Quote] = {}
+        self._pace = TokenBucket(_QUOTE_RATE, 0)
 
     def remember(self, message: Message) -> None:
         """Remember a message, for replies to it."""
@@ -80,10 +83,18 @@ class Channel:
         if message.mine:
             self.last_own = message.seq
 
+    def _may_load(self, *, live: bool) -> bool:
+        """Return whether to load a quoted message: not for any number of new replies.
+
+        Each member can write many replies to old messages, and each page costs the server a hundred
+        times as much as a reply.
+        """
+        return not live or not self._pace.take(trio.current_time())
+
     async def scene(self, event: Event, me: str, *, live: bool) -> Scene:
         """Return what an event is shown with."""
         seq = reference_of(event)
-        if seq is not None and seq not in self._quotes:
+        if seq is not None and seq not in self._quotes and self._may_load(live=live):
             with suppress(Refused):
                 for older in await self.group.history(before=seq + 1, limit=1):
                     if isinstance(older, Message) and older.seq == seq:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio.testing
 
 from tchat.client.client_id import ClientId
@@ -9,9 +11,15 @@ from tchat.client.retention import Retention
 from tchat.client.updates import JournalDamaged
 from tchat.core.group.membership import Approve, Kick, Leave
 from tchat.core.group.messages import Delete, Edit, Post
+from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Seen
+from tchat.ui.chat import chat
+from tchat.ui.chat.transcript import UNKNOWN_QUOTE
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import Typist, two_typing, typing
+
+if TYPE_CHECKING:
+    import pytest
 
 # ------------------------------------------------------------------ unread, the digest
 
@@ -333,6 +341,27 @@ async def test_printed_lines_load_no_quotations() -> None:
             assert alice.window.quote_of(first) == "an earlier message"
             assert not alice.chat.session.unanswered
             assert await alice.window.load_quote(first) == "alice: the first"
+
+
+async def test_replies_load_old_messages_at_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member who writes replies must not make all others load a page of history for each."""
+    monkeypatch.setattr(chat, "QUOTE_RATE", Rate(0.001, 2))
+    async with running_server() as server, members(server, "alice", "bob") as (by_hand, other):
+        old = [await other.post(f"{n}" + 16_000 * "x") for n in range(10)]  # a page has three
+        for n in range(100):
+            await by_hand.post(f"text {n}")
+        await by_hand.send(Seen(GROUP, (await by_hand.attach()).seq))
+        async with typing(server, recent=20) as alice:
+            for seq in reversed(old):
+                await other.command(Post, f"re {seq}", seq)
+            await alice.reads(f"bob: re {old[0]} [re an earlier message]")
+
+            def loaded() -> int:
+                return sum(alice.window.quote_of(seq) != UNKNOWN_QUOTE for seq in old)
+
+            await alice.until(lambda: loaded() == 6)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert loaded() == 6
 
 
 # ------------------------------------------------------------------ pending messages

@@ -51,6 +51,7 @@ from tchat.client.updates import (
 from tchat.core.fingerprints import fingerprint
 from tchat.core.group.direct import check_group, direct_name, is_direct, other_of
 from tchat.core.group.membership import Joined, Requested
+from tchat.core.pace import TokenBucket
 from tchat.core.text import clean_line, clean_text, fold
 from tchat.errors import Code, Refused
 from tchat.ui.chat.commands import (
@@ -69,7 +70,7 @@ from tchat.ui.chat.elsewhere import Elsewhere
 from tchat.ui.chat.gathering import Gatherings, some_of
 from tchat.ui.chat.hints import with_hint
 from tchat.ui.chat.lines import count_text, minute_text
-from tchat.ui.chat.window import Window, command_that_opens
+from tchat.ui.chat.window import QUOTE_RATE, Window, command_that_opens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -179,6 +180,7 @@ class Chat:
         self.transfers = Transfers(start.session, frontend.changed)
         self.automatic = start.automatic
         self.gatherings = Gatherings(self.start_unwatched)
+        self.quote_pace = TokenBucket(QUOTE_RATE, 0)
         self._news = self.gatherings.new(self._tell_news)
         self.windows: list[Window] = []
         self.question: Question | None = None

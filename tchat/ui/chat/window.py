@@ -13,15 +13,19 @@ that only a screen has (the scroll position, the text being typed) belongs to th
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
+import trio
+
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.membership import Banned, Kicked, Requested
 from tchat.core.group.messages import Deleted, Edit, Edited
 from tchat.core.group.state import banned_refusal
+from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Ok
 from tchat.core.text import clean_line, fold
 from tchat.errors import Code, Refused
@@ -61,10 +65,15 @@ if TYPE_CHECKING:
     from tchat.client.request import MakeCommand, PendingRequest
     from tchat.client.session import Session
     from tchat.core.group.feature import Event
+    from tchat.core.pace import TokenBucket
     from tchat.core.protocol.frames import MembershipChange, Standing
     from tchat.ui.chat.gathering import Gatherings
 
+QUOTE_RATE = Rate(1, 20)
+"""How fast pages of history are loaded for the quotations in all windows together."""
+
 _MOST_PAGES = 2000
+_MOST_UNQUOTED = 1000
 _MOST_OWN_LINES = 2000  # notices and errors, which are in no log
 _OWN_LINES_AT_ONCE = 200  # how many more there may be until the oldest are removed
 """How many pages of history are loaded back to an event: a malicious server has no end of them."""
@@ -146,6 +155,7 @@ class WindowContext(Protocol):
     transfers: Transfers
     automatic: AutomaticSaving
     gatherings: Gatherings
+    quote_pace: TokenBucket
     ignored: set[str]
     blocked: set[str]
     muted: set[str]
@@ -753,10 +763,20 @@ class Window:
             self._transcript.add_messages(page)
         return self._transcript.quote_of(seq, limit)
 
+    async def load_quote_to_print(self, seq: int) -> None:
+        """Load a message that a new one replies to, unless too many were loaded of late."""
+        for needed in self._transcript.missing_for(seq):
+            if self.context.quote_pace.take(trio.current_time()):
+                return
+            page = await self.session.events_until(self.replica.name, needed)
+            self._transcript.add_messages(page)
+
     def _request_quote(self, seq: int) -> None:
         if not self.context.frontend.rewrites:
             return  # printed lines cannot be changed
         self._unquoted.add(seq)
+        if len(self._unquoted) > _MOST_UNQUOTED:
+            self._unquoted.remove(min(self._unquoted))
         if not self._loading_quotes:
             self._loading_quotes = True
             self.context.start_unwatched(self._load_quotes)
@@ -764,10 +784,14 @@ class Window:
     async def _load_quotes(self) -> None:
         """Load the quoted messages that are missing, the newest first.
 
-        Load a page of history at a time, because a page often contains several of them.
+        Load a page of history at a time, because a page often contains several of them, and slowly:
+        any member can write many replies to old messages, and each page costs the server a hundred
+        times as much as a reply.
         """
         try:
             while self._unquoted and self.is_open:
+                pace = self.context.quote_pace
+                await trio.sleep(pace.reserve(trio.current_time(), math.inf))
                 newest = max(self._unquoted)  # others may be added while the page is loaded
                 page = await self.session.events_until(self.replica.name, newest)
                 self._unquoted -= {newest, *(event.seq for event in page)}

@@ -362,4 +362,4 @@ async def _load_quoted(chat: Chat, update: Update) -> None:
             window = next((one for one in chat.windows if one.replica is replica), None)
             if window is not None and chat.session.connected:
                 with trio.move_on_after(_QUOTE_SECONDS), suppress(Refused):
-                    await window.load_quote(target)
+                    await window.load_quote_to_print(target)
