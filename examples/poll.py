@@ -6,6 +6,8 @@ There is no file: after a restart, the poll is counted again from the group's hi
 
 import tchat
 
+LONGEST = 1000  # so that the answers, which are longer, fit into a message
+
 
 class Poll:
     """The latest poll of a group, and the votes, one for each person."""
@@ -20,7 +22,10 @@ class Poll:
             return ""
         match event.text.split(maxsplit=1):
             case ["!poll", rest]:
-                self.question, *self.options = [part.strip() for part in rest.split("|")]
+                question, *options = [part.strip() for part in rest.split("|")]
+                if len(rest) > LONGEST:
+                    return f"A poll has at most {LONGEST} characters."
+                self.question, self.options = question, options
                 self.votes.clear()
                 numbered = [f"{n} {option}" for n, option in enumerate(self.options, start=1)]
                 return "\n".join([self.question, *numbered, "Vote with !vote NUMBER."])

@@ -16,6 +16,7 @@ import tchat
 FILE = Path("reminders.json")
 REQUEST = re.compile(r"!remind (\d{1,4})([smhd]) (.+)", re.DOTALL)
 Timers = dict[str, tuple[float, str]]  # number of the request: when, and what to say
+LONGEST = 4000  # of at most 4 bytes each: a message has 16 KiB
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -26,7 +27,8 @@ async def remind(client: tchat.Client, groups: list[tchat.Group]) -> None:
     async def wait(number: str) -> None:
         due, text = timers[number]
         await trio.sleep(max(0, due - time.time()))
-        await group.say(text, key=f"reminder {number}")  # once, even if the bot is killed here
+        # Once, even if the bot is killed here; and with the name, it must not be too long to say.
+        await group.say(text[:LONGEST], key=f"reminder {number}")
         del timers[number]
         save(timers)
 

@@ -135,6 +135,24 @@ async def test_poll_counts_over_a_restart(tmp_path: Path) -> None:
             assert (await said_by(events, "poll")).text == "Lunch?\npizza: 0\nsoup: 1"
 
 
+async def test_bots_survive_requests_with_long_answers(tmp_path: Path) -> None:
+    """A message could end a bot, and each restart of it: the answer was too long for a message."""
+    requests = {
+        "poll": ("!poll " + "|" * 5000, "!poll Tea? | yes"),
+        "remind": ("!remind 1s " + "x" * 16_370, "!remind 1s tea"),
+    }
+    async with admin_of_open_group() as (server, _, alice), server.connect("a" * 32) as mallory:
+        group = await mallory.join("ops")
+        for name, (long, short) in requests.items():
+            async with running(server, name, cwd=tmp_path), alice.events() as events:
+                await joined(events, name)
+                await group.say(long)
+                await said_by(events, name)
+                await group.say(short)
+                while "tea" not in (await said_by(events, name)).text.lower():
+                    pass
+
+
 async def test_ci_reports_a_build_once(tmp_path: Path) -> None:
     async with admin_of_open_group() as (server, group, alice), alice.events() as events:
         output = b"".join(b"line %d\n" % number for number in range(1000)) + b"\xff FAILED"
