@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+MOST_LINES = 100
+"""After so many lines of a message, the others are shown as one, which is split where it must."""
+
 _CTCP = "\x01"
 _ACTION = f"{_CTCP}ACTION "
 _STYLES = re.compile(
@@ -42,6 +45,17 @@ def lines_of(text: str) -> list[str]:
     while len(lines) > 1 and lines[-1] == " ":
         lines.pop()
     return lines
+
+
+def message_lines(text: str) -> list[str]:
+    """Return the lines of a message; after `MOST_LINES`, the others with ↵ between them.
+
+    A message may have 16,000 lines, each of which would be a line of IRC of thirty times its size.
+    """
+    lines = lines_of(text)
+    if len(lines) <= MOST_LINES:
+        return lines
+    return [*lines[: MOST_LINES - 1], "↵".join(line.strip() for line in lines[MOST_LINES - 1 :])]
 
 
 def snippet(text: str, length: int = 60) -> str:

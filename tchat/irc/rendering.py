@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tchat.api import groups as api
 from tchat.core.text import fold, size_text
-from tchat.irc.formatting import action, lines_of, snippet
+from tchat.irc.formatting import action, message_lines, snippet
 from tchat.irc.messages import LINE_SIZE, Message, split
 from tchat.irc.names import SERVICE, SERVICE_SOURCE, channel_of, nick_of, source_of
 
@@ -102,7 +102,7 @@ def _message(event: api.Message, scene: Scene) -> list[Message]:
         lines.append(f"> {nick_of(quote.who)}: {snippet(quote.text)}" if quote else "> …")
     source, target = source_of(event.who), _target(event.who, scene)
     room = _room(source, "PRIVMSG", target)
-    pieces = [piece for line in lines_of(event.text) for piece in split(line, room)]
+    pieces = [piece for line in message_lines(event.text) for piece in split(line, room)]
     lines += map(action, pieces) if event.action else pieces
     return [
         Message("PRIVMSG", (target, line), source, tags if number == 0 else {})
@@ -176,7 +176,7 @@ def _notices(event: api.Event, scene: Scene) -> list[Message]:
     tags = {} if reference is None else {"+draft/reply": message_id(scene.group, reference)}
     return [
         Message("NOTICE", (target, piece), source, tags)
-        for line in lines_of(sentence)
+        for line in message_lines(sentence)
         for piece in split(line, _room(source, "NOTICE", target))
     ]
 

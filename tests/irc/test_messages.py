@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.irc.formatting import lines_of, text_from_irc
+from tchat.irc.formatting import MOST_LINES, lines_of, message_lines, text_from_irc
 from tchat.irc.messages import LINE_SIZE, MalformedError, Message, cut, parse, split
 from tchat.irc.names import channel_of, group_of, nick_of, person_of
 
@@ -120,6 +120,15 @@ def test_names_are_mapped_and_back(name: str) -> None:
 )
 def test_texts_from_irc(typed: str, posted: str | None) -> None:
     assert text_from_irc(typed) == posted
+
+
+def test_message_of_many_lines_is_bounded() -> None:
+    """Otherwise one message would be 8,000 messages in an IRC client, and half a megabyte."""
+    lines = message_lines("\n".join(map(str, range(8000))))
+    assert len(lines) == MOST_LINES
+    assert "↵".join(lines).split("↵") == list(map(str, range(8000)))
+    short = "\n".join(map(str, range(MOST_LINES)))
+    assert message_lines(short) == short.split("\n")
 
 
 def test_lines_of_a_text() -> None:
