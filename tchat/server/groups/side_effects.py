@@ -57,9 +57,10 @@ def _changed_files(
 
     Only the files that the events name can have changed, unless the group was closed or founded.
     """
-    named = [body.number for body in bodies if isinstance(body, FileShared | FileRemoved)]
-    is_all = len(named) < sum(body.changes_files for body in bodies)
-    numbers = sorted({*before.files, *after.files} if is_all else set(named))
+    named = {body.number for body in bodies if isinstance(body, FileShared | FileRemoved)}
+    was_closed = bool(before.members) and not after.members
+    is_all = was_closed or any(isinstance(body, Created) for body in bodies)
+    numbers = sorted({*before.files, *after.files} if is_all else named)
     both = [(number, before.files.get(number), after.files.get(number)) for number in numbers]
     added = tuple(
         FileEntry(number, new.sha256, new.size, fold(new.by), new.at)
