@@ -104,6 +104,19 @@ async def test_topics_count_like_messages() -> None:
         await alice.command(Delete, long)  # what erases is not counted
 
 
+async def test_join_refused_by_text_rate_needs_no_quota() -> None:
+    limits = replace(NO_RATE_LIMITS, texts=Rate(0.001, 1), groups_per_user=2)
+    now = 0.0
+    async with (
+        running_server(limits=limits, rate_clock=lambda: now) as server,
+        members(server, "alice") as (alice,),
+    ):
+        await alice.post("x" * 650)
+        assert (await alice.refusal(Join, group="lab")).code == Code.RATE_LIMITED
+        now = 10_000
+        await alice.command(Join, group="den")
+
+
 async def test_names_at_an_address_share_its_texts() -> None:
     """Names cost nothing, so that many of them must not multiply what an address may send."""
     limits = replace(NO_RATE_LIMITS, texts=Rate(0.001, 16), network_share=25)

@@ -226,7 +226,8 @@ class RequestDispatcher:
         ):
             checks = await self._delay("messages", wait)
         if self._context.limits.texts and not command.erases:
-            checks = (*checks, *await self._keep_text_rate(size))
+            # First: what is refused for its size must not count towards the quota of groups.
+            checks = (*await self._keep_text_rate(size), *checks)
         if isinstance(command, Share):
             checks = (*checks, *await self._share_checks(command))
         charge, memory = self._account.charge_apart, max(size, getsizeof(text))
