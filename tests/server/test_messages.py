@@ -175,6 +175,26 @@ async def test_deletion_erases_edits_that_the_state_forgot(
         assert "stays" in texts(await history(alice, 99))
 
 
+async def test_refused_deletions_search_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group waits for the search: 50 ms for 20,000 events, which an outsider could cause."""
+    monkeypatch.setattr(compaction, "EDITS_SPAN", 4)
+    store = FaultyStore(MemoryStore())
+    async with (
+        running_server(store) as server,
+        members(server, "alice", "bob") as (alice, bob),
+        raw_client(server.address, "eve") as eve,
+    ):
+        target = await alice.post("text")
+        for n in range(5):
+            await alice.post(f"text {n}")
+        assert (await eve.refusal(Delete, target)).code == Code.NOT_MEMBER
+        assert (await bob.refusal(Delete, target)).code == Code.NOT_AUTHOR
+        assert store.count("edits_of") == 0
+        await alice.command(Delete, target, n=1000)
+        await alice.command(Delete, target, n=1000)  # a repeat
+        assert store.count("edits_of") == 1
+
+
 async def test_deleted_message_cannot_be_changed_again() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         target = await alice.post("gone")

@@ -57,7 +57,7 @@ from tchat.server.groups.unsubscribed import UnsubscribedMembers
 from tchat.store.base import GroupLookalike, Page, StorageFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from tchat.core.group.feature import Command, Event
     from tchat.server.groups.environment import GroupEnvironment
@@ -250,26 +250,29 @@ class GroupActor:
         if targets := _targets_of(commands):
             found = await self._store.find(self.key, targets)
             batch.targets = {seq: decode_event(body) for seq, body in found.items()}
-            batch.older_edits = await self._find_older_edits(commands[0], batch.targets)
+            batch.older_edits = await self._find_older_edits(batch)
         await self._prepare_snapshot()
         if self._waiting and self.group.direct and not self.group.seq:
             batch.acquainted = await self._store.share_a_group(*self.group.members)
         return batch
 
-    async def _find_older_edits(
-        self, first: Command, targets: Mapping[int, Event]
-    ) -> tuple[int, ...]:
+    async def _find_older_edits(self, batch: Batch) -> tuple[int, ...]:
         """Return the edits of the message that a batch begins with deleting, from the log.
 
         The state has forgotten them if the message is very old. A deletion that is not the first
-        command of this batch is in the next one.
+        command of this batch is in the next one. The search takes time in proportion to the log, so
+        it is for deletions that are allowed only: anybody can ask for one.
         """
-        if not isinstance(first, Delete) or first.target not in targets:
+        item = next(item for item in self._waiting if isinstance(item, Execute))
+        command, forgotten = item.command, last_forgotten_edit(self.group)
+        if not isinstance(command, Delete) or command.target >= forgotten:
             return ()
-        forgotten = last_forgotten_edit(self.group)
-        if first.target >= forgotten:
+        target, limits = batch.targets.get(command.target), self._environment.limits
+        try:
+            is_new = decide(self.group, item.author, command, self._clock(), limits, target)
+        except Refused:
             return ()
-        return await self._store.edits_of(self.key, first.target, forgotten)
+        return await self._store.edits_of(self.key, command.target, forgotten) if is_new else ()
 
     def _validate(self, batch: Batch) -> None:
         """Process the waiting items in order, and collect the events to commit and the replies.
