@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from tchat.client.files.downloads import part_name
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import FILE_NAME_LIMIT
 from tchat.errors import Code
@@ -73,7 +74,7 @@ async def test_only_missing_bytes_need_disk_space(
 ) -> None:
     file = await scene.send_bytes(DATA)
     scene.into.mkdir()
-    (scene.into / f".{file.sha256.hex()[:32]}.part").write_bytes(DATA[: PIECE_SIZE - 1])
+    (scene.into / part_name(file, scene.bob.owner)).write_bytes(DATA[: PIECE_SIZE - 1])
     no_room(monkeypatch, len(DATA) - PIECE_SIZE + 1)
     assert (await scene.save(file)).read_bytes() == DATA
 

@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.client.files import downloads
+from tchat.client.files.downloads import (
+    MOST_NUMBERED,
+    close_part,
+    find_existing,
+    finish,
+    open_part,
+)
 from tchat.client.files.transfer import send_file
 from tchat.core.group.files import Share
 from tchat.core.group.state import File
@@ -52,6 +60,28 @@ async def test_a_file_is_never_overwritten(scene: Scene) -> None:
     assert [first.name, second.name] == ["plan (2).txt", "plan (3).txt"]
     assert [first.read_bytes(), second.read_bytes()] == [b"hers", b"hers, revised"]
     assert scene.saved == ["plan (2).txt", "plan (3).txt", "plan.txt"]
+
+
+def test_many_files_of_one_name_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of thousands of files with one name and size, each took a look at all before it."""
+    read: list[Path] = []
+    is_same = downloads._is_same
+    monkeypatch.setattr(downloads, "_is_same", lambda p, f: read.append(p) or is_same(p, f))
+    for number in range(100, 160):
+        data = f"data {number}".encode()
+        file = File(number, "plan.txt", len(data), hashlib.sha256(data).digest(), "bob", 0)
+        part = open_part(tmp_path, file, "")
+        part.add(data, file.sha256)
+        read.clear()
+        place = finish(part, tmp_path / file.name, file)
+        close_part(part, file, "")
+        assert len(read) <= MOST_NUMBERED + 1
+        assert place.read_bytes() == data
+        assert find_existing(tmp_path / file.name, file) == place
+    assert place.name == f"plan ({file.sha256.hex()[:16]}).txt"
+    assert (tmp_path / f"plan ({MOST_NUMBERED}).txt").exists()
 
 
 async def test_existing_file_is_not_saved_twice(scene: Scene) -> None:

@@ -9,7 +9,9 @@ files that are saved automatically and then cannot be downloaded.
 
 A file gets its final name once it is complete and its digest matches. It never replaces another
 file: if a file of that name has other content, the new one becomes "name (2)", and so on; if it has
-the same content, that file is used instead.
+the same content, that file is used instead. To find that out, files of the same size are read. So
+after some numbers, the digest is a part of the name: otherwise each file of one name and size would
+take longer than the one before, and people and servers choose both.
 
 Everything here blocks, and has to run in worker threads.
 """
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
 PARTS_KEPT_DAYS = 30
 """Days after which a download that was not resumed cannot be resumed any more."""
 
+MOST_NUMBERED = 20
+"""How many files of one name are distinguished by a number."""
+
+_DIGEST_DIGITS = 16
 _DAY_SECONDS = 24 * 3600
 _PART = re.compile(r"\.[0-9a-f]{32}(-[0-9a-f]{8})?\.part")
 
@@ -119,10 +125,10 @@ def _check_free_space(into: Path, size: int) -> None:
 
 def find_existing(target: Path, file: File) -> Path | None:
     """Return the path of a file with the same content under this name, if there is one."""
-    return next((path for path in _candidates(target) if _is_same(path, file)), None)
+    return next((path for path in _candidates(target, file) if _is_same(path, file)), None)
 
 
-def _candidates(target: Path) -> Iterator[Path]:
+def _candidates(target: Path, file: File) -> Iterator[Path]:
     """Yield "name", "name (2)", ... up to and including the first that is free."""
     number, path = 1, target
     while True:
@@ -130,13 +136,17 @@ def _candidates(target: Path) -> Iterator[Path]:
         if not os.path.lexists(path):
             return
         number += 1
-        path = target.with_name(f"{target.stem} ({number}){target.suffix}")
+        mark = f"{number}"
+        if number > MOST_NUMBERED:
+            more = number - MOST_NUMBERED
+            mark = file.sha256.hex()[:_DIGEST_DIGITS] + (f" {more}" if more > 1 else "")
+        path = target.with_name(f"{target.stem} ({mark}){target.suffix}")
 
 
 def finish(part: PartialFile, target: Path, file: File) -> Path:
     """Give a complete file its name, or the first free variation of it, and return the path."""
     while True:
-        for path in _candidates(target):
+        for path in _candidates(target, file):
             if _is_same(path, file):
                 part.discard()
                 return path
