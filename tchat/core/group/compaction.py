@@ -114,8 +114,7 @@ def _forget_keys(group: Group) -> None:
 
 
 def _forget_some(group: Group, keys: Iterator[bytes]) -> None:
-    for key in list(islice(keys, len(group.keys) - KEYS)):
-        group.drop_key(key)
+    group.drop_keys(list(islice(keys, len(group.keys) - KEYS)))
 
 
 def _keys_of_others(group: Group, people: Container[str]) -> Iterator[bytes]:

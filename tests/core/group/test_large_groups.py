@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 
+from tchat.core.group.compaction import KEYS, compact
 from tchat.core.group.feature import DEFAULT_LIMITS, Command, Event, TargetedCommand
 from tchat.core.group.features import COMMANDS
 from tchat.core.group.membership import Join
@@ -179,6 +180,17 @@ def test_index_of_one_persons_keys_is_linear() -> None:
     group.reindex()
     assert group.keys_by_person == {"eve": tuple(group.keys)}
     assert written.count == len(group.keys)
+
+
+def test_many_keys_of_one_person_are_forgotten() -> None:
+    keys = [number.to_bytes(32, "big") for number in range(38_000)]
+    group = Group("ops", members={"eve": "eve"}, keys=dict.fromkeys(keys, "eve"))
+    group.reindex()
+    compact(group)
+    assert [*group.keys_by_person["eve"]] == [*group.keys] == keys[-KEYS:]
+    group.drop_keys(keys)
+    assert not group.keys
+    assert not group.keys_by_person
 
 
 def indexes_of(group: Group) -> list[dict[Any, Any]]:
