@@ -254,7 +254,11 @@ class FollowedGroups:
         if data is None:
             return
         read = partial(_read_measured, data, part.seq)
-        state, memory = read() if len(data) <= _SHORT_SNAPSHOT else await in_thread(read)
+        found = read() if len(data) <= _SHORT_SNAPSHOT else await in_thread(read)
+        del data, read  # the traceback of what is raised below would keep them
+        if isinstance(found, ProtocolError):
+            raise found
+        state, memory = found
         await self.state_budget.require(memory)
         if self.groups.get(fold(part.group)) is not replica:
             return  # it was unfollowed meanwhile
@@ -342,10 +346,19 @@ class FollowedGroups:
         self._delivery.prune(replica.name)
 
 
-def _read_measured(data: bytes, seq: int) -> tuple[Group, int]:
-    """Return the state in a snapshot, and what it takes in memory. Raises `ProtocolError`."""
-    state = read_state(data, seq)
-    return state, memory_of(state)
+def _read_measured(data: bytes, seq: int) -> tuple[Group, int] | ProtocolError:
+    """Return the state in a snapshot, and what it takes in memory; or what is wrong with it.
+
+    An error that is raised in a thread ends up in a reference cycle, whose traceback would keep the
+    data, 16 MiB, until the next collection of garbage.
+    """
+    try:
+        state = read_state(data, seq)
+    except ProtocolError as error:
+        code, sentence = error.code, error.sentence
+    else:
+        return state, memory_of(state)
+    return ProtocolError(code, sentence)
 
 
 def _check_news(news: News) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tchat.client import subscriptions
 from tchat.client.bounds import NAME_LENGTH, read_state
 from tchat.client.replica import Replica
 from tchat.client.state_budget import StateBudget, memory_of
@@ -22,7 +23,7 @@ from tchat.core.group.settings import TopicSet
 from tchat.core.group.snapshots import freeze
 from tchat.core.group.state import File, Group, MessageEdits
 from tchat.core.protocol.frames import Attached, OnlineMember, PresenceUpdate, Snapshot
-from tchat.errors import Code
+from tchat.errors import Code, ProtocolError
 from tests.client.impostor import Wire, event, events, impostor
 from tests.helpers import GUARD, session_at, until
 
@@ -267,3 +268,11 @@ def test_measured_memory_is_about_right() -> None:
     finally:
         tracemalloc.stop()
     assert 0.7 * real < memory_of(group) < 1.5 * real
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\xa1\x61x\x80" + b"\xa0", freeze(Group("x" * 999))])
+def test_error_about_a_snapshot_does_not_keep_it(data: bytes) -> None:
+    """Twenty refused snapshots took 335 MB, until the next collection of garbage."""
+    error = subscriptions._read_measured(data, 1)
+    assert isinstance(error, ProtocolError)
+    assert (error.__traceback__, error.__context__, error.__cause__) == (None, None, None)
