@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+MOST_GROUPS = 1000
+"""How many groups of a server are remembered, those searched last: it may list others each time."""
+
+
 class Span(NamedTuple):
     """The events `first` to `last` of a group; none if `last` is 0."""
 
@@ -59,7 +63,10 @@ class Searched:
     def add(self, group: str, span: Span) -> None:
         """Set the events of a group that were searched."""
         self._changed |= self.span_of(group) != span
+        self._spans.pop(fold(group), None)  # so that the latest is the last
         self._spans[fold(group)] = span
+        if len(self._spans) > MOST_GROUPS:
+            del self._spans[next(iter(self._spans))]
 
     def forget(self) -> None:
         """Forget all, since somebody is not ignored any more."""

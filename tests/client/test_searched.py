@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.searched import Searched, Span
+from tchat.client.searched import MOST_GROUPS, Searched, Span
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,20 @@ def test_spans_end_when_somebody_is_not_ignored(tmp_path: Path) -> None:
     assert Searched(file, SERVER, "alice").span_of("lab") == Span()
     searched.forget()
     assert searched.span_of("lab") == Span()
+
+
+def test_only_the_latest_groups_are_remembered(tmp_path: Path) -> None:
+    """A server that listed other groups after each connection let the file grow without end."""
+    file = tmp_path / "searched.json"
+    searched = Searched(file, SERVER, "alice")
+    for number in range(2 * MOST_GROUPS):
+        searched.add(f"g{number}", Span(1, 9))
+        searched.add("lab", Span(1, number + 1))
+    searched.save()
+    searched = Searched(file, SERVER, "alice")
+    known = [number for number in range(2 * MOST_GROUPS) if searched.span_of(f"g{number}").last]
+    assert known == list(range(MOST_GROUPS + 1, 2 * MOST_GROUPS))
+    assert searched.span_of("lab") == Span(1, 2 * MOST_GROUPS)
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
 
+from tchat.client.searched import Searched
 from tchat.client.session import Session
 from tchat.core.group.membership import Join
 from tchat.core.group.messages import Edit
+from tchat.core.protocol.frames import GroupSummary
 from tchat.errors import Code, Refused
+from tchat.ui.chat import elsewhere as elsewhere_module
+from tchat.ui.chat.elsewhere import Elsewhere
 from tests.fault_proxy import fault_proxy
 from tests.helpers import GUARD, members, raw_client, running_server
 from tests.ui.typist import typing
@@ -432,3 +436,15 @@ async def test_windows_opened_by_others_come_last() -> None:
         assert alice.titles == ["#ops", "#dev", "@bob", "#lab"]
         await alice.types("/join new")
         assert alice.titles[-2:] == ["#lab", "#new"]
+
+
+def test_listed_groups_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may list other groups after each connection."""
+    monkeypatch.setattr(elsewhere_module, "_MOST_KNOWN", 100)
+    elsewhere = Elsewhere(cast("Session", None), (), Searched())
+    for start in range(0, 1000, 50):
+        names = [f"g{number}" for number in range(start, start + 50)]
+        elsewhere.update([GroupSummary(name, "member", 9, 9, n) for n, name in enumerate(names)])
+        assert all(map(elsewhere.lists, names))
+    assert not elsewhere.lists("g1")
+    assert elsewhere.place_of("g999") == (0, 49)

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from tchat.ui.chat.unread import Counts
 
 _LAST_PLACE = 1 << 63
-_MOST_KNOWN = 100_000
-"""How many conversations are known at most: a server can tell of any number."""
+_MOST_KNOWN = 20_000
+"""How many groups and conversations are known at most: a server can list others each time."""
 
 _MOST_WAITING = 1000
 """How many groups wait at a time; of others, the next list of groups tells."""
@@ -113,8 +113,12 @@ class Elsewhere:
     def update(self, groups: Collection[GroupSummary]) -> None:
         """Note what the server has listed: the places of groups, and which were looked into."""
         # A group that is listed no more, after a kick for example, keeps the place of its window.
-        self._places |= {fold(group.name): group.place for group in groups}
-        self._known |= {fold(group.name) for group in groups if group.read}
+        places = {fold(group.name): group.place for group in groups}
+        self._places = dict(list((self._places | places).items())[-_MOST_KNOWN:])
+        looked_into = {fold(group.name) for group in groups if group.read}
+        if len(self._known | looked_into) > _MOST_KNOWN:
+            self._known.clear()  # those that were listed just now are known again
+        self._known |= looked_into
         for group in groups:
             if group.read >= group.last:  # read on another device
                 self._waiting.pop(fold(group.name), None)
