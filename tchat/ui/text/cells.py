@@ -122,15 +122,20 @@ def _wrap_paragraph(text: str, width: int, hang: Hang) -> list[str]:
     pieces = [piece for word in _WORD.findall(body + " ") for piece in _split_pieces(word)]
     rows: list[str] = []
     row = _indent(len(text) - len(body), pieces[0], width)
+    used = len(row)  # the cells of the row: to measure all of it for each piece would take long
     margin = min(_hanging_column(text, width, hang), _most_margin(width))
     for piece in pieces:
-        if cells(row) + cells(piece.rstrip(" ")) <= width:
+        shown = piece.rstrip(" ")
+        size = cells(shown)
+        if used + size <= width:
             row += piece
+            used += size + len(piece) - len(shown)
             continue
         if row.strip():
             rows.append(row.rstrip(" "))
             row = _indent(margin, piece, width)
         *full, row = _chop(row, piece, width, margin)
+        used = cells(row)
         rows += full
     rows.append(row.rstrip(" "))
     return rows
@@ -204,10 +209,14 @@ def _is_ideographic(unit: str) -> bool:
 def _chop(row: str, piece: str, width: int, margin: int) -> list[str]:
     """Cut a piece that is wider than a row into rows; the first of them continues `row`."""
     rows = [row]
+    used = cells(row)
     body = piece.rstrip(" ")
     for unit in _units(body, width):
-        if cells(rows[-1]) + cells(unit) > width:
+        size = cells(unit)
+        if used + size > width:
             rows.append(_indent(margin, unit, width))
+            used = len(rows[-1])
         rows[-1] += unit
+        used += size
     rows[-1] += piece[len(body) :]
     return rows

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tchat.core.text import clean_text
+from tchat.ui.text import cells as module
 from tchat.ui.text.cells import (
     cells,
     clip,
@@ -215,3 +216,18 @@ def test_padded_text_has_the_exact_width(text: str, width: int) -> None:
     line = text.replace("\n", " ")
     assert cells(pad_left(line, width)) == cells(pad_right(line, width)) == width
     assert cells(clip(line, width)) <= width
+
+
+@pytest.mark.parametrize("text", ["a\u0301\u0302" * 2000, "é " * 2000, "字" * 2000])
+def test_wrapping_measures_no_row_again(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To measure the row for each character took 60 ms for a message."""
+    measured = 0
+
+    def count(part: str) -> int:
+        nonlocal measured
+        measured += len(part)
+        return cells(part)
+
+    monkeypatch.setattr(module, "cells", count)
+    assert len(wrap(text, 79)) > 10
+    assert measured < 4 * len(text)
