@@ -218,6 +218,12 @@ class Tickets:
             )
         return len(running)
 
+    @property
+    def promised_unused(self) -> int:
+        """The size of all uploads that have tickets and have not begun."""
+        self._drop_expired(trio.current_time())
+        return sum(issued.permission.promised for issued in self._issued.values())
+
     def revoke_unused(self) -> bool:
         """Revoke a ticket for an upload that has not begun; return False if there is none.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tchat.core.group.files import RemoveFile, Share
@@ -231,6 +232,27 @@ async def test_unused_tickets_make_room_within_the_total(tmp_path: Path) -> None
         await upload(server, alice, DATA)
         answer = await alice.ask(lambda i: Upload(i, GROUP, 6 * PART, bytes(32)))
         assert refusal_code(answer) == Code.QUOTA_EXCEEDED
+
+
+async def test_tickets_are_not_revoked_in_vain(tmp_path: Path) -> None:
+    """Otherwise, whoever asks for too much again and again keeps others from sending files."""
+    limits = replace(NO_RATE_LIMITS, files_total=len(DATA) + 6 * PART)
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, limits) as server,
+        members(server, "alice", "mallory") as (alice, mallory),
+        raw_client(server.address, "eve") as outsider,
+    ):
+        await share(server, alice, DATA)
+        data = b"x" * PART
+        ticket = await ticket_to_send(alice, data)
+        for person, parts, code in ((mallory, 7, Code.QUOTA_EXCEEDED), (outsider, 6, "not_member")):
+            for _ in range(3):
+                ask = partial(Upload, group=GROUP, size=parts * PART, head=bytes(32))
+                answer = await person.ask(ask)
+                assert refusal_code(answer) == code
+        async with transfer(server, ticket, len(data)):
+            pass
 
 
 async def test_begun_uploads_keep_their_promised_space(tmp_path: Path) -> None:

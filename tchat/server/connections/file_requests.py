@@ -16,6 +16,7 @@ actor calls with the group's state, to decide and to make the reply.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from tchat.core.fingerprints import SHA256_SIZE
@@ -70,7 +71,7 @@ async def prepare_upload(
         stored = await files.lease(person, sha256, context.clock()) == size
         if not stored:  # the file is new to this person, so nothing is excluded from the usage
             used = await _used(context, author.name)
-    if not (similar or stored):
+    if not (similar or stored) and await _is_member(context, person, request.group):
         await _make_room(context, author.name, request, used)
 
     def decide(group: Group) -> Frame:
@@ -191,24 +192,32 @@ async def _make_room(context: ServerContext, user: str, request: Upload, used: i
     check_group_quota(context, await store.files.group_usage(fold(request.group)), size)
     if context.limits.files_total is not None:
         await context.stored_bytes.refresh()
-        await _revoke_until(context, lambda: _check_total(context, size))
+        await _revoke_until(context, partial(_check_total, context, size))
     space = context.limits.files_per_user - used - tickets.promised_bytes(user) - size
     with refusing_file_errors():
         uploads = [(size, head), *tickets.uploads(user)]
         await store.blobs.trim_uploads(fold(user), space, uploads)
-        await _revoke_until(
-            context,
-            lambda: store.blobs.check_space(fold(user), size, head, tickets.promised_total),
-        )
+        await _revoke_until(context, partial(store.blobs.check_space, fold(user), size, head))
 
 
-async def _revoke_until(context: ServerContext, check: Callable[[], Awaitable[None]]) -> None:
-    """Revoke unused tickets until `check` finds room. Raises what it raises if there are none."""
+async def _is_member(context: ServerContext, person: str, group: str) -> bool:
+    """Return whether a person (folded) is a member; nobody else may take others' tickets."""
+    return (await context.store.groups_of(person)).get(fold(group)) == "member"
+
+
+async def _revoke_until(context: ServerContext, check: Callable[[int], Awaitable[None]]) -> None:
+    """Revoke unused tickets until `check` finds room beside the bytes that are still promised.
+
+    If there would be no room without all of them, none is revoked: whoever asks for too much must
+    not keep others from sending files. Raises what `check` raises.
+    """
+    tickets = context.tickets
     while True:
         try:
-            return await check()
+            return await check(tickets.promised_total)
         except (Refused, DiskReserved):
-            if not context.tickets.revoke_unused():
+            await check(tickets.promised_total - tickets.promised_unused)
+            if not tickets.revoke_unused():
                 raise
 
 
@@ -260,9 +269,9 @@ def check_group_quota(context: ServerContext, used: int, more: int) -> None:
     _OF_A_GROUP.check(context, used, more)
 
 
-async def _check_total(context: ServerContext, more: int) -> None:
+async def _check_total(context: ServerContext, more: int, promised: int) -> None:
     """Raise `Refused` (quota_exceeded) if all files together would exceed the server's limit."""
-    _OF_ALL.check(context, _total(context), more)
+    _OF_ALL.check(context, context.stored_bytes.size + promised, more)
 
 
 def _total(context: ServerContext) -> int:
