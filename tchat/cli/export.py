@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tchat.api.groups import Event, Group
     from tchat.cli.rendering import JsonRenderer, MarkdownRenderer
 
+_IN_MEMORY = 16 * 1024 * 1024
+"""How many bytes of edited texts are kept in memory; more are in a temporary file."""
+
 _DESCRIPTION = """\
 Print everything in a group that you may read, until now: as Markdown, for
 people, with edited messages as they are now; or as JSON Lines, for programs,
@@ -57,25 +60,27 @@ def _export(given: argparse.Namespace) -> int:
 
 
 async def _print(given: argparse.Namespace, client: Client, group: Group) -> int:
+    from tempfile import SpooledTemporaryFile
+
     from tchat.api.groups import Edited
-    from tchat.cli.rendering import JsonRenderer, MarkdownRenderer
+    from tchat.cli.rendering import JsonRenderer, LatestTexts, MarkdownRenderer
 
     begin, end = await seq_before(group, given.since), group.last
     renderer: JsonRenderer | MarkdownRenderer
-    if given.format == "jsonl":
-        renderer = JsonRenderer(group.seen)
-    else:
-        # The log is read twice, so that not all of it has to be in memory.
-        edits = {
-            event.message: event.text
-            async for event in _events(client, group, begin, end)
-            if isinstance(event, Edited)
-        }
-        renderer = MarkdownRenderer(edits)
-        print_line(renderer.title(group.name))
-    async for event in _events(client, group, begin, end):
-        for line in renderer.lines(event):
-            print_line(line)
+    with SpooledTemporaryFile(_IN_MEMORY) as file:
+        if given.format == "jsonl":
+            renderer = JsonRenderer(group.seen)
+        else:
+            # The log is read twice, so that not all of it has to be in memory.
+            edits = LatestTexts(file)
+            async for event in _events(client, group, begin, end):
+                if isinstance(event, Edited):
+                    edits.add(event.message, event.text)
+            renderer = MarkdownRenderer(edits)
+            print_line(renderer.title(group.name))
+        async for event in _events(client, group, begin, end):
+            for line in renderer.lines(event):
+                print_line(line)
     return 0
 
 

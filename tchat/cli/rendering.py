@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
+from io import SEEK_END
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,8 @@ from tchat.ui.chat.lines import Line, date_text, day_of, quotation
 from tchat.ui.plain.formats import encode, format_line, now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+    from typing import IO
 
     from tchat.ui.chat.lines import Sort
 
@@ -96,6 +99,38 @@ def _facts(event: Event) -> dict[str, object]:
     if isinstance(event, FileShared):
         facts |= {"number": event.file.number, "name": event.file.name, "size": event.file.size}
     return facts
+
+
+class LatestTexts(Mapping[int, str]):
+    """The latest text of each edited message, by its seq, in `file`.
+
+    A log may have more edits than fit into memory: any member can edit 4,000 messages of 16 KiB at
+    once, and as many every few hours.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._places: dict[int, tuple[int, int]] = {}
+
+    def add(self, message: int, text: str) -> None:
+        """Add the text of a later edit."""
+        data = text.encode(errors="replace")
+        self._places[message] = self._file.seek(0, SEEK_END), len(data)
+        self._file.write(data)
+
+    def __getitem__(self, message: int) -> str:
+        """Return the text of a message."""
+        start, size = self._places[message]
+        self._file.seek(start)
+        return self._file.read(size).decode()
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the messages."""
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        """Return the number of messages."""
+        return len(self._places)
 
 
 class MarkdownRenderer:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
+from tempfile import TemporaryFile
 
+from tchat.cli.rendering import LatestTexts
 from tests.cli.running import scene
 
 
@@ -89,3 +92,16 @@ async def test_export_leaves_the_read_position() -> None:
         await here.group.say("one")
         await here.run("export")
         assert "one" in (await here.run("tail", "--since", "seen")).out
+
+
+def test_edited_texts_are_not_kept_in_memory() -> None:
+    with TemporaryFile() as file:
+        texts = LatestTexts(file)
+        tracemalloc.start()
+        for number in range(1000):
+            texts.add(number % 10, f"{number} {'x' * 10_000}")
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 100_000
+        assert [text.split()[0] for text in texts.values()] == [str(n) for n in range(990, 1000)]
+        assert texts.get(10, "never edited") == "never edited"
