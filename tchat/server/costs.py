@@ -72,6 +72,9 @@ FOREIGN = 12.0
 DELETED = 0.1
 """Removing the words in one character of a deleted message from the index, if it was indexed."""
 
+SEARCHED = 0.1
+"""Looking at one event of a log for the edits of a message that is very old and is deleted."""
+
 _BYTES_PER_UNIT = 1024
 
 _ROWS: dict[str, float] = {

@@ -195,6 +195,26 @@ async def test_refused_deletions_search_no_log(monkeypatch: pytest.MonkeyPatch) 
         assert store.count("edits_of") == 1
 
 
+async def test_group_goes_on_while_a_log_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "EDITS_SPAN", 4)
+    store = FaultyStore(MemoryStore())
+    async with (
+        running_server(store) as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
+        target = await alice.post("text")
+        edit = await alice.command(Edit, target, "another text")
+        for n in range(8):
+            await alice.post(f"text {n}")
+        hold = store.hold("edits_of")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(alice.command, Delete, target)
+            await hold.reached.wait()
+            await bob.post("meanwhile")
+            hold.release()
+        assert await erased_in(bob) == [target, edit.seq]
+
+
 async def test_deleted_message_cannot_be_changed_again() -> None:
     async with running_server() as server, members(server, "alice") as (alice,):
         target = await alice.post("gone")

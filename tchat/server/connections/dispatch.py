@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from tchat.core.group.compaction import may_have_older_edits
 from tchat.core.group.direct import check_group, is_direct
 from tchat.core.group.feature import Command
+from tchat.core.group.features import decode_event
 from tchat.core.group.files import Share
 from tchat.core.group.membership import Join
-from tchat.core.group.messages import Edit, Post
+from tchat.core.group.messages import Delete, Edit, Post, Posted
 from tchat.core.protocol.frames import (
     Attach,
     Attached,
@@ -64,6 +66,8 @@ from tchat.server.costs import (
     ENCODED,
     LISTENER,
     LOADED,
+    MOST_FOR_A_SEARCH,
+    SEARCHED,
     cost_of_text,
 )
 from tchat.server.groups.actor import begins_with_state
@@ -231,7 +235,8 @@ class RequestDispatcher:
         if isinstance(command, Share):
             checks = (*checks, *await self._share_checks(command))
         charge, memory = self._account.charge_apart, max(size, getsizeof(text))
-        item = Execute(self._author, command, self._send_queue, checks, charge, memory)
+        older_edits = await self._find_older_edits(command) if isinstance(command, Delete) else None
+        item = Execute(self._author, command, self._send_queue, checks, charge, memory, older_edits)
         await self._send_to_group(group, item)
 
     # The actor runs these checks, but not for a repeated command: its first copy may be committed,
@@ -250,6 +255,30 @@ class RequestDispatcher:
             rates, peer = self._context.network_rates, self._account.peer
             wait = max(wait, rates.reserve("address_texts", peer, kib))
         return await self._delay("texts", wait) if wait else ()
+
+    async def _find_older_edits(self, command: Delete) -> tuple[int, ...] | None:
+        """Return the edits of a very old message that may be deleted, from the log.
+
+        The state of the group has forgotten them. The search takes time in proportion to the log,
+        and nobody else waits for it here. None if it is not needed, or not allowed, as it seems:
+        the actor looks again.
+        """
+        key = fold(command.group)
+        actor = self._context.registry.find(key)
+        if actor is None or not may_have_older_edits(actor.group, command.target):
+            return None
+        group, store = actor.group, self._context.store
+        if group.standing(self._person) != "member" or group.has_done(self._author, command.n):
+            return None
+        body = (await store.find(key, [command.target])).get(command.target)
+        message = None if body is None else decode_event(body)
+        if message is None or not isinstance(message.body, Posted):
+            return None
+        if fold(message.actor) != self._person and not group.is_admin(self._person):
+            return None
+        events = group.seq - command.target
+        self._account.charge_apart(min(SEARCHED * events, MOST_FOR_A_SEARCH))
+        return await store.edits_of(key, command.target)
 
     async def _delay(self, kind: RateKind, wait: float) -> Sequence[Callable[[], None]]:
         """Wait until a rate allows the command; if that takes too long, it is refused."""

@@ -261,12 +261,15 @@ class GroupActor:
 
         The state has forgotten them if the message is very old. A deletion that is not the first
         command of this batch is in the next one. The search takes time in proportion to the log, so
-        it is for deletions that are allowed only: anybody can ask for one.
+        it was done before, unless the message has become so old since, or the deletion was not
+        allowed: anybody can ask for one, and nobody waits for what is refused.
         """
         item = next(item for item in self._waiting if isinstance(item, Execute))
         command, forgotten = item.command, last_forgotten_edit(self.group)
         if not isinstance(command, Delete) or command.target >= forgotten:
             return ()
+        if item.older_edits is not None:
+            return item.older_edits  # later edits are in the state
         target, limits = batch.targets.get(command.target), self._environment.limits
         try:
             is_new = decide(self.group, item.author, command, self._clock(), limits, target)

@@ -31,7 +31,8 @@ class Execute:
     `checks` may refuse the command. They run only if the command is not a repeat and the group's
     rules allow it, because a repeated command must get the reply of its first copy. `charge` is
     called with work of the store that turns out when the command is validated. `size` is that of
-    the command, in bytes of memory.
+    the command, in bytes of memory. `older_edits` are those of a message to delete that the state
+    may have forgotten; None if they were not looked up.
     """
 
     author: Author
@@ -40,6 +41,7 @@ class Execute:
     checks: Sequence[Callable[[], None]] = ()
     charge: Callable[[float], None] = lambda _: None
     size: int = 0
+    older_edits: tuple[int, ...] | None = None
 
     def check(self) -> None:
         """Run the checks. Raises `Refused`."""
