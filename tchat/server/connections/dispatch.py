@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from tchat.core.group.compaction import may_have_older_edits
+from tchat.core.group.compaction import last_forgotten_edit
 from tchat.core.group.direct import check_group, is_direct
 from tchat.core.group.feature import Command
 from tchat.core.group.features import decode_event
@@ -71,7 +71,7 @@ from tchat.server.costs import (
     cost_of_text,
 )
 from tchat.server.groups.actor import begins_with_state
-from tchat.server.groups.inbox import Execute, Query, ReadReceipt, Subscribe
+from tchat.server.groups.inbox import Execute, OlderEdits, Query, ReadReceipt, Subscribe
 from tchat.server.groups.subscriptions import Subscription
 from tchat.server.ledger import LONGEST_WAIT
 from tchat.server.rate_limiter import too_fast
@@ -90,6 +90,7 @@ if TYPE_CHECKING:
 FileRequest = TypeVar("FileRequest", Upload, Download, FileListRequest)
 
 _MAX_SUBSCRIPTIONS = 256
+_FORGOTTEN_MEANWHILE = 4096  # events
 _WITH_TEXT = (Post, Edit)  # commands whose texts are charged
 _EVENT_BYTES = 100
 """What an event takes on the disk besides its command: the author, times, and its place."""
@@ -256,7 +257,7 @@ class RequestDispatcher:
             wait = max(wait, rates.reserve("address_texts", peer, kib))
         return await self._delay("texts", wait) if wait else ()
 
-    async def _find_older_edits(self, command: Delete) -> tuple[int, ...] | None:
+    async def _find_older_edits(self, command: Delete) -> OlderEdits | None:
         """Return the edits of a very old message that may be deleted, from the log.
 
         The state of the group has forgotten them. The search takes time in proportion to the log,
@@ -265,7 +266,7 @@ class RequestDispatcher:
         """
         key = fold(command.group)
         actor = self._context.registry.find(key)
-        if actor is None or not may_have_older_edits(actor.group, command.target):
+        if actor is None or command.target >= last_forgotten_edit(actor.group):
             return None
         group, store = actor.group, self._context.store
         if group.standing(self._person) != "member" or group.has_done(self._author, command.n):
@@ -276,9 +277,10 @@ class RequestDispatcher:
             return None
         if fold(message.actor) != self._person and not group.is_admin(self._person):
             return None
-        events = group.seq - command.target
-        self._account.charge_apart(min(SEARCHED * events, MOST_FOR_A_SEARCH))
-        return await store.edits_of(key, command.target)
+        # The state may forget some more until the actor executes the command.
+        upto = min(last_forgotten_edit(group) + _FORGOTTEN_MEANWHILE, group.seq)
+        self._account.charge_apart(min(SEARCHED * (upto - command.target), MOST_FOR_A_SEARCH))
+        return OlderEdits(upto, await store.edits_of(key, command.target, upto))
 
     async def _delay(self, kind: RateKind, wait: float) -> Sequence[Callable[[], None]]:
         """Wait until a rate allows the command; if that takes too long, it is refused."""

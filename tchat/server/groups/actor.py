@@ -268,8 +268,8 @@ class GroupActor:
         command, forgotten = item.command, last_forgotten_edit(self.group)
         if not isinstance(command, Delete) or command.target >= forgotten:
             return ()
-        if item.older_edits is not None:
-            return item.older_edits  # later edits are in the state
+        if item.older_edits is not None and item.older_edits.upto >= forgotten:
+            return item.older_edits.seqs  # later edits are in the state
         target, limits = batch.targets.get(command.target), self._environment.limits
         try:
             is_new = decide(self.group, item.author, command, self._clock(), limits, target)

@@ -7,7 +7,7 @@ senders wait in a queue, each with one item; a connection then reads nothing mor
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import trio
 
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from tchat.server.send_queue import SendQueue
 
 
+class OlderEdits(NamedTuple):
+    """The seqs of a message's edits up to event `upto`, which the state may have forgotten."""
+
+    upto: int
+    seqs: tuple[int, ...]
+
+
 @dataclass(slots=True, eq=False)
 class Execute:
     """Validate and commit a command.
@@ -31,8 +38,8 @@ class Execute:
     `checks` may refuse the command. They run only if the command is not a repeat and the group's
     rules allow it, because a repeated command must get the reply of its first copy. `charge` is
     called with work of the store that turns out when the command is validated. `size` is that of
-    the command, in bytes of memory. `older_edits` are those of a message to delete that the state
-    may have forgotten; None if they were not looked up.
+    the command, in bytes of memory. `older_edits` are those of a message to delete; None if they
+    were not looked up.
     """
 
     author: Author
@@ -41,7 +48,7 @@ class Execute:
     checks: Sequence[Callable[[], None]] = ()
     charge: Callable[[float], None] = lambda _: None
     size: int = 0
-    older_edits: tuple[int, ...] | None = None
+    older_edits: OlderEdits | None = None
 
     def check(self) -> None:
         """Run the checks. Raises `Refused`."""
