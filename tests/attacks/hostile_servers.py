@@ -92,6 +92,14 @@ async def join_many(here: Stage) -> None:
     await trio.sleep_forever()
 
 
+def nested_states(here: Stage) -> None:
+    """Prepare snapshots of the largest size that have nothing but lists in lists."""
+    item = b"\x81" * 10 + b"\xa0"
+    count = (SNAPSHOT_LIMIT - 100) // len(item)
+    data = b"\xa1\x61x\x9a" + count.to_bytes(4, "big") + item * count
+    here.snapshots = {f"den{n}": data for n in range(GROUPS)}
+
+
 # ------------------------------------------------------------------ floods
 
 
@@ -99,6 +107,13 @@ async def say_long_texts(here: Stage) -> None:
     """Send long texts with emoji as fast as the client reads."""
     while True:
         await here.tell("posted", text=LONG)
+
+
+async def say_tabs(here: Stage) -> None:
+    """Fill the screen with messages of tabs, once."""
+    for number in range(40):
+        await here.tell("posted", text=f"{number}" + "\t" * 16_000)
+    await trio.sleep_forever()
 
 
 async def summon(here: Stage) -> None:
@@ -154,6 +169,14 @@ async def share_different(here: Stage) -> None:
         await trio.sleep(0.02)
 
 
+async def share_at_once(here: Stage) -> None:
+    """Share as many small files as a group can have, which are all different, and have no bytes."""
+    for number in range(1, 43_000):
+        sha256 = number.to_bytes(32, "big")
+        await here.tell("file_shared", number=number, name="plan", size=1000, sha256=sha256)
+    await trio.sleep_forever()
+
+
 # ------------------------------------------------------------------ bots
 
 
@@ -204,6 +227,20 @@ ATTACKS = [
         prepare=many_states,
     ),
     ClientAttack(
+        "nested-snapshots",
+        f"a server puts a person into {GROUPS} groups with snapshots of lists in lists",
+        join_many,
+        "the items of a snapshot are counted before it is decoded (tchat/client/bounds.py)",
+        memory=128 * _MIB,
+        prepare=nested_states,
+    ),
+    ClientAttack(
+        "tabs",
+        "a member fills the screen with messages of 16 KiB of tabs",
+        say_tabs,
+        "what is made of a message is kept (tchat/ui/text/cells.py)",
+    ),
+    ClientAttack(
         "long-texts",
         "a member sends long texts with emoji without a pause",
         say_long_texts,
@@ -247,6 +284,13 @@ ATTACKS = [
         disk=201 * _MIB,
         prepare=one_file,
         counts={"downloads": 200},
+    ),
+    ClientAttack(
+        "files-at-once",
+        "members share 43,000 small files as fast as they can",
+        share_at_once,
+        "no more files wait to be saved than the daily budgets allow",
+        counts={"downloads": 500},
     ),
     ClientAttack(
         "impossible-names",
