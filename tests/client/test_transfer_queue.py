@@ -219,7 +219,10 @@ class Carrier:
         into: Path,
         name: str | None,
         told: ProgressListener,
+        *,
+        anew: bool,
     ) -> Path:
+        assert not anew
         await self._carry(file.name, told)
         return into / (name or file.name)
 
