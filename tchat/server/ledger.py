@@ -175,16 +175,14 @@ class Budget:
 class LedgerAccount:
     """What one connection's work is charged to: the budget of its owner, and those it shares.
 
-    `worked` is the work that was charged since the caller last set it to 0. `is_limited` is whether
-    any of the budgets has a rate. `peer` is the client's address.
+    `is_limited` is whether any of the budgets has a rate. `peer` is the client's address.
     """
 
-    __slots__ = ("_limited", "_own", "_shared", "is_limited", "peer", "worked")
+    __slots__ = ("_limited", "_own", "_shared", "is_limited", "peer")
 
     def __init__(
         self, own: Budget, shared: tuple[Budget, ...], peer: Address | None = None
     ) -> None:
-        self.worked = 0.0
         self.peer = peer
         self._own = own
         self._shared = shared
@@ -233,7 +231,6 @@ class LedgerAccount:
 
     def charge(self, cost: float) -> None:
         """Charge work to all budgets."""
-        self.worked += cost
         for budget in self._limited:
             budget.credit -= cost
 

@@ -16,6 +16,7 @@ Invalid input can end only the connection that it came from.
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import trio
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 _READS_NOTHING = "accepted no data for too long"
 _FLUSH_SECONDS = 3.0
-_TIME_SLICE = 400.0  # work after which other tasks run, about 4 ms
+_TIME_SLICE = 0.004  # seconds of work after which other tasks run
 
 
 async def serve_connection(context: ServerContext, stream: trio.SocketStream) -> None:
@@ -236,20 +237,21 @@ class Connection:
 
     async def _read(self) -> None:
         link, send_queue, account = self._link, self.send_queue, self._account
-        woken_at = 0.0
+        woken_at = end_of_slice = 0.0
         try:
             while (body := await link.receive()) is not None:
                 woken = 0.0
                 if link.last_received != woken_at:  # others had a turn while this task waited
                     woken_at = link.last_received
                     woken = READING
-                    account.worked = 0.0
+                    end_of_slice = perf_counter() + _TIME_SLICE
                 if (
-                    account.worked > _TIME_SLICE
+                    perf_counter() > end_of_slice
                     or send_queue.congested
                     or (account.is_limited and not account.is_covered)
                 ):
                     await self._wait()
+                    end_of_slice = perf_counter() + _TIME_SLICE
                 if self._ending:
                     return  # ignore frames from before the goodbye: the key may be revoked
                 await self._receive(body, woken)
@@ -266,7 +268,6 @@ class Connection:
     async def _wait(self) -> None:
         """Wait for others, for the client to read its answers, and for its budgets."""
         # Many frames arrive in one read, and most of them need no checkpoint.
-        self._account.worked = 0.0
         await trio.lowlevel.checkpoint()
         if self.send_queue.congested:
             await self.send_queue.wait_for_space()
