@@ -369,6 +369,7 @@ async def test_denied_request_is_told() -> None:
         lab = await here.alice.join("lab", create=True)
         async with here.alice.events(lab) as events:
             await irc.send("JOIN #lab")
+            await irc.until("opens here when its admin approves you")
             request = await next_of(events, tchat.JoinRequest)
             assert isinstance(request, tchat.JoinRequest)
             await request.deny()
