@@ -85,7 +85,9 @@ def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
 
 async def _wait_and_read(socket: trio.socket.SocketType, max_bytes: int) -> bytes:
     while True:
-        await trio.lowlevel.wait_readable(_descriptor(socket))
+        if (descriptor := socket.fileno()) < 0:
+            raise _closed()
+        await trio.lowlevel.wait_readable(descriptor)
         try:
             # Get the descriptor again: during the wait, the socket may have been closed and its
             # number reused for another one.
@@ -93,15 +95,13 @@ async def _wait_and_read(socket: trio.socket.SocketType, max_bytes: int) -> byte
         except BlockingIOError:  # a spurious wake-up
             continue
         except OSError as error:
-            _descriptor(socket)  # raises if the socket was closed
+            if socket.fileno() < 0:
+                raise _closed() from None
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
 
-def _descriptor(socket: trio.socket.SocketType) -> int:
-    descriptor = socket.fileno()
-    if descriptor < 0:
-        raise trio.ClosedResourceError("this socket was already closed")
-    return descriptor
+def _closed() -> trio.ClosedResourceError:
+    return trio.ClosedResourceError("this socket was already closed")
 
 
 def _write_nowait(socket: trio.socket.SocketType, data: D) -> D | None:

@@ -8,6 +8,8 @@ delivery of its events work as in any group.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from tchat.core.text import check_name, fold, quote_name
 from tchat.errors import Code, Refused
 
@@ -48,6 +50,7 @@ def not_yours() -> Refused:
     return Refused(Code.NOT_MEMBER, "This is a direct conversation between two other people.")
 
 
+@lru_cache(maxsize=4096)
 def check_group(raw: str) -> str:
     """Return a group's display name. Raises `Refused` (bad_name, yourself)."""
     if is_direct(raw):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from string import Formatter
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from tchat.core.protocol.schema import Clean, Frame, Shape, record
 from tchat.core.text import check_name, clean_message, fold, safe_filename
@@ -61,8 +61,7 @@ HIGHEST_LIMITS = GroupLimits(members=10_000, requests=1000, invites=1000)
 # ------------------------------------------------------------------ commands
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """The input of a rule besides the group's state.
 
     `at` is the time of the decision (ms since the Unix epoch). `target` is the event that a

@@ -57,12 +57,12 @@ def decide(
         )
     if not command.in_direct and group.direct:
         raise Refused(Code.DIRECT, "This cannot be done in a direct conversation.")
-    if command.allowed == "operator":
-        _require_operator(author)
+    if command.allowed == "member":
+        group.require_member(author.name)
     elif command.allowed == "admin":
         group.require_admin(author.name)
-    elif command.allowed == "member":
-        group.require_member(author.name)
+    elif command.allowed == "operator":
+        _require_operator(author)
     at = max(now, group.at)
     bodies = command.decide(group, Context(author, at, limits, target))
     name = group.name if group.members else command.group

@@ -282,12 +282,11 @@ class Group(Shape):
 
     def require_member(self, name: str) -> None:
         """Raise `Refused` (not_member, not_approved, banned) unless the person is a member."""
-        standing = self.standing(name)
-        if standing == "member":
+        if fold(name) in self.members:
             return
         if self.direct:
             raise not_yours()
-        if standing == "waiting":
+        if self.standing(name) == "waiting":
             raise not_approved_refusal(self.admin_name)
         self.require_not_banned(name)
         raise Refused(Code.NOT_MEMBER, "You are not a member of this group.")

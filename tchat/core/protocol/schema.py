@@ -86,16 +86,18 @@ class Shape:
     __slots__ = ()
 
     def to_map(self) -> dict[str, object]:
-        """Return the keys and values for the wire; absent optional fields are left out."""
+        """Return the keys and values for the wire; absent optional fields are left out.
+
+        The map of a frame begins with its type.
+        """
         schema = _SCHEMAS[type(self)]
         if schema.is_flat:
-            return {
-                name: value for name in schema.names if (value := getattr(self, name)) is not None
-            }
+            return {key: value for key in schema.keys if (value := getattr(self, key)) is not None}
+        compounds = schema.compounds
         return {
-            field.name: value if field.compound is None else field.compound.dump(value)
-            for field in schema.fields
-            if (value := getattr(self, field.name)) is not None
+            key: compounds[key].dump(value) if key in compounds else value
+            for key in schema.keys
+            if (value := getattr(self, key)) is not None
         }
 
     @classmethod
@@ -127,10 +129,6 @@ class Frame(Shape):
 
     __slots__ = ()
     type: ClassVar[str]
-
-    def to_map(self) -> dict[str, object]:
-        """Return the whole map of the frame, its type first."""
-        return {"type": self.type, **super().to_map()}
 
 
 def clean(shape: S) -> S:
@@ -174,10 +172,15 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Schema:
-    """The fields of a record: `is_flat` if all are scalars, `is_whole` if none is `LOCAL`."""
+    """The fields of a record: `is_flat` if all are scalars, `is_whole` if none is `LOCAL`.
+
+    `keys` are those of the map, in order. `compounds` are the conversions of the others.
+    """
 
     fields: tuple[Field, ...]
     names: tuple[str, ...]
+    keys: tuple[str, ...]
+    compounds: dict[str, Compound]
     is_flat: bool
     is_whole: bool
     cleaners: tuple[tuple[str, Clean], ...]
@@ -197,10 +200,12 @@ class _Schemas(dict[Any, "_Schema"]):
             for marker in _markers_of(hints[name])
             if isinstance(marker, Clean)
         )
-        is_flat = all(field.compound is None for field in fields)
-        return self.setdefault(
-            cls, _Schema(fields, tuple(names), is_flat, names == every, cleaners)
+        keys = ("type", *names) if issubclass(cls, Frame) else tuple(names)
+        compounds = {field.name: field.compound for field in fields if field.compound is not None}
+        schema = _Schema(
+            fields, tuple(names), keys, compounds, not compounds, names == every, cleaners
         )
+        return self.setdefault(cls, schema)
 
 
 _SCHEMAS = _Schemas()

@@ -240,13 +240,13 @@ class Connection:
         woken_at = end_of_slice = 0.0
         try:
             while (body := await link.receive()) is not None:
-                woken = 0.0
+                woken, now = 0.0, perf_counter()
                 if link.last_received != woken_at:  # others had a turn while this task waited
                     woken_at = link.last_received
                     woken = READING
-                    end_of_slice = perf_counter() + _TIME_SLICE
+                    end_of_slice = now + _TIME_SLICE
                 if (
-                    perf_counter() > end_of_slice
+                    now > end_of_slice
                     or send_queue.congested
                     or (account.is_limited and not account.is_covered)
                 ):
@@ -281,14 +281,15 @@ class Connection:
 
     async def _receive(self, body: bytes, woken: float) -> None:
         """Charge a frame and `woken`, the cost of waking this task for it, and handle the frame."""
-        cost = woken + cost_of_size(len(body))
+        account = self._account
         try:
             frame = decode_request(body)
         except UnknownType as unknown:  # from a newer client, which has to handle this error
-            self._account.charge(cost + UNKNOWN)
+            account.charge(woken + cost_of_size(len(body)) + UNKNOWN)
             self.notify(Failed(unknown.code, unknown.sentence, unknown.re))
             return
-        self._account.charge(cost + COSTS[frame.type])
+        if account.is_limited:
+            account.charge(woken + cost_of_size(len(body)) + COSTS[frame.type])
         try:
             await self._dispatcher.handle(frame, len(body))
         except Refused as refusal:

@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from tchat.core.group.state import Author, Group
     from tchat.core.protocol.schema import Frame
     from tchat.server.context import ServerContext
+    from tchat.server.groups.actor import GroupActor
     from tchat.server.ledger import LedgerAccount
     from tchat.server.rate_limiter import RateKind
     from tchat.server.send_queue import SendQueue
@@ -195,17 +196,23 @@ class RequestDispatcher:
     ) -> None:
         key, registry = fold(group), self._context.registry
         actor = registry.find(key)
+        if self._account.is_limited:
+            self._charge_for(item, actor)
+        if actor is None or not actor.inbox.try_put(item):
+            await registry.send(key, item, self._charge_loading)
+
+    def _charge_for(
+        self, item: Execute | Subscribe | ReadReceipt | Query, actor: GroupActor | None
+    ) -> None:
+        """Charge what an item costs in its group, besides the cost of its frame."""
         if actor is None:
             self._charge(ACTIVATION)
         elif type(item) is Execute:
-            if self._account.is_limited:
-                self._charge(LISTENER * actor.listeners + COPIED * actor.entries)
+            self._charge(LISTENER * actor.listeners + COPIED * actor.entries)
         elif type(item) is Subscribe:
             self._charge(ANNOUNCEMENT * actor.listeners)
             if begins_with_state(item.request):
                 self._account.charge_apart(ENCODED * actor.entries_to_encode)
-        if actor is None or not actor.inbox.try_put(item):
-            await registry.send(key, item, self._charge_loading)
 
     def _cost_of_announcement(self, key: str) -> float:
         """Return what it costs to tell everybody who follows a group."""
@@ -220,8 +227,10 @@ class RequestDispatcher:
     async def _execute(self, command: Command, size: int) -> None:
         group = self._checked(command.group)
         text = command.text if isinstance(command, _WITH_TEXT) else ""
+        memory = size
         if not text.isascii():
             self._charge(cost_of_text(text))
+            memory = max(size, getsizeof(text))  # up to four bytes for each code point
         command = clean(command if command.group == group else replace(command, group=group))
         checks: Sequence[Callable[[], None]] = ()
         if isinstance(command, Join):
@@ -235,7 +244,7 @@ class RequestDispatcher:
             checks = (*await self._keep_text_rate(size), *checks)
         if isinstance(command, Share):
             checks = (*checks, *await self._share_checks(command))
-        charge, memory = self._account.charge_apart, max(size, getsizeof(text))
+        charge = self._account.charge_apart
         older_edits = await self._find_older_edits(command) if isinstance(command, Delete) else None
         item = Execute(self._author, command, self._send_queue, checks, charge, memory, older_edits)
         await self._send_to_group(group, item)
