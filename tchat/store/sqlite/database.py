@@ -337,8 +337,12 @@ class Database:
         result: T = await self._writer.do(work, alone=alone)  # type: ignore[assignment]  # what work returned
         return result
 
-    async def write_in_slices(self, step: Callable[[sqlite3.Connection], bool]) -> None:
+    async def write_in_slices(
+        self, step: Callable[..., bool], prepare: Callable[[sqlite3.Connection], T] | None = None
+    ) -> None:
         """Repeat a short transaction until it returns True; if others write, with pauses.
+
+        With `prepare`, a long query before each step, the step gets its result.
 
         Steps of several callers alternate, and the writes of others run between two steps. They are
         durable only with the next `write` or `scrub`: after a power failure, all or the latest of
@@ -347,8 +351,12 @@ class Database:
         done = False
         while not done:
             async with self._slicing:
+                work: Work = step
+                if prepare is not None:
+                    prepared = await self.read_slowly(prepare)
+                    work = partial(_with, step, prepared)
                 writes, began = self.writes, trio.current_time()
-                done = bool(await self._writer.do(step, alone=True, durable=False))
+                done = bool(await self._writer.do(work, alone=True, durable=False))
                 if self.writes > writes:  # the writer thread has other work
                     await trio.sleep(_REST * (trio.current_time() - began))
 
@@ -402,6 +410,10 @@ class Database:
             Code.BUSY,
             "Another program, such as a backup, is reading the database; wait until it has ended.",
         )
+
+
+def _with(step: Callable[..., bool], prepared: object, connection: sqlite3.Connection) -> bool:
+    return step(connection, prepared)
 
 
 def _nothing(_: sqlite3.Connection) -> None:

@@ -10,6 +10,10 @@ group and seq, so results come in the order of the log. The index does not conta
 remove a message's words, its text in the log is tokenized again, and has to give the same words.
 So the index is rebuilt when the tokenizer has changed, or the Unicode tables that it uses.
 
+To tokenize a long text takes longer than to add or remove its words. So this is done in a reading
+thread before the transaction, which gets the words by text (`Tokenized`): messages wait for the
+writer thread, and nobody waits for that one.
+
 Removed words must not stay on the disk. SQLite ensures that from version 3.42 on. Older versions
 only mark words as removed, until the whole index is merged. With these versions, the index is
 merged after a removal, in short transactions in the background (see `erasing`): 0.3 s for a hundred
@@ -24,6 +28,7 @@ import sqlite3
 from functools import partial
 from itertools import islice
 from time import monotonic, thread_time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from tchat.core.group.features import decode_event
@@ -32,16 +37,19 @@ from tchat.core.group.messages import Edited, Posted
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, Refused
 from tchat.store.base import Hit
+from tchat.store.computing import compute
 from tchat.store.sqlite.database import SLICE_SECONDS, QueryInterrupted
-from tchat.store.sqlite.log import body_of, segments_from
+from tchat.store.sqlite.log import body_of, find_group, segments_from
 from tchat.store.words import MOST_LETTERS, TABLES, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from tchat.core.group.feature import Event
     from tchat.store.sqlite.database import Database
     from tchat.store.words import Term
+
+    Tokenized = Mapping[str, Sequence[str]]
 
 T = TypeVar("T")
 
@@ -53,6 +61,7 @@ _ERASES = sqlite3.sqlite_version_info >= (3, 42)
 _MADE_WITH = f"unicode {TABLES}, {MOST_LETTERS} letters, {'erasing' if _ERASES else 'merging'}"
 _SEQ_BITS = 36
 _PAGES_PER_MERGE = 4
+_NONE: Tokenized = MappingProxyType({})
 
 
 class SearchIndex:
@@ -74,7 +83,9 @@ class SearchIndex:
         try:
             outdated = await self._database.read_slowly(work.of(_outdated, groups=groups))
             for number in outdated:
-                await self._database.write_in_slices(work.of(_index_some, number=number))
+                await self._database.write_in_slices(
+                    work.of(_index_some, number=number), work.of(_tokenize_some, number=number)
+                )
             query = work.of(_search, groups=groups, terms=terms, skip=skip, most=most)
             return await self._database.read_slowly(query, SEARCH_SECONDS)
         except QueryInterrupted:
@@ -98,6 +109,22 @@ class SearchIndex:
         removals = await self._database.write(_start_merging)
         await self._database.write_in_slices(partial(_merge_some, removals=removals))
 
+    async def tokenize(self, group: str, seqs: Collection[int]) -> Tokenized:
+        """Return the words of the messages that `remove_messages` is going to remove."""
+
+        def texts(connection: sqlite3.Connection) -> list[str]:
+            number, _ = find_group(connection, group)
+            upto = _progress(connection, number)[0] if number else 0
+            found = (_event(connection, number, seq) for seq in seqs if number and seq <= upto)
+            return [
+                _current_text(connection, number, event)
+                for event in found
+                if number and event is not None and isinstance(event.body, Posted)
+            ]
+
+        found = await self._database.read(texts)
+        return await compute(lambda: {text: words_of(text) for text in found}) if found else {}
+
 
 class _Work:
     """The processor time in seconds that the queries of one search have taken so far.
@@ -109,13 +136,13 @@ class _Work:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def of(self, query: Callable[..., T], **arguments: object) -> Callable[[sqlite3.Connection], T]:
+    def of(self, query: Callable[..., T], **arguments: object) -> Callable[..., T]:
         """Return a query that adds its time."""
 
-        def run(connection: sqlite3.Connection) -> T:
+        def run(connection: sqlite3.Connection, *prepared: object) -> T:
             began = thread_time()
             try:
-                return query(connection, **arguments)
+                return query(connection, *prepared, **arguments)
             finally:
                 self.seconds += thread_time() - began
 
@@ -141,7 +168,9 @@ def prepare_search(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def remove_messages(connection: sqlite3.Connection, number: int, seqs: Collection[int]) -> None:
+def remove_messages(
+    connection: sqlite3.Connection, number: int, seqs: Collection[int], tokenized: Tokenized = _NONE
+) -> None:
     """Remove messages from the index; `needs_purge` says whether `purge` has to follow.
 
     Call this before the messages are erased from the log, because it needs their texts.
@@ -151,7 +180,8 @@ def remove_messages(connection: sqlite3.Connection, number: int, seqs: Collectio
     for seq in seqs:
         event = _event(connection, number, seq)
         if seq <= upto and event is not None and isinstance(event.body, Posted):
-            _remove_words(connection, number, seq, _current_text(connection, number, event))
+            text = _current_text(connection, number, event)
+            _remove_words(connection, number, seq, _words_of(text, tokenized))
             connection.execute(
                 "DELETE FROM reworded WHERE group_id = ? AND target = ?", (number, seq)
             )
@@ -178,7 +208,27 @@ def _progress(connection: sqlite3.Connection, number: int) -> tuple[int, int]:
     return connection.execute(sql, (number,)).fetchone() or (0, 0)
 
 
-def _index_some(connection: sqlite3.Connection, number: int) -> bool:
+def _tokenize_some(connection: sqlite3.Connection, number: int) -> Tokenized:
+    """Return the words of some of the next texts to index: as many as one step can index."""
+    deadline = monotonic() + SLICE_SECONDS
+    upto, _ = _progress(connection, number)
+    tokenized: dict[str, list[str]] = {}
+    for _, body in _bodies_after(connection, number, upto):
+        match decode_event(body).body:
+            case Posted(text):
+                tokenized[text] = words_of(text)
+            case Edited(target, text):
+                tokenized[text] = words_of(text)
+                posted = _event(connection, number, target)
+                if posted is not None:
+                    former = _current_text(connection, number, posted)
+                    tokenized[former] = words_of(former)
+        if monotonic() > deadline:
+            break
+    return tokenized
+
+
+def _index_some(connection: sqlite3.Connection, tokenized: Tokenized, number: int) -> bool:
     """Index some of a group's next events; return whether no events are left."""
     deadline = monotonic() + SLICE_SECONDS
     upto, floor = _progress(connection, number)
@@ -186,7 +236,7 @@ def _index_some(connection: sqlite3.Connection, number: int) -> bool:
     for seq, body in _bodies_after(connection, number, upto):
         event = decode_event(body)
         floor = seq if isinstance(event.body, Created) else floor
-        _index(connection, number, event)
+        _index(connection, number, event, tokenized)
         upto = seq
         if monotonic() > deadline:
             done = False
@@ -203,31 +253,40 @@ def _bodies_after(
         yield from enumerate(split_frames(page.frames), start=page.first)
 
 
-def _index(connection: sqlite3.Connection, number: int, event: Event) -> None:
+def _index(connection: sqlite3.Connection, number: int, event: Event, tokenized: Tokenized) -> None:
     match event.body:
         case Posted(text):
-            _add_words(connection, number, event.seq, text)
+            _add_words(connection, number, event.seq, _words_of(text, tokenized))
         case Edited(target, text):
             posted = _event(connection, number, target)
             if posted is not None and isinstance(posted.body, Posted):
-                _remove_words(connection, number, target, _current_text(connection, number, posted))
-                _add_words(connection, number, target, text)
+                former = _current_text(connection, number, posted)
+                _remove_words(connection, number, target, _words_of(former, tokenized))
+                _add_words(connection, number, target, _words_of(text, tokenized))
                 connection.execute(
                     "INSERT OR REPLACE INTO reworded VALUES (?, ?, ?)", (number, target, event.seq)
                 )
 
 
-def _add_words(connection: sqlite3.Connection, number: int, seq: int, text: str) -> None:
+def _words_of(text: str, tokenized: Tokenized) -> Sequence[str]:
+    """Return the words of a text, which may have changed since others were tokenized."""
+    words = tokenized.get(text)
+    return words_of(text) if words is None else words
+
+
+def _add_words(connection: sqlite3.Connection, number: int, seq: int, words: Sequence[str]) -> None:
     connection.execute(
         "INSERT INTO said (rowid, words) VALUES (?, ?)",
-        (_rowid(number, seq), _tokens(number, words_of(text))),
+        (_rowid(number, seq), _tokens(number, words)),
     )
 
 
-def _remove_words(connection: sqlite3.Connection, number: int, seq: int, text: str) -> None:
+def _remove_words(
+    connection: sqlite3.Connection, number: int, seq: int, words: Sequence[str]
+) -> None:
     connection.execute(
         "INSERT INTO said (said, rowid, words) VALUES ('delete', ?, ?)",
-        (_rowid(number, seq), _tokens(number, words_of(text))),
+        (_rowid(number, seq), _tokens(number, words)),
     )
 
 

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.core.protocol.frames import Standing
+    from tchat.store.sqlite.search import Tokenized
     from tchat.store.words import Term
 
 
@@ -84,6 +85,7 @@ class SqliteStore(Store):
         effects: SideEffects = NO_EFFECTS,
     ) -> None:
         """Add packed events; see `Store.append`."""
+        tokenized = await self._index.tokenize(group, effects.erased) if effects.erased else {}
 
         def work(connection: sqlite3.Connection) -> None:
             number, last = find_group(connection, group)
@@ -98,7 +100,7 @@ class SqliteStore(Store):
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
             )
             if effects:
-                _update_indexes(connection, number, effects)
+                _update_indexes(connection, number, effects, tokenized)
 
         erases = bool(effects.erased or effects.closed_after or effects.expired_to)
         await self.database.write(work, alone=erases)
@@ -259,7 +261,9 @@ def _cursors(connection: sqlite3.Connection, group: str) -> dict[str, int]:
     return dict(connection.execute(sql, (group,)))
 
 
-def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEffects) -> None:
+def _update_indexes(
+    connection: sqlite3.Connection, number: int, effects: SideEffects, tokenized: Tokenized
+) -> None:
     """Apply index updates."""
     set_standings(connection, number, effects.standings)
     update_files(connection, number, effects)
@@ -276,7 +280,7 @@ def _update_indexes(connection: sqlite3.Connection, number: int, effects: SideEf
             "UPDATE groups SET expire_to = ? WHERE id = ?", (effects.expired_to, number)
         )
     if effects.erased:
-        remove_messages(connection, number, effects.erased)
+        remove_messages(connection, number, effects.erased, tokenized)
         erase(connection, number, effects.erased)
 
 
