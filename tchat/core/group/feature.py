@@ -98,6 +98,11 @@ class Command(Frame):
     n: int
     group: str
 
+    @property
+    def message_text(self) -> str:
+        """The text of the message that the command posts or edits; empty for other commands."""
+        return ""
+
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Return the events that follow, in order; none if nothing changes. Raises `Refused`."""
         raise NotImplementedError
@@ -178,6 +183,11 @@ class Body(Shape):
             or cls.erased is not Body.erased
         )
         cls.has_addressees = cls.addressees is not Body.addressees
+
+    @property
+    def message_text(self) -> str:
+        """The text of the message, if the event is one or edits one; otherwise empty."""
+        return ""
 
     def concerns(self, person: str) -> bool:
         """Return whether the event is about a person (folded), who need not be its actor."""

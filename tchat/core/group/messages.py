@@ -51,6 +51,11 @@ class Post(Command):
     text: MessageText
     reply: int | None = None
 
+    @property
+    def message_text(self) -> str:
+        """The text of the message."""
+        return self.text
+
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Append the message."""
         check_text(self.text)
@@ -69,6 +74,11 @@ class Posted(Body):
     kind = "posted"
     text: str
     reply: int | None = None
+
+    @property
+    def message_text(self) -> str:
+        """The text of the message."""
+        return self.text
 
     def apply(self, group: Group, event: Event) -> None:
         """In a direct conversation, update the spelling of the actor's name."""
@@ -91,6 +101,11 @@ class Edit(TargetedCommand):
     in_direct = True
     text: MessageText
 
+    @property
+    def message_text(self) -> str:
+        """The text of the message."""
+        return self.text
+
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Append the new text, if the message is the author's own and has not too many edits."""
         message = require_message(group, context)
@@ -112,6 +127,11 @@ class Edited(Body):
     kind = "edited"
     target: int
     text: str
+
+    @property
+    def message_text(self) -> str:
+        """The text of the message."""
+        return self.text
 
     def apply(self, group: Group, event: Event) -> None:
         """Record the seq of the edit, so that it can be erased together with the message."""

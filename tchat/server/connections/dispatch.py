@@ -21,7 +21,8 @@ from tchat.core.group.feature import Command
 from tchat.core.group.features import decode_event
 from tchat.core.group.files import Share
 from tchat.core.group.membership import Join
-from tchat.core.group.messages import Delete, Edit, Post, Posted
+from tchat.core.group.messages import Delete
+from tchat.core.group.rules import decide
 from tchat.core.protocol.frames import (
     Attach,
     Attached,
@@ -92,7 +93,6 @@ FileRequest = TypeVar("FileRequest", Upload, Download, FileListRequest)
 
 _MAX_SUBSCRIPTIONS = 256
 _FORGOTTEN_MEANWHILE = 4096  # events
-_WITH_TEXT = (Post, Edit)  # commands whose texts are charged
 _EVENT_BYTES = 100
 """What an event takes on the disk besides its command: the author, times, and its place."""
 
@@ -226,8 +226,7 @@ class RequestDispatcher:
 
     async def _execute(self, command: Command, size: int) -> None:
         group = self._checked(command.group)
-        text = command.text if isinstance(command, _WITH_TEXT) else ""
-        memory = size
+        text, memory = command.message_text, size
         if not text.isascii():
             self._charge(cost_of_text(text))
             memory = max(size, getsizeof(text))  # up to four bytes for each code point
@@ -277,14 +276,15 @@ class RequestDispatcher:
         actor = self._context.registry.find(key)
         if actor is None or command.target >= last_forgotten_edit(actor.group):
             return None
-        group, store = actor.group, self._context.store
-        if group.standing(self._person) != "member" or group.has_done(self._author, command.n):
-            return None
+        group, store, limits = actor.group, self._context.store, self._context.limits.group
+        if group.standing(self._person) != "member":
+            return None  # and nothing is read for a stranger
         body = (await store.find(key, [command.target])).get(command.target)
-        message = None if body is None else decode_event(body)
-        if message is None or not isinstance(message.body, Posted):
-            return None
-        if fold(message.actor) != self._person and not group.is_admin(self._person):
+        target = None if body is None else decode_event(body)
+        try:
+            if not decide(group, self._author, command, self._context.clock(), limits, target):
+                return None
+        except Refused:
             return None
         # The state may forget some more until the actor executes the command.
         upto = min(last_forgotten_edit(group) + _FORGOTTEN_MEANWHILE, group.seq)

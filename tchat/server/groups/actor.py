@@ -24,7 +24,7 @@ from tchat.core.group.compaction import last_forgotten_edit
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.membership import wait_after_denial
-from tchat.core.group.messages import Delete, Edited, Posted
+from tchat.core.group.messages import Delete, Posted
 from tchat.core.group.operation import Closed
 from tchat.core.group.rules import apply, decide
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT
@@ -70,8 +70,6 @@ SAVE_SECONDS = 5.0
 # A batch is one transaction and one broadcast; its size is bounded so that neither takes long.
 _BATCH_ITEMS = 1000
 _BATCH_BYTES = 256 * 1024
-
-_WITH_TEXT = (Posted, Edited)
 
 
 class GroupActor:
@@ -413,12 +411,12 @@ class GroupActor:
         unsubscribed = self._unsubscribed.names(self.group)
         if not unsubscribed:
             return
-        texts = (event.body.text for event in events if isinstance(event.body, _WITH_TEXT))
+        texts = (event.body.message_text for event in events)
         # Most batches mention nobody, which one look at all of their texts shows.
         has_mentions = self.group.direct or unsubscribed.may_be_in(texts)
         for event in events:
             body = event.body
-            if body.has_addressees and (has_mentions or not isinstance(body, _WITH_TEXT)):
+            if body.has_addressees and (has_mentions or not body.message_text):
                 for person in body.addressees(self.group, unsubscribed):
                     if self.group.direct or person != fold(event.actor):
                         self._announce(event, person)
