@@ -105,6 +105,10 @@ class Code(StrEnum):
     REPLACED = "replaced", "the same client has connected again; this older connection is closed"
     IDLE = "idle", "nothing was received for too long"
     # The server's state.
+    LOG_DAMAGED = (
+        "log_damaged",
+        "what the server stored of this is damaged and cannot be read; its operator has been told",
+    )
     STORAGE_FULL = "storage_full", "the server's disk is full; nothing was changed"
     SHUTTING_DOWN = "shutting_down", "the server is stopping; clients reconnect automatically"
     INTERNAL = "internal", "an internal error, which the server has logged"

@@ -41,6 +41,7 @@ STATUSES: dict[int, tuple[Code, ...]] = {
         Code.FILE_UNREADABLE,
         Code.FILE_CHANGED,
         Code.FILE_DAMAGED,
+        Code.LOG_DAMAGED,
         Code.NO_SUCH_FILE,
         Code.NO_SUCH_GROUP,
         Code.NO_SUCH_NAME,

@@ -95,8 +95,9 @@ LAYERS: dict[str, list[set[str]]] = {
         {"open"},
     ],
     "store.sqlite": [
+        {"damage", "soundness"},
         {"appearances", "database", "log", "schema", "wal"},
-        {"accounts", "files", "reports", "search", "view"},
+        {"accounts", "files", "memberships", "reports", "search", "view"},
         {"backup", "closing", "verify"},
         {"erasing"},
         {"maintenance"},

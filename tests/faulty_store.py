@@ -85,6 +85,7 @@ class FaultyStore(MemoryStore):
         store = store or MemoryStore()
         self.accounts, self.files, self.blobs = store.accounts, store.files, store.blobs
         self.maintenance = store.maintenance
+        self.damage = store.damage
         self.calls: list[Call] = []
         self._failures: list[_Failure] = []
         self._holds: list[Hold] = []

@@ -126,6 +126,7 @@ def _evil_answer(r: random.Random) -> dict[str, object]:
             "by": name,
         },
         {"type": "read_position", "group": group, "seq": number},
+        {"type": "subscription_ended", "group": group, "code": name, "text": name},
         {"type": "snapshot", "group": group, "seq": number, "more": r.choice([True, False])}
         | {"data": r.choice([b"", r.randbytes(40), b"\xa0", bytes(50_000)])},
         {

@@ -23,6 +23,7 @@ from tchat.store.base import (
     Accounts,
     Blobs,
     Conflict,
+    DamageReports,
     FileEntry,
     FileIndex,
     GroupLookalike,
@@ -351,6 +352,7 @@ class MemoryStore(Store):
     """
 
     def __init__(self, search_seconds: float = 0.0) -> None:
+        self.damage = DamageReports()
         self._search_seconds = search_seconds
         self._logs: dict[str, _Log] = {}
         self._cursors: dict[str, dict[str, int]] = {}

@@ -23,23 +23,29 @@ class Backoff:
     """The delays of one series of retries, in seconds.
 
     `failures` counts the delays since the last success. `uniform` returns a random number from a
-    range.
+    range. `first` and `longest` are the first and the longest delay.
     """
 
-    def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
+    def __init__(
+        self,
+        uniform: Callable[[float, float], float] = random.uniform,
+        first: float = FIRST_SECONDS,
+        longest: float = LONGEST_SECONDS,
+    ) -> None:
         self.failures = 0
-        self._upper = FIRST_SECONDS
+        self._first = self._upper = first
+        self._longest = longest
         self._uniform = uniform
 
     def reset(self) -> None:
         """Start again with the shortest delay, after a success."""
         self.failures = 0
-        self._upper = FIRST_SECONDS
+        self._upper = self._first
 
     def next_delay(self, least: float = 0.0) -> float:
         """Return how long to wait after one more failure, longer than `least`."""
         upper = self._upper
         self.failures += 1
         # Doubled step by step: 2**failures overflows a float after some hours without a server.
-        self._upper = min(upper * 2, LONGEST_SECONDS)
+        self._upper = min(upper * 2, self._longest)
         return least + self._uniform(upper / 2, upper)

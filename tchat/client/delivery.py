@@ -237,7 +237,7 @@ class Delivery:
         if answer is None:
             return False
         replica = self._groups.get(fold(pending.group))
-        if replica is None or replica.standing in ("waiting", "outsider"):
+        if replica is None or replica.unusable or replica.standing in ("waiting", "outsider"):
             return True
         # No seq: the message was stored when it was sent earlier, but that answer was lost.
         seq = answer.seq if isinstance(answer, Ok) else None

@@ -77,11 +77,12 @@ class Replica:
     shorter than this one (see `reset`).
     `attached` says that the server has answered an attach on the present connection: only then is
     anything believed that it says about the group. `unusable` is why the group cannot be followed,
-    if the server sends what this client does not accept. `size` is what the log takes in memory, in
-    bytes; `held` says that the person is looking at an earlier part of it. `memory` is what the
-    rest takes (see `state_budget`), of which events since it was measured account for at most
-    `state_growth`, and `least_state` is the smallest measure since the group was opened. `advances`
-    grows whenever less is missing than ever before since the log was last complete.
+    if the server sends what this client does not accept, or cannot read it. `size` is what the log
+    takes in memory, in bytes; `held` says that the person is looking at an earlier part of it.
+    `memory` is what the rest takes (see `state_budget`), of which events since it was measured
+    account for at most `state_growth`, and `least_state` is the smallest measure since the group
+    was opened. `advances` grows whenever less is missing than ever before since the log was last
+    complete.
 
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
     that the person was kicked or banned, `banned` that the ban still stands, `asks_at` when they

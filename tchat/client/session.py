@@ -444,6 +444,7 @@ class Session:
                 nursery.start_soon(self._requests.sender.run, link)
                 nursery.start_soon(self._keep_alive, link)
                 nursery.start_soon(self._reset_backoff)
+                nursery.start_soon(self._following.retry_suspended)
                 await self._receive(link)
                 nursery.cancel_scope.cancel()
         finally:

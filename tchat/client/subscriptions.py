@@ -5,7 +5,8 @@ receiver finds the replica in the state that the update describes.
 
 A server is believed about a group only after it has answered the client's attach on the present
 connection. What exceeds the client's bounds (see `bounds`) ends the subscription to its group, and
-the other groups go on.
+the other groups go on. So does what the server refuses of a group because it is damaged there: that
+is tried again after a while, with a backoff of minutes, on the same connection or a later one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tchat.client.bounds import check_bounds, check_event, read_state
+import trio
+
+from tchat.client.backoff import Backoff
+from tchat.client.bounds import check_bounds, check_event, read_state, sentence_of
 from tchat.client.history import expect, is_group_name, read_page
 from tchat.client.replica import GapError, Replica, size_of
 from tchat.client.retention import Trimmer
@@ -44,6 +48,7 @@ from tchat.core.protocol.frames import (
     PresenceUpdate,
     ReadPosition,
     Snapshot,
+    SubscriptionEnded,
     encode,
 )
 from tchat.core.text import check_name, clean_line, fold
@@ -62,7 +67,19 @@ _SHORT_SNAPSHOT = 64 * 1024  # bytes: a longer one is decoded in a thread
 _MOST_FOLLOWED = 1000
 _MOST_UNFOLLOWED = 1000
 
-News = Event | Snapshot | PresenceUpdate | MembershipChange | Activity | ReadPosition
+DAMAGED_FIRST_SECONDS = 30.0
+DAMAGED_LONGEST_SECONDS = 600.0
+"""The first and the longest delay until a group that is damaged on the server is tried again."""
+
+News = (
+    Event
+    | Snapshot
+    | PresenceUpdate
+    | MembershipChange
+    | Activity
+    | ReadPosition
+    | SubscriptionEnded
+)
 """Frames that the server sends about a group without a request."""
 
 
@@ -75,6 +92,18 @@ class Unfollowed:
 
     admin: str | None
     history: int
+
+
+class _Suspended:
+    """A group that is damaged on the server; it is tried again at `due` (`trio.current_time`)."""
+
+    def __init__(self) -> None:
+        self.due = 0.0
+        self._backoff = Backoff(first=DAMAGED_FIRST_SECONDS, longest=DAMAGED_LONGEST_SECONDS)
+
+    def wait(self) -> None:
+        """Set `due` for one more failure."""
+        self.due = trio.current_time() + self._backoff.next_delay()
 
 
 class FollowedGroups:
@@ -108,6 +137,8 @@ class FollowedGroups:
         self._unread = unread
         self.trimmer = Trimmer(groups.values(), self._on_trimmed)
         self.state_budget = StateBudget(groups.values())
+        self._suspended: dict[Replica, _Suspended] = {}
+        self._suspended_more = trio.Event()
 
     def follow(self, group: str) -> Replica:
         """Return the replica of a group, a new one if need be.
@@ -142,9 +173,43 @@ class FollowedGroups:
 
     def request_attach(self, replica: Replica) -> PendingRequest:
         """Request catch-up from the replica's last event, unless such a request is unanswered."""
-        return self._requests.ask_deduplicated(
+        request = self._requests.ask_deduplicated(
             replica.attach_request, partial(self._handle_attached, replica)
         )
+        request.on_done = partial(self._on_attach_done, replica, request)
+        return request
+
+    def _on_attach_done(self, replica: Replica, request: PendingRequest) -> None:
+        failure = request.failure
+        if isinstance(failure, Refused) and failure.code == Code.LOG_DAMAGED:
+            self._suspend(replica, failure)
+
+    def _suspend(self, replica: Replica, refusal: Refused) -> None:
+        """Do without a group that is damaged on the server, until it is tried again."""
+        if self.groups.get(fold(replica.name)) is not replica:
+            return
+        is_new = replica not in self._suspended
+        self._suspended.setdefault(replica, _Suspended()).wait()
+        self._suspended_more.set()
+        replica.unusable = refusal
+        if is_new:
+            self._notify(GroupUnusable(replica, refusal))
+
+    async def retry_suspended(self) -> None:
+        """Try the suspended groups again, each when it is due. Never returns."""
+        while True:
+            self._suspended_more = trio.Event()
+            now = trio.current_time()
+            for replica, suspended in list(self._suspended.items()):
+                if self.groups.get(fold(replica.name)) is not replica:
+                    del self._suspended[replica]
+                elif suspended.due <= now:
+                    replica.unusable = None
+                    suspended.due = float("inf")  # until this attempt has failed
+                    self.request_attach(replica)
+            due = min((one.due for one in self._suspended.values()), default=float("inf"))
+            with trio.move_on_at(due):
+                await self._suspended_more.wait()
 
     def request_history(self, replica: Replica) -> PendingRequest:
         """Request the page of events before the log, unless such a request is unanswered."""
@@ -218,6 +283,8 @@ class FollowedGroups:
             self._handle_membership(replica, news)
         elif isinstance(news, Activity):
             self._handle_activity(replica, news)
+        elif isinstance(news, SubscriptionEnded):
+            self._suspend(replica, Refused(clean_line(news.code), sentence_of(news.text)))
 
     def _handle_attached(self, replica: Replica, answer: Answer) -> None:
         """Apply the answer to an attach: standing and head of the log.
@@ -235,6 +302,8 @@ class FollowedGroups:
             self._standing_changed(replica, None)
         if replica.standing == "member":
             self._notify(PositionMoved(replica, replica.position, anew))
+        else:
+            self._suspended.pop(replica, None)
         if replica.caught_up:
             self._caught_up(replica)
 
@@ -342,6 +411,7 @@ class FollowedGroups:
         self._notify(Trimmed(replica, replica.first))
 
     def _caught_up(self, replica: Replica) -> None:
+        self._suspended.pop(replica, None)
         self._notify(CaughtUp(replica))
         self._delivery.prune(replica.name)
 

@@ -104,7 +104,10 @@ class Trimmed:
 
 @dataclass(frozen=True, slots=True)
 class GroupUnusable:
-    """This client does not follow the group any more, because of what the server sends of it."""
+    """This client does not follow the group any more, because of what the server sends of it.
+
+    If the group is damaged on the server (log_damaged), it is tried again after some minutes.
+    """
 
     replica: Replica
     refusal: Refused

@@ -39,6 +39,7 @@ from tchat.core.protocol.frames import (
     SearchResults,
     Seen,
     Snapshot,
+    SubscriptionEnded,
     Ticket,
     Unlink,
     Upload,
@@ -69,7 +70,7 @@ ANSWERS = (
 
 NOTICES = (
     *(Snapshot, PresenceUpdate, MembershipChange, Activity, ReadPosition, KeyAdded),
-    *(KeyRemoved, Goodbye, Pong),
+    *(KeyRemoved, Goodbye, Pong, SubscriptionEnded),
 )
 """Frames that a client receives without a request, besides events."""
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tchat.net.address import Address, Networks
     from tchat.net.tls import Credentials
     from tchat.server.log import Log
-    from tchat.store.base import Store
+    from tchat.store.base import DataDamaged, Store
 
 STOPPING = (Code.SHUTTING_DOWN, "The server is stopping; this client will reconnect.")
 
@@ -187,6 +187,10 @@ def make_context(
     def on_removed(name: str, key: bytes, by: bytes) -> None:
         context.on_key_removed(name, key, by)
 
+    def on_damage(damaged: DataDamaged) -> None:
+        log.line("data_damaged", what=damaged.what, file=store.damage.file, reason=damaged.reason)
+
+    store.damage.listen(on_damage)
     environment = GroupEnvironment(store, log, presence, on_standing_changed, limits.group, clock)
     context = ServerContext(
         store=store,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.errors import StorageError, TchatError
-from tchat.store.base import StorageFull
+from tchat.store.base import DataDamaged, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,9 +32,9 @@ async def remove_expired_files(
     `keep_files` returns `Limits.keep_files`, which may change; `clock`, ms since the Unix epoch.
     """
     async with store.blobs.lock():
-        known = await store.files.digests()
-        with _logged(log):
-            await store.blobs.remove_unknown(known)
+        # If the index is damaged, the files that it does not name are not known to be unused.
+        with _logged(log, (StorageError, StorageFull, DataDamaged)):
+            await store.blobs.remove_unknown(await store.files.digests())
     while True:
         await sweep(store, log, keep_files(), clock())
         await trio.sleep(SWEEP_SECONDS)
@@ -44,9 +44,9 @@ async def sweep(store: Store, log: Log, keep_files: int | None, now: int) -> Non
     """Remove expired files and files that no group refers to any more."""
     removed: list[bytes] = []
     async with store.blobs.lock():
-        # Only a full disk is tolerated here: after any other error the database is unreliable, and
-        # the server has to stop.
-        with _logged(log, StorageFull):
+        # Only a full disk and damage are tolerated here: after any other error the database is
+        # unreliable, and the server has to stop.
+        with _logged(log, (StorageFull, DataDamaged)):
             removed = await store.files.sweep(
                 now - _DAY_MS, 0 if keep_files is None else max(0, now - keep_files)
             )

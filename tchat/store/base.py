@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 PAGE_LIMIT = 128 * 1024
 """About how many bytes one `read` returns; a single larger batch is returned whole."""
 
+_MOST_REPORTS = 1000
+
 BACK_LIMIT = 48 * 1024
 """Most bytes that one `read_before` returns, unless a single event is larger."""
 
@@ -74,6 +76,71 @@ class DiskReserved(Refused):
             "The server's disk has no room for this file; what is left is kept for messages. Its"
             " operator can make room.",
         )
+
+
+class DataDamaged(Refused):
+    """Stored data cannot be read, or is not what was written; everything else goes on.
+
+    Nothing was changed. `what` says for the operator where it is, `reason` how it was found.
+    """
+
+    def __init__(self, reason: str, what: str = "an index", sentence: str = "") -> None:
+        super().__init__(
+            Code.LOG_DAMAGED,
+            sentence
+            or "The server cannot read what it stored of this, because it is damaged; its operator"
+            " has been told.",
+        )
+        self.what = what
+        self.reason = reason
+
+
+class LogDamaged(DataDamaged):
+    """Events `first` to `last` of a group's log are damaged; both are 0 if that is unknown."""
+
+    def __init__(self, group: str, first: int, last: int, reason: str) -> None:
+        events = f"events {first} to {last}" if first else "at an unknown place"
+        super().__init__(
+            reason,
+            f"the log of {group}, {events}",
+            "Part of what the server stored of this group is damaged and cannot be read; its"
+            " operator has been told. Your other groups are not affected.",
+        )
+        self.group = group
+        self.first = first
+        self.last = last
+
+
+class DamageReports:
+    """The damaged places that were found; each is reported once, when there is a listener.
+
+    A place is told once until the program ends, so that those who try again and again do not fill
+    the log. `file` is what they are in. `blocked` are groups of which nothing is believed: even
+    where their data begins is in doubt.
+    """
+
+    def __init__(self) -> None:
+        self.file = "the store"
+        self.blocked: dict[str, LogDamaged] = {}
+        self.found: dict[str, DataDamaged] = {}
+        self._listener: Callable[[DataDamaged], None] = lambda _: None
+
+    def report(self, damaged: DataDamaged) -> None:
+        """Tell the listener, unless this place is known; at most a thousand places are told."""
+        if damaged.what not in self.found and len(self.found) < _MOST_REPORTS:
+            self.found[damaged.what] = damaged
+            self._listener(damaged)
+
+    def block(self, damaged: LogDamaged) -> None:
+        """Report a group of which nothing is to be believed."""
+        self.blocked[damaged.group] = damaged
+        self.report(damaged)
+
+    def listen(self, listener: Callable[[DataDamaged], None]) -> None:
+        """Tell a listener all places, those that are known now and later ones."""
+        self._listener = listener
+        for damaged in list(self.found.values()):
+            listener(damaged)
 
 
 class FileDamaged(Refused):
@@ -525,8 +592,13 @@ class Blobs(Protocol):
 
 
 class Store(Protocol):
-    """Everything that a server stores."""
+    """Everything that a server stores.
 
+    Every operation may raise `DataDamaged` if what it needs cannot be read, and `LogDamaged` if
+    that is the log of a group. It is in `damage` then, and nothing was changed.
+    """
+
+    damage: DamageReports
     accounts: Accounts
     files: FileIndex
     blobs: Blobs

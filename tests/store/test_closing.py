@@ -62,12 +62,12 @@ async def test_an_interrupted_erasure_finishes_at_the_start(
 ) -> None:
     erasing_begins = trio.Event()
 
-    async def stop(_: object) -> None:
+    async def stop(*_: object) -> None:
         erasing_begins.set()
         await trio.sleep_forever()
 
     with monkeypatch.context() as patch:
-        patch.setattr(erasing, "erase_closed", stop)
+        patch.setattr(closing.Erasing, "run", stop)
         patch.setattr(erasing, "CLOSE_SECONDS", 0)
         async with open_store(tmp_path) as store:
             await write(store, GROUP, Posted(f"{MARK} one"), Posted(f"{MARK} two"))

@@ -471,6 +471,19 @@ class Activity(Frame):
 
 
 @record
+class SubscriptionEnded(Frame):
+    """The server cannot go on sending a group's events, for the reason `code`; others go on.
+
+    The client may attach again later, after minutes; it still has the events that it got.
+    """
+
+    type = "subscription_ended"
+    group: str
+    code: str
+    text: str
+
+
+@record
 class ReadPosition(Frame):
     """The person has read the group's events up to `seq` on another device."""
 

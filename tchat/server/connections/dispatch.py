@@ -77,6 +77,7 @@ from tchat.server.groups.subscriptions import Subscription
 from tchat.server.ledger import LONGEST_WAIT
 from tchat.server.rate_limiter import too_fast
 from tchat.server.sanitize import check_own_group, is_others
+from tchat.store.base import DataDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -352,7 +353,10 @@ class RequestDispatcher:
         group = self._checked(seen.group)
         if not is_direct(group) and not self._context.registry.is_active(fold(group)):
             # Nobody answers, so an unknown group need not be loaded.
-            await self._context.group_quota.load(self._person)
+            try:
+                await self._context.group_quota.load(self._person)
+            except DataDamaged:
+                return
             if not self._context.group_quota.has(self._person, fold(group)):
                 return
         await self._send_to_group(group, ReadReceipt(self._author.name, seen.seq, self._send_queue))
@@ -388,7 +392,10 @@ class RequestDispatcher:
             except Refused as refusal:
                 self._reply(failed(refusal, request.id))
 
-        await self._send_to_group(group, Query(decide, self._send_queue))
+        def refuse(refusal: Refused) -> None:
+            self._reply(failed(refusal, request.id))
+
+        await self._send_to_group(group, Query(decide, self._send_queue, refuse))
 
     # -------------------------------------------------------------- the person
 

@@ -9,6 +9,7 @@ Both have a fair queue (`fair_queue`): a person has one search and one read of h
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import zip_longest
 from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +33,7 @@ from tchat.core.text import check_length, fold
 from tchat.errors import Code, Refused
 from tchat.server.costs import MOST_FOR_A_SEARCH, UNITS_PER_CORE, cost_of_excerpt
 from tchat.server.groups.inbox import Query
+from tchat.store.base import DataDamaged
 from tchat.store.words import excerpt, terms_of
 
 if TYPE_CHECKING:
@@ -110,8 +112,12 @@ async def _ask_group(
             refusals.append(refusal)
         answered.set()
 
+    def refuse(refusal: Refused) -> None:
+        refusals.append(refusal)
+        answered.set()
+
     # An actor that fails closes the send queue, which ends the connection and so cancels this task.
-    await context.registry.send(key, Query(ask, send_queue), on_loaded)
+    await context.registry.send(key, Query(ask, send_queue, refuse), on_loaded)
     await answered.wait()
     for refusal in refusals:
         raise refusal
@@ -189,7 +195,9 @@ async def _unerased(store: Store, hits: list[Hit]) -> list[Hit]:
     """Return the hits whose messages are still there."""
     left: list[Hit] = []
     for hit in hits:
-        body = (await store.find(fold(hit.group), [hit.seq])).get(hit.seq)
+        body = None
+        with suppress(DataDamaged):  # since it was found
+            body = (await store.find(fold(hit.group), [hit.seq])).get(hit.seq)
         if body is not None and isinstance(decode_event(body).body, Posted):
             left.append(hit)
     return left

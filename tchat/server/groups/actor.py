@@ -10,11 +10,18 @@ The actor never waits for a reader: see `subscriptions` for fan-out with backpre
 
 Commands are validated against a copy of the state. The copy becomes the state once the append has
 returned, and is dropped if the append failed. Every command gets exactly one reply, refused or not.
+
+A damaged log: without a state nothing can be decided, so if it cannot be loaded, everything is
+refused with `log_damaged` for a while, and then tried again. But a state from a snapshot with a
+whole tail is all that posting and live delivery need: what is before it changes no decision, and
+new events are added behind it. So the group goes on, and only what reads the damaged part is
+refused: history, a client that resumes before it, an edit or a deletion of a message in it.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -54,7 +61,7 @@ from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import StateCache, is_large, too_large_refusal
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.groups.unsubscribed import UnsubscribedMembers
-from tchat.store.base import GroupLookalike, Page, StorageFull
+from tchat.store.base import DataDamaged, GroupLookalike, Page, StorageFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -64,6 +71,9 @@ if TYPE_CHECKING:
     from tchat.store.base import SideEffects
 
 IDLE_SECONDS = 30.0
+DAMAGED_SECONDS = 30.0
+"""How long a group whose log is damaged is refused, before somebody makes it be read again."""
+
 SAVE_SECONDS = 5.0
 """After so long, a read position is on disk: a crash makes little unread again."""
 
@@ -99,7 +109,7 @@ class GroupActor:
         self._states = StateCache(self._store, key)
         self._read_positions: dict[str, int] = {}
         self._subscriptions = Subscriptions(
-            self._store, key, self._presence.away, self._read_positions
+            self._store, key, self._presence.away, self._read_positions, self._wake
         )
         self.last_erasure = 0
         self._unsaved_positions: dict[str, int] = {}
@@ -126,12 +136,18 @@ class GroupActor:
 
         `on_loaded` is called once the state is loaded, or could not be.
         """
+        refusal: DataDamaged | None = None
         try:
             try:
                 self.group, positions = await self._states.load()
                 self.entries = self.group.count_entries()
+            except DataDamaged as damaged:
+                refusal = damaged
             finally:
                 on_loaded()
+            if refusal is not None:
+                await self._refuse_all(refusal)
+                return
             self._read_positions.update(positions)
             await self._work()
         except BaseException:
@@ -139,6 +155,20 @@ class GroupActor:
             raise
         finally:
             self.inbox.abandon()
+
+    async def _refuse_all(self, damaged: DataDamaged) -> None:
+        """Refuse everything for `DAMAGED_SECONDS`, or until the inbox is closed; then retire."""
+        with trio.move_on_after(DAMAGED_SECONDS), suppress(trio.EndOfChannel):
+            while True:
+                (await self.inbox.take()).refuse(damaged)
+        # An item may have arrived when the timeout expired. There is no checkpoint from here on,
+        # unless somebody waits for space.
+        while (item := self.inbox.try_take()) is not None or self.inbox.is_wanted:
+            if item is None:
+                await trio.lowlevel.checkpoint()
+            else:
+                item.refuse(damaged)
+        self._retire(self)
 
     async def _work(self) -> None:
         async with trio.open_nursery() as tasks:
@@ -246,13 +276,28 @@ class GroupActor:
         # The items of the previous batch already have their replies.
         self._batch = batch = Batch(self.group.copy() if commands else self.group)
         if targets := _targets_of(commands):
-            found = await self._store.find(self.key, targets)
-            batch.targets = {seq: decode_event(body) for seq, body in found.items()}
+            await self._find_targets(batch, targets)
             batch.older_edits = await self._find_older_edits(batch)
         await self._prepare_snapshot()
         if self._waiting and self.group.direct and not self.group.seq:
-            batch.acquainted = await self._store.share_a_group(*self.group.members)
+            try:
+                batch.acquainted = await self._store.share_a_group(*self.group.members)
+            except DataDamaged as damaged:
+                batch.acquainted, batch.damaged = False, damaged
         return batch
+
+    async def _find_targets(self, batch: Batch, targets: set[int]) -> None:
+        """Load the events that commands refer to; what is damaged is `unreadable`."""
+        try:
+            found = await self._store.find(self.key, targets)
+        except DataDamaged as damaged:
+            batch.damaged, found = damaged, {}
+            for target in targets:
+                try:
+                    found |= await self._store.find(self.key, [target])
+                except DataDamaged:
+                    batch.unreadable.add(target)
+        batch.targets = {seq: decode_event(body) for seq, body in found.items()}
 
     async def _find_older_edits(self, batch: Batch) -> tuple[int, ...]:
         """Return the edits of the message that a batch begins with deleting, from the log.
@@ -273,7 +318,14 @@ class GroupActor:
             is_new = decide(self.group, item.author, command, self._clock(), limits, target)
         except Refused:
             return ()
-        return await self._store.edits_of(self.key, command.target, forgotten) if is_new else ()
+        if not is_new:
+            return ()
+        try:
+            return await self._store.edits_of(self.key, command.target, forgotten)
+        except DataDamaged as damaged:  # it cannot be deleted with all of its edits
+            batch.damaged = damaged
+            batch.unreadable.add(command.target)
+            return ()
 
     def _validate(self, batch: Batch) -> None:
         """Process the waiting items in order, and collect the events to commit and the replies.
@@ -295,7 +347,7 @@ class GroupActor:
                     batch.read_receipts.append(item)
                 case Subscribe(subscription, request):
                     self._subscribe(batch, subscription, request)
-                case Query(run, _):
+                case Query(run, _, _):
                     run(self.group)
 
     async def _commit(self, batch: Batch) -> None:
@@ -312,8 +364,8 @@ class GroupActor:
         except StorageFull as full:
             self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
             batch.fail(full)
-        except GroupLookalike as lookalike:
-            batch.fail(lookalike)
+        except (GroupLookalike, DataDamaged) as refusal:
+            batch.fail(refusal)
         else:
             self._publish(batch, page, effects)
         # Report the standings after a failed commit, too. A person whose join was not stored is
@@ -345,6 +397,8 @@ class GroupActor:
         target = batch.targets.get(command.target) if isinstance(command, TargetedCommand) else None
         try:
             limits = self._environment.limits
+            if batch.damaged and target is None and isinstance(command, TargetedCommand):
+                _require_readable(batch, command.target)
             events = decide(batch.draft, item.author, command, now, limits, target)
             if events:
                 item.check()
@@ -568,6 +622,8 @@ class GroupActor:
                     await self._store.set_cursors(self.key, positions)
                 except StorageFull:
                     self._unsaved_positions = positions | self._unsaved_positions
+                except DataDamaged:
+                    return  # they are still right here, until the group is loaded again
 
 
 def begins_with_state(request: Attach) -> bool:
@@ -586,11 +642,19 @@ def _targets_of(commands: list[Command]) -> set[int]:
     return targets
 
 
+def _require_readable(batch: Batch, target: int) -> None:
+    """Raise `DataDamaged` if an event is in a damaged part of the log."""
+    if target in batch.unreadable and batch.damaged:
+        raise batch.damaged
+
+
 def _require_acquainted(batch: Batch) -> None:
     """Raise `Refused` unless the two people of a new direct conversation share a group.
 
     The refusal is the same for names that nobody has, so it does not reveal which names exist.
     """
+    if not batch.acquainted and batch.damaged:
+        raise batch.damaged
     if not batch.acquainted:
         raise Refused(
             Code.NO_COMMON_GROUP,

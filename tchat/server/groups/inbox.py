@@ -55,6 +55,10 @@ class Execute:
         for check in self.checks:
             check()
 
+    def refuse(self, refusal: Refused) -> None:
+        """Reply with a refusal."""
+        self.send_queue.push(encode(failed(refusal, self.command.id)))
+
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
@@ -63,6 +67,10 @@ class Subscribe:
     size: ClassVar[int] = 0
     subscription: Subscription
     request: Attach
+
+    def refuse(self, refusal: Refused) -> None:
+        """Reply with a refusal."""
+        self.subscription.send_queue.push(encode(failed(refusal, self.request.id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +85,22 @@ class ReadReceipt:
     seq: int
     send_queue: SendQueue
 
+    def refuse(self, _: Refused) -> None:
+        """Do nothing: nobody waits for a reply."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """Call `run` with the committed state; `run` must not change it, and sends the reply.
 
-    If the actor fails, it closes `send_queue`, the send queue of the connection that asks.
+    If the state cannot be read, `refuse` is called instead. If the actor fails, it closes
+    `send_queue`, the send queue of the connection that asks.
     """
 
     size: ClassVar[int] = 0
     run: Callable[[Group], None]
     send_queue: SendQueue
+    refuse: Callable[[Refused], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,9 @@ class Wake:
     """Make the actor process a batch: subscriptions or presence have changed."""
 
     size: ClassVar[int] = 0
+
+    def refuse(self, _: Refused) -> None:
+        """Do nothing: nobody waits for a reply."""
 
 
 Item = Execute | Subscribe | ReadReceipt | Query | Wake
@@ -193,15 +209,18 @@ class Batch:
 
     `draft` is a copy of the state with the events applied. `targets` are the events that edits and
     deletions refer to, `older_edits` the edits of the message to delete that the state may have
-    forgotten. `acquainted` says whether the two people of a direct conversation share a
-    group. `strangers` are the people (folded) whom events concern, but who do not know the group.
-    The first `independent` replies do not depend on events of the batch.
+    forgotten. `acquainted` says whether the two people of a direct conversation share a group.
+    `unreadable` are the targets in a damaged part of the log; `damaged` refuses what needs them.
+    `strangers` are the people (folded) whom events concern, but who do not know the group. The
+    first `independent` replies do not depend on events of the batch.
     """
 
     draft: Group
     targets: dict[int, Event] = field(default_factory=dict)
     older_edits: tuple[int, ...] = ()
     acquainted: bool = True
+    unreadable: set[int] = field(default_factory=set)
+    damaged: Refused | None = None
     events: list[Event] = field(default_factory=list)
     frames: list[bytes] = field(default_factory=list)
     replies: list[tuple[Execute, Ok | Failed]] = field(default_factory=list)

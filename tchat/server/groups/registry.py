@@ -89,7 +89,8 @@ class Registry:
             done.set()
 
         # If the actor fails, it closes the queue, which starts a writer.
-        await self.send(key, Query(answer, SendQueue(lambda _: None, done.set)))
+        queue = SendQueue(lambda _: None, done.set)
+        await self.send(key, Query(answer, queue, lambda _: done.set()))
         await done.wait()
 
     def unsubscribe(self, subscription: Subscription, key: str) -> None:

@@ -41,14 +41,14 @@ from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Snapshot, encode
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, ProtocolError, Refused
-from tchat.store.base import StateSnapshot, StorageFull
+from tchat.store.base import DataDamaged, LogDamaged, StateSnapshot, StorageFull
 from tchat.store.computing import compute
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from io import FileIO
 
-    from tchat.store.base import Blobs, Store
+    from tchat.store.base import Blobs, Page, Store
 
 IDLE_TAIL = 64
 """Shortest tail of the log, in events, after which an idle group saves a snapshot."""
@@ -77,7 +77,10 @@ class StateCache:
         self._saved_seq = 0
 
     async def load(self) -> tuple[Group, dict[str, int]]:
-        """Return the current state, and the read position (seq) of each person."""
+        """Return the current state, and the read position (seq) of each person.
+
+        Raises `DataDamaged` if the log after the snapshot, or all of it, cannot be read.
+        """
         stored = await self._store.load(self._key)
         group, page = await _restored(stored.snapshot), stored.page
         if group is None:
@@ -86,10 +89,19 @@ class StateCache:
                 page = await self._store.read(self._key, 0)
         self._saved_seq = group.seq
         while page is not None:
-            for body in split_frames(page.frames):
-                apply(group, decode_event(body))
+            self._replay(group, page)
             page = await self._store.read(self._key, page.last)
         return group, stored.cursors
+
+    def _replay(self, group: Group, page: Page) -> None:
+        """Apply the events of a page. Raises `LogDamaged` if it has others than it should."""
+        try:
+            for body in split_frames(page.frames):
+                apply(group, decode_event(body))
+        except ProtocolError as error:
+            damaged = LogDamaged(self._key, page.first, page.last, error.sentence)
+            self._store.damage.report(damaged)
+            raise damaged from error
 
     def save_in_background(self, group: Group, nursery: trio.Nursery) -> None:
         """Save the state of a busy group in a task of its own, if the tail is long enough."""
@@ -115,7 +127,7 @@ class StateCache:
         data = await _encoded(group, freeze_whole)
         try:
             await self._store.save_snapshot(self._key, StateSnapshot(group.seq, MADE_WITH, data))
-        except StorageFull:
+        except (StorageFull, DataDamaged):
             return  # the next activation only has to replay more events
 
 

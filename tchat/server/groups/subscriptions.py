@@ -27,15 +27,17 @@ from tchat.core.protocol.frames import (
     OnlineMember,
     PresenceUpdate,
     ReadPosition,
+    SubscriptionEnded,
     encode,
     encode_all,
 )
 from tchat.core.text import fold
 from tchat.server.groups.state_cache import EncodedState, encode_state, is_large
 from tchat.server.recent import RecentChanges
+from tchat.store.base import DataDamaged
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from tchat.server.send_queue import SendQueue
     from tchat.store.base import Page, Store
@@ -82,7 +84,8 @@ class Subscriptions:
     """The subscriptions of the group with the folded name `key`.
 
     If `presence_changed` is set, the actor processes a batch and calls `announce_presence`. `away`
-    maps people (folded) to their reasons, `read` to their read positions; `changes` are the
+    maps people (folded) to their reasons, `read` to their read positions; `wake` wakes the actor
+    after a subscription has ended here. `changes` are the
     people whose subscriptions were added or removed, `erasures` counts the calls of `erase` and of
     `forget`.
     """
@@ -93,7 +96,9 @@ class Subscriptions:
         key: str,
         away: Mapping[str, str] | None = None,
         read: Mapping[str, int] | None = None,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
+        self._wake = wake
         self.presence_changed = False
         self.changes = RecentChanges()
         self.erasures = 0
@@ -286,7 +291,11 @@ class Subscriptions:
         if page is None:
             await subscription.send_queue.wait_for_budget()
             erasures = self.erasures
-            page = await self._store.read(self._key, subscription.cursor)
+            try:
+                page = await self._store.read(self._key, subscription.cursor)
+            except DataDamaged as damaged:
+                self._end(subscription, damaged)
+                return True
             if self.erasures != erasures:
                 return False  # the page may have been read just before the erasure
         if page is None or not self._is_subscribed(subscription):
@@ -294,6 +303,14 @@ class Subscriptions:
         subscription.send_queue.push(page.frames)
         subscription.cursor = page.last
         return False
+
+    def _end(self, subscription: Subscription, refusal: DataDamaged) -> None:
+        """End a subscription whose events cannot be read; the connection's others go on."""
+        if self._is_subscribed(subscription):
+            ended = SubscriptionEnded(self._group.name, refusal.code, refusal.sentence)
+            subscription.send_queue.push(encode(ended))
+            self.remove(subscription)
+            self._wake()
 
     async def _send_snapshot(self, subscription: Subscription) -> None:
         """Send the whole present state at the pace of the socket, unless the subscription ends.

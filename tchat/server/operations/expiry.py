@@ -14,6 +14,7 @@ import trio
 from tchat.core.group.operation import Expire
 from tchat.errors import Refused
 from tchat.server.operations.group_commands import Commander
+from tchat.store.base import DataDamaged
 
 if TYPE_CHECKING:
     from tchat.server.context import ServerContext
@@ -35,6 +36,11 @@ async def expire(context: ServerContext) -> None:
         return
     before = context.clock() // DAY_MS * DAY_MS - context.limits.keep_messages
     commander = Commander(context)
+    with suppress(DataDamaged):  # the log says so
+        await _expire(context, commander, before)
+
+
+async def _expire(context: ServerContext, commander: Commander, before: int) -> None:
     for group, upto in await context.store.maintenance.expired(before):
         with suppress(Refused):  # for example a full disk; the log says so. The next time, then
             await commander.give(Expire(0, 0, group, upto))

@@ -20,63 +20,109 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.features import decode_event
 from tchat.core.group.messages import Edited, Posted
+from tchat.store.base import DataDamaged
+from tchat.store.sqlite.damage import SegmentDamaged, damage_in
 from tchat.store.sqlite.database import SLICE_SECONDS
-from tchat.store.sqlite.log import erase, segments_from
+from tchat.store.sqlite.log import erase, segment_of
 from tchat.store.sqlite.search import prepare_search, remove_messages
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from tchat.store.base import DamageReports, Page
     from tchat.store.sqlite.database import Database
 
+_COLUMNS = "SELECT id, erased, erase_to, expired, expire_to FROM groups WHERE"
+_TO_ERASE = f"{_COLUMNS} erased < erase_to"
+_TO_EXPIRE = f"{_COLUMNS} expired < expire_to"
 
-async def erase_closed(database: Database) -> None:
-    """Erase the events of closed groups, and expired messages, in short transactions.
 
-    Raises `StorageFull`; what is left is erased by the next call, or at the next start.
+class Erasing:
+    """The erasures that are left to do. Groups whose log is damaged are passed over.
+
+    They are so until the next start, which tries again: what is damaged cannot be told apart.
     """
-    await database.write_in_slices(_erase_some)
+
+    def __init__(self) -> None:
+        self._passed_over: set[int] = set()
+        self._current = 0
+
+    async def run(self, database: Database) -> None:
+        """Erase the events of closed groups, and expired messages, in short transactions.
+
+        Raises `StorageFull`; what is left is erased by the next call, or at the next start.
+        """
+        done = False
+        while not done:
+            try:
+                await database.write_in_slices(self.step)
+                done = True
+            except DataDamaged:
+                self.pass_over()
+
+    def pass_over(self) -> None:
+        """Leave out the group at which the last step failed. Raises `DataDamaged` if at none."""
+        if self._current in self._passed_over or not self._current:
+            raise DataDamaged("the list of groups cannot be read", "what has to be erased")
+        self._passed_over.add(self._current)
+
+    def is_needed(self, connection: sqlite3.Connection) -> bool:
+        """Return whether a closed group, or expired messages, are not erased yet."""
+        return self._next(connection) is not None
+
+    def step(self, connection: sqlite3.Connection) -> bool:
+        """Erase some segments; return whether nothing is left."""
+        deadline = monotonic() + SLICE_SECONDS
+        while True:
+            self._current = 0
+            row = self._next(connection)
+            if row is None:
+                return True
+            self._current, erased, erase_to, expired, expire_to = row
+            if erased < erase_to:
+                _erase_segment(connection, self._current, erased, erase_to)
+            else:
+                _expire_segment(connection, self._current, expired, expire_to)
+            if monotonic() > deadline:
+                return False
+
+    def _next(self, connection: sqlite3.Connection) -> tuple[int, int, int, int, int] | None:
+        for sql in (_TO_ERASE, _TO_EXPIRE):
+            for row in connection.execute(sql):
+                if row[0] not in self._passed_over:
+                    found: tuple[int, int, int, int, int] = row
+                    return found
+        return None
 
 
-def needs_erasing(connection: sqlite3.Connection) -> bool:
-    """Return whether a closed group, or expired messages, are not erased yet."""
-    sql = "SELECT EXISTS (SELECT 1 FROM groups WHERE erased < erase_to OR expired < expire_to)"
-    return bool(connection.execute(sql).fetchone()[0])
-
-
-def finish_erasing(connection: sqlite3.Connection) -> None:
+def finish_erasing(connection: sqlite3.Connection, damage: DamageReports) -> None:
     """Finish erasures of closed groups that were interrupted, before the database is used."""
-    done = False
+    erasing, done = Erasing(), False
     while not done:
         connection.execute("BEGIN IMMEDIATE")
-        done = _erase_some(connection)
-        connection.execute("COMMIT")
+        try:
+            done = erasing.step(connection)
+            connection.execute("COMMIT")
+        except Exception as error:
+            connection.rollback()
+            damaged = damage_in(error, None)
+            if damaged is None:
+                raise
+            erasing.pass_over()
+            damage.report(DataDamaged(damaged.reason, "what has to be erased"))
     prepare_search(connection)
 
 
-def _erase_some(connection: sqlite3.Connection) -> bool:
-    """Erase some segments; return whether nothing is left."""
-    deadline = monotonic() + SLICE_SECONDS
-    while True:
-        row = connection.execute(
-            "SELECT id, erased, erase_to FROM groups WHERE erased < erase_to LIMIT 1"
-        ).fetchone()
-        if row is not None:
-            _erase_segment(connection, *row)
-        else:
-            row = connection.execute(
-                "SELECT id, expired, expire_to FROM groups WHERE expired < expire_to LIMIT 1"
-            ).fetchone()
-            if row is None:
-                return True
-            _expire_segment(connection, *row)
-        if monotonic() > deadline:
-            return False
+def _segment(connection: sqlite3.Connection, number: int, seq: int) -> Page:
+    page = segment_of(connection, number, seq)
+    if page is None:
+        raise SegmentDamaged(seq, seq, "they are missing")
+    return page
 
 
 def _expire_segment(connection: sqlite3.Connection, number: int, expired: int, upto: int) -> None:
     """Erase the messages in the segment after event `expired`, at most up to `upto`."""
-    page = next(segments_from(connection, number, expired + 1)).after(expired)
+    page = _segment(connection, number, expired + 1).after(expired)
     seqs = [
         seq
         for seq, body in page.bodies().items()
@@ -89,7 +135,7 @@ def _expire_segment(connection: sqlite3.Connection, number: int, expired: int, u
 
 def _erase_segment(connection: sqlite3.Connection, number: int, erased: int, upto: int) -> None:
     """Erase the segment after event `erased`, at most up to `upto`."""
-    last = next(segments_from(connection, number, erased + 1)).last
+    last = _segment(connection, number, erased + 1).last
     seqs = range(erased + 1, min(last, upto) + 1)
     remove_messages(connection, number, seqs)  # first: it needs the texts
     erase(connection, number, seqs)

@@ -26,8 +26,9 @@ the checkpoint. The writer thread itself never waits for a reader: if another pr
 state of the file, as a backup does, the log cannot be emptied now, and `scrub` says so.
 
 A full disk, an exhausted quota or a limit of the file size rejects the batch and changes nothing.
-After any other write error the contents of the file are unknown, so every later write fails and the
-server stops.
+A write that meets damaged pages, or rows that are not what was written (see `damage`), is rolled
+back and fails alone: the others of its batch are made without it. After any other write error the
+contents of the file are unknown, so every later write fails and the server stops.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import queue
 import sqlite3
 import threading
 from collections import deque
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from tempfile import TemporaryFile
 from time import sleep
@@ -46,12 +47,13 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from tchat.errors import Code, Refused, StorageError, TchatError
-from tchat.store.base import Conflict, GroupLookalike, StorageFull
+from tchat.store.base import Conflict, DamageReports, DataDamaged, GroupLookalike, StorageFull
 from tchat.store.computing import computing
+from tchat.store.sqlite.damage import damage_in
 from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     Work = Callable[[sqlite3.Connection], object]
@@ -81,14 +83,27 @@ COMPACT_SECONDS = 10.0
 
 
 class _Job:
-    """A write for the writer thread, and the task that waits for it."""
+    """A write for the writer thread, and the task that waits for it.
 
-    __slots__ = ("alone", "compact", "done", "durable", "failure", "result", "scrub", "work")
+    `group` is the group that it is about, if it is about one.
+    """
+
+    __slots__ = (
+        *("alone", "compact", "done", "durable", "failure", "group", "result", "scrub", "work"),
+    )
 
     def __init__(
-        self, work: Work, *, alone: bool, durable: bool, scrub: bool, compact: bool
+        self,
+        work: Work,
+        *,
+        group: str | None,
+        alone: bool,
+        durable: bool,
+        scrub: bool,
+        compact: bool,
     ) -> None:
         self.work = work
+        self.group = group
         self.alone = alone
         self.durable = durable
         self.scrub = scrub
@@ -129,6 +144,7 @@ class _Writer:
         self,
         work: Work,
         *,
+        group: str | None = None,
         alone: bool = False,
         durable: bool = True,
         scrub: bool = False,
@@ -139,9 +155,9 @@ class _Writer:
         With `alone`, the transaction contains nothing else, and ordinary writes go first. Without
         `durable`, do not wait for the disk. With `scrub`, empty the write-ahead log as well, and
         return whether that was possible. With `compact`, rewrite the file without its unused parts.
-        Neither needs a result of `work`.
+        Neither needs a result of `work`. Raises `DataDamaged` about `group` if `work` met damage.
         """
-        job = _Job(work, alone=alone, durable=durable, scrub=scrub, compact=compact)
+        job = _Job(work, group=group, alone=alone, durable=durable, scrub=scrub, compact=compact)
         self._queue.put(job)
         await job.done.wait()
         if job.failure is not None:
@@ -208,13 +224,21 @@ class _Writer:
         return failure
 
     def _attempt(self, jobs: list[_Job]) -> TchatError | None:
-        """Run the jobs in one transaction; if that fails, roll it back and return the reason."""
+        """Run the jobs in one transaction; if that fails, roll it back and return the reason.
+
+        A job that meets damaged data fails alone: the transaction begins again without it. Each
+        group has one append at a time, so that there are few of them.
+        """
         try:
-            self._set_durable(any(job.durable for job in jobs))
-            self._connection.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                self._do(job)
-            self._connection.execute("COMMIT")
+            while jobs:
+                self._set_durable(any(job.durable for job in jobs))
+                self._connection.execute("BEGIN IMMEDIATE")
+                damaged = next((job for job in jobs if not self._do(job)), None)
+                if damaged is None:
+                    self._connection.execute("COMMIT")
+                    break
+                self._connection.rollback()
+                jobs = [job for job in jobs if job is not damaged]
         except Exception as error:  # noqa: BLE001  # if the thread died, tasks would wait forever
             with suppress(sqlite3.Error):
                 self._connection.rollback()
@@ -268,42 +292,60 @@ class _Writer:
             unknown = Refused(Code.INTERNAL, f"The database could not be rewritten: {error}.")
             _fail(jobs, StorageFull() if is_full else unknown)
 
-    def _do(self, job: _Job) -> None:
+    def _do(self, job: _Job) -> bool:
+        """Do a job; return False if it met damaged data, and the transaction has to begin again."""
         job.failure = None  # of an earlier attempt
         try:
             job.result = job.work(self._connection)
         except (Conflict, GroupLookalike) as error:  # before anything was written: only this job
             job.failure = error
+        except Exception as error:
+            job.failure = damage_in(error, job.group)
+            if job.failure is None:
+                raise
+            return False
+        return True
 
 
 class _Reader:
     """A read-only connection; its queries run in a thread, one after another."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, damage: DamageReports) -> None:
         self.turn = trio.CapacityLimiter(1)
         self._connection = connection
+        self._damage = damage
 
     async def run(
-        self, query: Callable[[sqlite3.Connection], T], seconds: float | None = None
+        self,
+        query: Callable[[sqlite3.Connection], T],
+        seconds: float | None = None,
+        group: str | None = None,
     ) -> T:
         """Run a query on committed data; with `seconds`, in a transaction, and no longer than that.
 
-        Raises `StorageError`, or `QueryInterrupted`.
+        Raises `DataDamaged` about `group`, `StorageError`, or `QueryInterrupted`.
         """
         if seconds is not None:
             query = partial(_interrupted_after, seconds, query)
         try:
             return await trio.to_thread.run_sync(query, self._connection, limiter=self.turn)
-        except sqlite3.Error as error:
+        except Exception as error:
             if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT:
                 raise QueryInterrupted from None
-            raise _explain(error) from error
+            damaged = damage_in(error, group)
+            if damaged is not None:
+                self._damage.report(damaged)
+                raise damaged from error
+            if isinstance(error, sqlite3.Error):
+                raise _explain(error) from error
+            raise
 
 
 class Database:
     """An open database: `write` uses the writer thread, reads run concurrently with it.
 
-    `writes` counts the transactions that were asked for. `scrub_seconds` is how long the last scrub
+    `writes` counts the transactions that were asked for; `damage` has the damaged places that were
+    met. `scrub_seconds` is how long the last scrub
     occupied the writer thread, and stopped all readers.
     """
 
@@ -314,31 +356,58 @@ class Database:
         short: sqlite3.Connection,
         long: sqlite3.Connection,
         *,
+        damage: DamageReports,
         is_scrubbed: bool = True,
     ) -> None:
+        self.damage = damage
         self.writes = 0
         self.scrub_seconds = 0.0
         self.is_scrubbed = is_scrubbed
         self._writer = writer
-        self._accounts = _Reader(accounts)
-        self._short = _Reader(short)
-        self._long = _Reader(long)
+        self._accounts = _Reader(accounts, damage)
+        self._short = _Reader(short, damage)
+        self._long = _Reader(long, damage)
         self._slicing = trio.Lock()
 
-    async def write(self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False) -> T:
+    async def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        group: str | None = None,
+        alone: bool = False,
+    ) -> T:
         """Run `work` in a transaction; return its result once that is durable.
 
         Work that takes long is done `alone`, so that it delays others less.
 
-        Raises `StorageFull` (nothing was written), `StorageError` (the database is broken), or a
-        `Conflict` or `GroupLookalike` that `work` raised before it wrote anything.
+        Raises `StorageFull` or `DataDamaged`, about `group` (nothing was written), `StorageError`
+        (the database is broken), or a `Conflict` or `GroupLookalike` that `work` raised before it
+        wrote anything.
         """
         self.writes += 1
-        result: T = await self._writer.do(work, alone=alone)  # type: ignore[assignment]  # what work returned
+        with self._reporting(group):
+            result: T = await self._writer.do(work, group=group, alone=alone)  # type: ignore[assignment]  # what work returned
         return result
 
+    def _check(self, group: str | None) -> None:
+        """Raise `LogDamaged` if nothing of this group is to be believed."""
+        if group in self.damage.blocked:
+            raise self.damage.blocked[group].with_traceback(None)
+
+    @contextmanager
+    def _reporting(self, group: str | None) -> Iterator[None]:
+        self._check(group)
+        try:
+            yield
+        except DataDamaged as damaged:
+            self.damage.report(damaged)
+            raise
+
     async def write_in_slices(
-        self, step: Callable[..., bool], prepare: Callable[[sqlite3.Connection], T] | None = None
+        self,
+        step: Callable[..., bool],
+        group: str | None = None,
+        prepare: Callable[[sqlite3.Connection], T] | None = None,
     ) -> None:
         """Repeat a short transaction until it returns True; if others write, with pauses.
 
@@ -353,34 +422,40 @@ class Database:
             async with self._slicing:
                 work: Work = step
                 if prepare is not None:
-                    prepared = await self.read_slowly(prepare)
+                    prepared = await self.read_slowly(prepare, group=group)
                     work = partial(_with, step, prepared)
                 writes, began = self.writes, trio.current_time()
-                done = bool(await self._writer.do(work, alone=True, durable=False))
+                with self._reporting(group):
+                    do = self._writer.do
+                    done = bool(await do(work, group=group, alone=True, durable=False))
                 if self.writes > writes:  # the writer thread has other work
                     await trio.sleep(_REST * (trio.current_time() - began))
 
-    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a short query on committed data. Raises `StorageError`."""
-        return await self._short.run(query)
+    async def read(self, query: Callable[[sqlite3.Connection], T], group: str | None = None) -> T:
+        """Run a short query on committed data. Raises `StorageError` or `DataDamaged`."""
+        self._check(group)
+        return await self._short.run(query, group=group)
 
     async def read_account(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query about names and keys, for which a login waits. Raises `StorageError`."""
         return await self._accounts.run(query)
 
     async def read_slowly(
-        self, query: Callable[[sqlite3.Connection], T], seconds: float | None = None
+        self,
+        query: Callable[[sqlite3.Connection], T],
+        seconds: float | None = None,
+        group: str | None = None,
     ) -> T:
         """Run a long query; with `seconds`, in a transaction, and no longer than that.
 
-        Raises `StorageError`, or `QueryInterrupted`.
+        Raises `StorageError`, `DataDamaged` about `group`, or `QueryInterrupted`.
         """
 
         def compute(connection: sqlite3.Connection) -> T:
             with computing():
                 return query(connection)
 
-        return await self._long.run(compute, seconds)
+        return await self._long.run(compute, seconds, group)
 
     async def scrub(self) -> bool:
         """Remove all deleted data from the write-ahead log; return whether that was possible.
@@ -454,13 +529,16 @@ def _interrupted_after(
 
 @asynccontextmanager
 async def open_database(
-    path: Path, prepare: Callable[[sqlite3.Connection], None]
+    path: Path, prepare: Callable[[sqlite3.Connection, DamageReports], None]
 ) -> AsyncIterator[Database]:
     """Open or create the file for the length of the block; `prepare` sets up its tables.
 
-    Raises OSError or sqlite3.Error, or what `prepare` raises.
+    It reports the damage that it can do without. Raises OSError or sqlite3.Error, or what `prepare`
+    raises.
     """
-    connection, is_scrubbed = _connect(path, prepare)
+    damage = DamageReports()
+    damage.file = str(path)
+    connection, is_scrubbed = _connect(path, lambda opened: prepare(opened, damage))
     with (
         closing(connection),
         closing(_connect_read_only(path)) as accounts,
@@ -469,7 +547,8 @@ async def open_database(
     ):
         writer = _Writer(connection, path, trio.lowlevel.current_trio_token())
         try:
-            yield Database(writer, accounts, short, long, is_scrubbed=is_scrubbed)
+            readers = accounts, short, long
+            yield Database(writer, *readers, damage=damage, is_scrubbed=is_scrubbed)
         finally:
             writer.stop()
 

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.errors import StorageError
-from tchat.store.base import StorageFull
-from tchat.store.sqlite.closing import erase_closed, needs_erasing
+from tchat.store.base import DataDamaged, StorageFull
+from tchat.store.sqlite.closing import Erasing
 from tchat.store.sqlite.database import SCRUB_AGAIN_SECONDS
 from tchat.store.sqlite.search import SearchIndex
 
@@ -52,6 +52,7 @@ class Eraser:
     def __init__(self, database: Database) -> None:
         self.index = SearchIndex(database)
         self._database = database
+        self._erasing = Erasing()
         self._asked = 0  # counts the calls of `start`
         self._scrubbed = 0  # how many of them the log has been emptied for
         self._done = 0  # how many of them have no traces left
@@ -109,9 +110,9 @@ class Eraser:
         asked = self._asked
         try:
             await self._scrub(asked)  # at once, since the rest may take a while
-            if await self._database.read(needs_erasing):
+            if await self._database.read(self._erasing.is_needed):
                 self._scrubbed = 0
-                await erase_closed(self._database)
+                await self._erasing.run(self._database)
             if await self.index.needs_purge():
                 if not self._waiting and trio.current_time() < self._purge_at:
                     return
@@ -120,6 +121,9 @@ class Eraser:
             await self._scrub(asked)
         except StorageFull:
             return  # until there is room again
+        except DataDamaged:  # the search index; the log says so, and the next start tries again
+            self._done = asked
+            return
         if self._scrubbed == asked:
             self._done = asked
 

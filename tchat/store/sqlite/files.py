@@ -6,7 +6,8 @@ Every query uses an index, except those of `sweep` and `total`, which have to sc
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from tchat.store.base import FileEntry, FileIndex
 
@@ -99,7 +100,7 @@ class SqliteFileIndex(FileIndex):
             " FROM groups JOIN group_usage ON group_id = id WHERE name = :group"
         )
         names = {"group": group, "excluding": excluding}
-        return await self._database.read(lambda c: int(c.execute(sql, names).fetchone()[0]))
+        return await self._database.read(lambda c: int(c.execute(sql, names).fetchone()[0]), group)
 
     async def total(self) -> int:
         """Return the size of all files; see `FileIndex.total`."""
@@ -118,7 +119,8 @@ class SqliteFileIndex(FileIndex):
             " SELECT group_id, number, ?, ? FROM groups JOIN shelf ON group_id = id"
             " WHERE name = ? AND number = ? ON CONFLICT DO NOTHING"
         )
-        await self._database.write(lambda c: c.execute(sql, (person, at, group, number)).rowcount)
+        values = (person, at, group, number)
+        await self._database.write(lambda c: c.execute(sql, values).rowcount, group=group)
 
     async def page(self, group: str, before: int, most: int, names: int) -> list[FileEntry]:
         """Return the newest files of a group; see `FileIndex.page`."""
@@ -135,11 +137,12 @@ class SqliteFileIndex(FileIndex):
                 page.append(replace(file, fetched_by=tuple(person for (person,) in people)))
             return page
 
-        return await self._database.read(query)
+        return await self._database.read(query, group)
 
     async def find(self, group: str, number: int) -> FileEntry | None:
         """Return a file of a group; see `FileIndex.find`."""
-        row = await self._database.read(lambda c: c.execute(_ONE, (group, number)).fetchone())
+        query = partial(_find, group=group, number=number)
+        row = await self._database.read(query, group)
         return None if row is None else FileEntry(*row[1:])
 
     async def forget(self, sha256: bytes) -> None:
@@ -208,6 +211,11 @@ def _remove_from_shelf(
     connection: sqlite3.Connection, files: Sequence[tuple[int | None, int]]
 ) -> None:
     connection.executemany("DELETE FROM shelf WHERE group_id = ? AND number = ?", files)
+
+
+def _find(connection: sqlite3.Connection, group: str, number: int) -> tuple[Any, ...] | None:
+    row: tuple[Any, ...] | None = connection.execute(_ONE, (group, number)).fetchone()
+    return row
 
 
 def _size(connection: sqlite3.Connection, sha256: bytes) -> int | None:

@@ -7,9 +7,10 @@ Rows are only added at the end of the table, and erasing makes an event shorter,
 stays in its place. That matters because a B-tree that moves rows may leave copies of them in the
 unused parts of its pages, which `secure_delete` does not overwrite.
 
-Each segment has a checksum, so that a byte that has changed on the disk is found (`tchat admin
-verify`). It is a CRC-32, which finds every single changed byte and costs nothing beside the commit;
-it is no protection from somebody who changes the file on purpose.
+Each segment has a checksum, which is compared whenever the segment is read, so that a byte that has
+changed on the disk is never taken for what was said: `SegmentDamaged` is raised instead, also for a
+segment that is missing. It is a CRC-32, which finds every single changed byte and costs nothing
+beside the commit; it is no protection from somebody who changes the file on purpose.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.messages import Deleted, Edited
 from tchat.core.protocol.framing import PREFIX
 from tchat.store.base import BACK_LIMIT, PAGE_LIMIT, Page
+from tchat.store.sqlite.damage import SegmentDamaged
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterator
 
 _SELECT_FROM = (
-    "SELECT first, last, frames FROM segments WHERE group_id = ? AND last >= ? ORDER BY last LIMIT"
+    "SELECT first, last, frames, crc FROM segments WHERE group_id = ? AND last >= ?"
+    " ORDER BY last LIMIT"
 )
 
 _EVENTS_PER_PART = 5000
@@ -56,19 +59,55 @@ def find_group(connection: sqlite3.Connection, name: str) -> tuple[int | None, i
     return row or (None, 0)
 
 
+def check_end(connection: sqlite3.Connection, group: int | None, last: int) -> None:
+    """Raise `SegmentDamaged` unless a group's log ends with event `last`, as its row says."""
+    sql = "SELECT max(last) FROM segments WHERE group_id = ?"
+    (end,) = connection.execute(sql, (group,)).fetchone()
+    if group is not None and end != last:
+        raise SegmentDamaged(0, 0, f"the log ends at event {end}, but should at {last}")
+
+
 def segments_from(connection: sqlite3.Connection, group: int | None, seq: int) -> Iterator[Page]:
-    """Yield the segments of a group, starting with the one that contains event `seq`."""
+    """Yield the segments of a group, starting with the one that contains event `seq`.
+
+    Raises `SegmentDamaged`, also if one of them is missing.
+    """
+    after = seq - 1
     for row in connection.execute(f"{_SELECT_FROM} -1", (group, seq)):
-        yield Page(*row)
+        page = _checked(group, *row)
+        if page.first > after + 1:
+            raise SegmentDamaged(after + 1, page.first - 1, "they are missing")
+        after = page.last
+        yield page
+
+
+def segment_of(connection: sqlite3.Connection, group: int | None, seq: int) -> Page | None:
+    """Return the segment with an event; None if it does not exist. Raises `SegmentDamaged`."""
+    row = connection.execute(f"{_SELECT_FROM} 1", (group, seq)).fetchone()
+    if row is None:
+        return None
+    page = _checked(group, *row)
+    if page.first > seq > 0:
+        raise SegmentDamaged(seq, page.first - 1, "they are missing")
+    return page if page.first <= seq else None
 
 
 def body_of(connection: sqlite3.Connection, group: int | None, seq: int) -> bytes | None:
-    """Return the body of an event; None if it does not exist."""
-    row = connection.execute(f"{_SELECT_FROM} 1", (group, seq)).fetchone()
-    if row is None or not row[0] <= seq:
+    """Return the body of an event; None if it does not exist. Raises `SegmentDamaged`."""
+    page = segment_of(connection, group, seq)
+    if page is None:
         return None
-    frames = Page(*row).after(seq - 1).frames
+    frames = page.after(seq - 1).frames
     return frames[PREFIX : PREFIX + int.from_bytes(frames[:PREFIX], "big")]
+
+
+def _checked(group: int | None, first: object, last: object, frames: object, crc: object) -> Page:
+    """Return a segment. Raises `SegmentDamaged` unless it has the checksum that was stored."""
+    if not (isinstance(first, int) and isinstance(last, int) and isinstance(frames, bytes)):
+        raise SegmentDamaged(0, 0, "a row has values of other types")
+    if checksum(group or 0, first, last, frames) != crc:
+        raise SegmentDamaged(first, last, "the checksum is wrong")
+    return Page(first, last, frames)
 
 
 def edits_of(
@@ -82,13 +121,13 @@ def edits_of(
     number, _ = find_group(connection, group)
     end = min(after + _EVENTS_PER_PART, upto)
     sql = (
-        "SELECT first, last, frames FROM segments WHERE group_id = ?1 AND last > ?2"
+        "SELECT first, last, frames, crc FROM segments WHERE group_id = ?1 AND last > ?2"
         " AND last <= (SELECT min(last) FROM segments WHERE group_id = ?1 AND last >= ?3)"
         " AND instr(frames, ?4) ORDER BY last"
     )
     found: list[int] = []
     for row in connection.execute(sql, (number, after, end, _encoded_target(message))):
-        events = map(decode_event, Page(*row).after(after).bodies().values())
+        events = map(decode_event, _checked(number, *row).after(after).bodies().values())
         edits = (e for e in events if isinstance(e.body, Edited) and e.body.target == message)
         found += (edit.seq for edit in edits if edit.seq <= end)
     return found, end
@@ -101,28 +140,49 @@ def _encoded_target(message: int) -> bytes:
 
 
 def page_after(connection: sqlite3.Connection, group: str, after: int) -> Page | None:
-    """Return the events after `after`, about `PAGE_LIMIT` bytes of them, or None."""
-    number, _ = find_group(connection, group)
-    begin = last = size = 0
+    """Return the events after `after`, about `PAGE_LIMIT` bytes of them, or None.
+
+    The page ends before a damaged segment. Raises `SegmentDamaged` if that is the first one.
+    """
+    number, head = find_group(connection, group)
+    begin = size = 0
+    last = after
     parts: list[bytes] = []
-    # A quiet group has a segment for each event, so this loop creates no objects per segment.
-    for first, end, frames in connection.execute(f"{_SELECT_FROM} -1", (number, after + 1)):
+    # A quiet group has a segment for each event, so this loop creates few objects per segment.
+    for first, end, frames, crc in connection.execute(f"{_SELECT_FROM} -1", (number, after + 1)):
         size += len(frames)
         if parts and size > PAGE_LIMIT:
             break
+        if checksum(number or 0, first, end, frames) != crc or first > last + 1:
+            if parts:
+                break
+            _checked(number, first, end, frames, crc)
+            raise SegmentDamaged(last + 1, first - 1, "they are missing")
         begin, last = begin or first, end
         parts.append(frames)
+    if not parts and after < head:
+        raise SegmentDamaged(after + 1, head, "they are missing")
     return Page(begin, last, b"".join(parts)).after(after) if parts else None
 
 
 def page_before(connection: sqlite3.Connection, group: str, before: int) -> Page | None:
-    """Return the last events before `before`, at most `BACK_LIMIT` bytes of them, or None."""
+    """Return the last events before `before`, at most `BACK_LIMIT` bytes of them, or None.
+
+    The page begins after a damaged segment. Raises `SegmentDamaged` if that is the last one.
+    """
     number, last = find_group(connection, group)
     last = min(before - 1, last)
     first, room = last + 1, BACK_LIMIT
     parts: list[bytes] = []
     while first > 1:
-        segment = next(segments_from(connection, number, first - 1))
+        try:
+            segment = segment_of(connection, number, first - 1)
+        except SegmentDamaged:
+            if parts:
+                break
+            raise
+        if segment is None:
+            raise SegmentDamaged(first - 1, first - 1, "they are missing")
         part = segment.ending(first - 1, room)
         if parts and len(part.frames) > room:
             break
@@ -137,9 +197,8 @@ def erase(connection: sqlite3.Connection, group: int, seqs: Collection[int]) -> 
     left = set(seqs)
     while left:
         seq = left.pop()
-        row = connection.execute(f"{_SELECT_FROM} 1", (group, seq)).fetchone()
-        if row is not None:
-            page = Page(*row)
+        page = segment_of(connection, group, seq)
+        if page is not None:
             left.difference_update(range(page.first, page.last + 1))
             frames = page.erase(seqs).frames
             connection.execute(

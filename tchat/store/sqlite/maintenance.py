@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from tchat.core.group.features import decode_event
 from tchat.core.group.messages import Edited, Posted
-from tchat.store.base import Maintenance, ServerBan
+from tchat.store.base import DataDamaged, Maintenance, ServerBan
 from tchat.store.sqlite.log import segments_from
 
 if TYPE_CHECKING:
@@ -47,16 +48,17 @@ class SqliteMaintenance(Maintenance):
         groups = await self._database.read_slowly(lambda c: c.execute(sql).fetchall())
         found: list[tuple[str, int]] = []
         for number, name, upto in groups:
-            if last := await self._last_message(number, upto, before):
-                found.append((name, last))
+            with suppress(DataDamaged):  # it is reported; the messages of other groups expire
+                if last := await self._last_message(name, number, upto, before):
+                    found.append((name, last))
         return found
 
-    async def _last_message(self, number: int, after: int, before: int) -> int:
+    async def _last_message(self, name: str, number: int, after: int, before: int) -> int:
         """Return the last message or edit after `after` older than `before`; 0 if none is."""
         last, done = 0, False
         while not done:  # in short reads, so that searches have their turns
             query = partial(_last_of_some, number=number, after=after, before=before)
-            found, after, done = await self._database.read_slowly(query)
+            found, after, done = await self._database.read_slowly(query, group=name)
             last = found or last
         return last
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from time import monotonic, thread_time
@@ -36,8 +37,9 @@ from tchat.core.group.membership import Created
 from tchat.core.group.messages import Edited, Posted
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, Refused
-from tchat.store.base import Hit
+from tchat.store.base import DataDamaged, Hit
 from tchat.store.computing import compute
+from tchat.store.sqlite.damage import damage_in
 from tchat.store.sqlite.database import SLICE_SECONDS, QueryInterrupted
 from tchat.store.sqlite.log import body_of, find_group, segments_from
 from tchat.store.words import MOST_LETTERS, TABLES, words_of
@@ -79,15 +81,20 @@ class SearchIndex:
         on_work: Callable[[float], None],
     ) -> list[Hit]:
         """Return messages that match all terms; see `Store.search`."""
-        work = _Work()
+        work, damage = _Work(), self._database.damage
+        groups = [group for group in groups if group not in damage.blocked]
         try:
             outdated = await self._database.read_slowly(work.of(_outdated, groups=groups))
-            for number in outdated:
-                await self._database.write_in_slices(
-                    work.of(_index_some, number=number), work.of(_tokenize_some, number=number)
-                )
+            for name, number in outdated:
+                # What is damaged is left out; the other groups are searched.
+                with suppress(DataDamaged):
+                    await self._database.write_in_slices(
+                        work.of(_index_some, number=number),
+                        name,
+                        work.of(_tokenize_some, number=number),
+                    )
             query = work.of(_search, groups=groups, terms=terms, skip=skip, most=most)
-            return await self._database.read_slowly(query, SEARCH_SECONDS)
+            hits, lost = await self._database.read_slowly(query, SEARCH_SECONDS)
         except QueryInterrupted:
             raise Refused(
                 Code.TOO_SLOW,
@@ -96,6 +103,9 @@ class SearchIndex:
             ) from None
         finally:
             on_work(work.seconds)
+        for damaged in lost:
+            damage.report(damaged)
+        return hits
 
     async def needs_purge(self) -> bool:
         """Return whether the database may contain words that were removed from the index."""
@@ -122,7 +132,7 @@ class SearchIndex:
                 if number and event is not None and isinstance(event.body, Posted)
             ]
 
-        found = await self._database.read(texts)
+        found = await self._database.read(texts, group)
         return await compute(lambda: {text: words_of(text) for text in found}) if found else {}
 
 
@@ -193,13 +203,20 @@ def remove_messages(
 # ------------------------------------------------------------------ indexing
 
 
-def _outdated(connection: sqlite3.Connection, groups: Collection[str]) -> list[int]:
-    """Return the ids of the groups whose index is behind their log."""
+def _outdated(connection: sqlite3.Connection, groups: Collection[str]) -> list[tuple[str, int]]:
+    """Return the names and ids of the groups whose index is behind their log."""
     sql = (
         "SELECT id FROM groups LEFT JOIN searchable ON group_id = id"
         " WHERE name = ? AND last > ifnull(upto, 0)"
     )
-    return [number for group in groups for (number,) in connection.execute(sql, (group,))]
+    found: list[tuple[str, int]] = []
+    for group in groups:
+        try:
+            found += [(group, number) for (number,) in connection.execute(sql, (group,))]
+        except sqlite3.Error as error:
+            if damage_in(error, group) is None:
+                raise
+    return found
 
 
 def _progress(connection: sqlite3.Connection, number: int) -> tuple[int, int]:
@@ -390,22 +407,48 @@ def _search(
     terms: Sequence[Term],
     skip: int,
     most: int,
-) -> list[Hit]:
+) -> tuple[list[Hit], list[DataDamaged]]:
+    """Return the hits, and the damage that left out some of them."""
+    lost: list[DataDamaged] = []
     if not terms:
-        return []
-    found = [
-        _hits(connection, number, terms, skip + most)
-        for group in groups
-        for (number,) in connection.execute("SELECT id FROM groups WHERE name = ?", (group,))
-    ]
+        return [], lost
+    found = [_readable_hits(connection, group, terms, skip + most, lost) for group in groups]
     newest_first = heapq.merge(*found, key=lambda hit: hit.at, reverse=True)
-    return list(islice(newest_first, skip, skip + most))
+    return list(islice(newest_first, skip, skip + most)), lost
 
 
-def _hits(
-    connection: sqlite3.Connection, number: int, terms: Sequence[Term], most: int
+def _readable_hits(
+    connection: sqlite3.Connection,
+    group: str,
+    terms: Sequence[Term],
+    most: int,
+    lost: list[DataDamaged],
 ) -> Iterator[Hit]:
-    """Yield the messages of a group that match all terms, the newest first."""
+    """Yield the hits of a group; leave out what is damaged, and note it in `lost`."""
+    try:
+        row = connection.execute("SELECT id FROM groups WHERE name = ?", (group,)).fetchone()
+        rows = () if row is None else _matches(connection, row[0], terms, most)
+    except sqlite3.Error as error:
+        if (damaged := damage_in(error, group)) is None:
+            raise
+        lost.append(DataDamaged(damaged.reason, f"the search index of {group}"))
+        return
+    for seq in rows:
+        try:
+            hit = _hit(connection, row[0], seq)
+        except Exception as error:
+            if (damaged := damage_in(error, group)) is None:
+                raise
+            lost.append(damaged)
+        else:
+            if hit is not None:
+                yield hit
+
+
+def _matches(
+    connection: sqlite3.Connection, number: int, terms: Sequence[Term], most: int
+) -> list[int]:
+    """Return the seqs of the messages of a group that match all terms, the newest first."""
     _, floor = _progress(connection, number)
     phrases = " AND ".join(
         f'"{_tokens(number, term.words)}"{" *" if term.open else ""}' for term in terms
@@ -415,11 +458,15 @@ def _hits(
         "SELECT rowid FROM said WHERE said MATCH ? AND rowid >= ? ORDER BY rowid DESC LIMIT ?",
         (phrases, _rowid(number, floor), most),
     ).fetchall()
-    for (rowid,) in rows:
-        event = _event(connection, number, rowid - _rowid(number, 0))
-        if event is not None:
-            text = _current_text(connection, number, event)
-            yield Hit(event.group, event.seq, event.at, event.actor, text)
+    return [rowid - _rowid(number, 0) for (rowid,) in rows]
+
+
+def _hit(connection: sqlite3.Connection, number: int, seq: int) -> Hit | None:
+    event = _event(connection, number, seq)
+    if event is None:
+        return None
+    text = _current_text(connection, number, event)
+    return Hit(event.group, event.seq, event.at, event.actor, text)
 
 
 def _current_text(connection: sqlite3.Connection, number: int, posted: Event) -> str:

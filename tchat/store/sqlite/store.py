@@ -19,6 +19,7 @@ from tchat.store.base import (
     NO_EFFECTS,
     Accounts,
     Conflict,
+    DataDamaged,
     FileIndex,
     GroupLookalike,
     Hit,
@@ -39,12 +40,14 @@ from tchat.store.sqlite.appearances import (
     set_group_appearances,
 )
 from tchat.store.sqlite.closing import finish_erasing
+from tchat.store.sqlite.damage import SegmentDamaged, damage_in
 from tchat.store.sqlite.database import Database, open_database
 from tchat.store.sqlite.erasing import Eraser, open_eraser
 from tchat.store.sqlite.files import SqliteFileIndex, update_files
 from tchat.store.sqlite.log import (
     add_segment,
     body_of,
+    check_end,
     edits_of,
     erase,
     find_group,
@@ -52,14 +55,18 @@ from tchat.store.sqlite.log import (
     page_before,
 )
 from tchat.store.sqlite.maintenance import SqliteMaintenance
+from tchat.store.sqlite.memberships import groups_of, memberships_of
 from tchat.store.sqlite.schema import forget_before, migrate, set_standings
 from tchat.store.sqlite.search import prepare_search, remove_messages
+from tchat.store.sqlite.soundness import check_structure, find_doubtful_groups
+from tchat.store.sqlite.view import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from tchat.core.protocol.frames import Standing
+    from tchat.store.base import DamageReports
     from tchat.store.sqlite.search import Tokenized
     from tchat.store.words import Term
 
@@ -72,6 +79,7 @@ class SqliteStore(Store):
         self.files: FileIndex = SqliteFileIndex(database)
         self.blobs = blobs
         self.maintenance: Maintenance = SqliteMaintenance(database, eraser)
+        self.damage = database.damage
         self.database = database
         self._index = eraser.index
         self._eraser = eraser
@@ -90,6 +98,7 @@ class SqliteStore(Store):
         def work(connection: sqlite3.Connection) -> None:
             number, last = find_group(connection, group)
             if last != expected:
+                check_end(connection, number, last)
                 raise Conflict(group, expected, last)
             if (name := effects.display_name) and has_group_like(connection, number, name):
                 raise GroupLookalike(name)
@@ -103,23 +112,36 @@ class SqliteStore(Store):
                 _update_indexes(connection, number, effects, tokenized)
 
         erases = bool(effects.erased or effects.closed_after or effects.expired_to)
-        await self.database.write(work, alone=erases)
+        await self.database.write(work, group=group, alone=erases)
         if erases:
             self._eraser.start()
 
     async def read(self, group: str, after: int) -> Page | None:
         """Return a page; see `Store.read`."""
-        return await self.database.read(lambda connection: page_after(connection, group, after))
+        return await self.database.read(lambda c: page_after(c, group, after), group)
 
     async def load(self, group: str) -> StoredGroup:
-        """Return what is needed to load a group; see `Store.load`."""
+        """Return what is needed to load a group; see `Store.load`.
+
+        A snapshot that cannot be read is as good as none. Nor are read positions worth a group:
+        without them, more seems to be unread than is.
+        """
+        lost: list[DataDamaged] = []
 
         def query(connection: sqlite3.Connection) -> StoredGroup:
-            snapshot = _find_snapshot(connection, group)
+            with _missing(lost, f"the snapshot of {group}"):
+                snapshot = None
+                snapshot = _find_snapshot(connection, group)
+            with _missing(lost, f"the read positions of {group}"):
+                cursors: dict[str, int] = {}
+                cursors = _cursors(connection, group)
             page = page_after(connection, group, snapshot.seq if snapshot else 0)
-            return StoredGroup(snapshot, page, _cursors(connection, group))
+            return StoredGroup(snapshot, page, cursors)
 
-        return await self.database.read(query)
+        stored = await self.database.read(query, group)
+        for damaged in lost:
+            self.damage.report(damaged)
+        return stored
 
     async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
         """Save a snapshot; see `Store.save_snapshot`."""
@@ -130,11 +152,11 @@ class SqliteStore(Store):
             " data = excluded.data WHERE excluded.seq >= seq"
         )
         values = (snapshot.seq, snapshot.made_with, snapshot.data, group)
-        await self.database.write(lambda connection: connection.execute(sql, values).rowcount)
+        await self.database.write(lambda c: c.execute(sql, values).rowcount, group=group)
 
     async def read_before(self, group: str, before: int) -> Page | None:
         """Return the page before an event; see `Store.read_before`."""
-        return await self.database.read(lambda connection: page_before(connection, group, before))
+        return await self.database.read(lambda c: page_before(c, group, before), group)
 
     async def find(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
         """Return some events; see `Store.find`."""
@@ -144,7 +166,7 @@ class SqliteStore(Store):
             found = ((seq, body_of(connection, number, seq)) for seq in seqs)
             return {seq: body for seq, body in found if body is not None}
 
-        return await self.database.read(query)
+        return await self.database.read(query, group)
 
     async def edits_of(self, group: str, message: int, upto: int) -> tuple[int, ...]:
         """Return the edits of a message; see `Store.edits_of`."""
@@ -153,27 +175,17 @@ class SqliteStore(Store):
         while after < upto:
             # Not by the connection of searches: nobody who deletes waits for them.
             query = partial(edits_of, group=group, message=message, after=after, upto=upto)
-            edits, after = await self.database.read(query)
+            edits, after = await self.database.read(query, group)
             found += edits
         return tuple(found)
 
     async def groups_of(self, person: str) -> dict[str, Standing]:
         """Return the groups of a person; see `Store.groups_of`."""
-        sql = "SELECT name, standing FROM standings JOIN groups ON id = group_id WHERE person = ?"
-        return await self.database.read(lambda c: dict(c.execute(sql, (person,))))
+        return await self.database.read(partial(groups_of, person=person))
 
     async def memberships_of(self, person: str) -> list[Membership]:
         """Return the groups of a person, with details; see `Store.memberships_of`."""
-        sql = (
-            "SELECT name, ifnull(shown, name), standing, groups.last, ifnull(seq, 0), place"
-            " FROM standings JOIN groups ON id = standings.group_id"
-            " JOIN segments ON segments.group_id = id AND segments.last = groups.last"
-            " LEFT JOIN cursors ON cursors.group_id = id AND cursors.person = standings.person"
-            " WHERE standings.person = ? ORDER BY segments.rowid DESC"
-        )
-        return await self.database.read(
-            lambda c: [Membership(*r) for r in c.execute(sql, (person,))]
-        )
+        return await self.database.read(partial(memberships_of, person=person))
 
     async def share_a_group(self, one: str, other: str) -> bool:
         """Return whether two people share a group; see `Store.share_a_group`."""
@@ -197,7 +209,7 @@ class SqliteStore(Store):
 
     async def cursors(self, group: str) -> dict[str, int]:
         """Return the read cursors of a group; see `Store.cursors`."""
-        return await self.database.read(lambda connection: _cursors(connection, group))
+        return await self.database.read(lambda c: _cursors(c, group), group)
 
     async def set_cursors(self, group: str, cursors: dict[str, int]) -> None:
         """Advance read cursors; see `Store.set_cursors`."""
@@ -211,7 +223,7 @@ class SqliteStore(Store):
                 [(person, seq, group) for person, seq in cursors.items()],
             )
 
-        await self.database.write(work)
+        await self.database.write(work, group=group)
 
 
 @asynccontextmanager
@@ -232,17 +244,45 @@ async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
             with _startup_errors(directory):
                 blobs = BlobDirectory(directory / "files")
                 database = await stack.enter_async_context(
-                    open_database(directory / "tchat.db", _prepare)
+                    open_database(directory / DATABASE, _prepare)
                 )
                 eraser = await stack.enter_async_context(open_eraser(database))
             yield SqliteStore(database, blobs, eraser)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite3.Connection, damage: DamageReports) -> None:
+    """Bring the tables up to date. What is damaged and can be done without is reported."""
+    check_structure(connection)
     migrate(connection)
-    prepare_search(connection)
-    prepare_appearances(connection)
-    finish_erasing(connection)
+    find_doubtful_groups(connection, damage)
+    lost: list[DataDamaged] = []
+    with _missing(lost, "the search index", connection):
+        prepare_search(connection)
+    with _missing(lost, "the index of names that look alike", connection):
+        prepare_appearances(connection)
+    with _missing(lost, "what has to be erased", connection):
+        finish_erasing(connection, damage)
+    for damaged in lost:
+        damage.report(damaged)
+
+
+@contextmanager
+def _missing(
+    lost: list[DataDamaged], what: str, connection: sqlite3.Connection | None = None
+) -> Iterator[None]:
+    """Note in `lost` if what the block reads or prepares is damaged: it is done without.
+
+    The transaction of `connection`, if there is one, is rolled back.
+    """
+    try:
+        yield
+    except Exception as error:
+        damaged = damage_in(error, None)
+        if damaged is None:
+            raise
+        if connection is not None:
+            connection.rollback()
+        lost.append(DataDamaged(damaged.reason, what))
 
 
 def _add_group(connection: sqlite3.Connection, name: str) -> int:
@@ -252,13 +292,18 @@ def _add_group(connection: sqlite3.Connection, name: str) -> int:
 
 def _find_snapshot(connection: sqlite3.Connection, group: str) -> StateSnapshot | None:
     sql = "SELECT seq, made_with, data FROM states JOIN groups ON id = group_id WHERE name = ?"
-    row = connection.execute(sql, (group,)).fetchone()
-    return row and StateSnapshot(*row)
+    match connection.execute(sql, (group,)).fetchone():
+        case None:
+            return None
+        case int(seq), str(made_with), bytes(data):
+            return StateSnapshot(seq, made_with, data)
+    raise ValueError("a snapshot has values of other types")
 
 
 def _cursors(connection: sqlite3.Connection, group: str) -> dict[str, int]:
     sql = "SELECT person, seq FROM cursors JOIN groups ON id = group_id WHERE name = ?"
-    return dict(connection.execute(sql, (group,)))
+    rows = connection.execute(sql, (group,))
+    return {str(person): int(seq) for person, seq in rows}
 
 
 def _update_indexes(
@@ -288,7 +333,15 @@ def _update_indexes(
 def _startup_errors(directory: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, DataDamaged, SegmentDamaged) as error:
+        damaged = damage_in(error, None)
+        if damaged is not None:
+            raise StartupError(
+                Code.CANNOT_START,
+                f"The database {directory / DATABASE} is damaged, and no group could be served:"
+                f" {damaged.reason}. Keep a copy of it; `tchat admin verify --data {directory}`"
+                " says more. Then restore a backup.",
+            ) from error
         reason = error.strerror if isinstance(error, OSError) else error
         raise StartupError(
             Code.CANNOT_START, f"The data directory {directory} cannot be used: {reason}."

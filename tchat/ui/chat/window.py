@@ -497,6 +497,8 @@ class Window:
         except Refused as refusal:
             if not self.is_open:
                 return  # closed meanwhile
+            if not self.direct and refusal is self.replica.unusable:
+                return  # it is shown with the update, and tried again later
             if self.direct and self is self.context.current:
                 raise self._keep_unreachable(refusal) from refusal
             if self.direct:

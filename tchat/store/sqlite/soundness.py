@@ -1,0 +1,129 @@
+"""What a server checks of its database before it starts: the little on which every group depends.
+
+The first page has the schema; the root of a table or of an index leads to all of its rows; the list
+of free pages gives each new row its place. If one of these is damaged, no group can be served, or
+every one would fail at some later write, so that the server does not start. Everything else costs
+what is stored there, and is found when it is read.
+
+The free pages are followed in the file itself, since SQLite looks at them only when it needs one.
+Names of groups are compared in both directions, because a changed byte in an index makes a group
+look as if it had never existed, and it could then be founded anew.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tchat.store.base import LogDamaged
+from tchat.store.sqlite.damage import SegmentDamaged, damage_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tchat.store.base import DamageReports
+
+_ESSENTIAL = ("groups", "segments", "people", "keys", "standings", "bans")
+"""The tables without which there is no chat; the others can be done without for a while."""
+
+_HEADER = struct.Struct(">16sH14xII")  # of the file: magic, page size, first trunk, free pages
+_TRUNK = struct.Struct(">II")  # the next trunk, the number of leaves
+_PAGE = struct.Struct(">BHHH")  # kind, first free block, cells, start of their content
+_INTERIOR = (2, 5)
+_LEAF = (10, 13)
+
+
+def check_structure(connection: sqlite3.Connection) -> None:
+    """Raise `SegmentDamaged`, or an error of SQLite, if no group could be served.
+
+    First the write-ahead log is written to the file. If another program, such as a backup, reads
+    the file, so that this is not possible now, its pages are not checked.
+    """
+    roots = connection.execute("SELECT name, tbl_name, rootpage FROM sqlite_schema").fetchall()
+    is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    ((_, _, path),) = connection.execute("PRAGMA database_list").fetchall()
+    if is_busy or not path:
+        return
+    essential = [(name, page) for name, table, page in roots if table in _ESSENTIAL and page]
+    with Path(path).open("rb") as file:
+        head = file.read(_HEADER.size)
+        if len(head) < _HEADER.size:
+            return  # a new database
+        _, size, trunk, free = _HEADER.unpack(head)
+        size = 65536 if size == 1 else size
+        pages = file.seek(0, 2) // size
+
+        def read(page: int) -> bytes:
+            file.seek((page - 1) * size)
+            return file.read(size)
+
+        for name, page in essential:
+            if not 1 < page <= pages or not _is_plausible(read(page), size, pages):
+                raise SegmentDamaged(0, 0, f"the root of {name} is damaged (page {page})")
+        seen: set[int] = set()
+        while trunk:
+            data = read(trunk) if 1 < trunk <= pages and trunk not in seen else b""
+            seen.add(trunk)
+            following, count = _TRUNK.unpack_from(data or bytes(_TRUNK.size))
+            numbers = struct.unpack_from(f">{min(count, size // 4 - 2)}I", data, 8) if data else ()
+            if (
+                len(data) < size
+                or count > size // 4 - 2
+                or any(not 1 < page <= pages or page in seen for page in numbers)
+            ):
+                raise SegmentDamaged(0, 0, f"the list of free pages is damaged (page {trunk})")
+            seen.update(numbers)
+            trunk = following
+        if len(seen) != free:
+            raise SegmentDamaged(0, 0, "the list of free pages has another length")
+
+
+def _is_plausible(data: bytes, size: int, pages: int) -> bool:
+    """Return whether a page can be the root of a table or of an index."""
+    if len(data) < size:
+        return False
+    kind, _, cells, content = _PAGE.unpack_from(data)
+    if kind in _INTERIOR:
+        (last,) = struct.unpack_from(">I", data, 8)
+        return bool(12 + 2 * cells <= content <= size and 1 < last <= pages)
+    return kind in _LEAF and bool(8 + 2 * cells <= (content or 65536) <= size)
+
+
+def find_doubtful_groups(connection: sqlite3.Connection, damage: DamageReports) -> None:
+    """Block the groups whose name in the table is not the one in its index.
+
+    Rows that cannot be read are found when their group is needed.
+    """
+    found: set[str] = set()
+    by_name = "SELECT id FROM groups WHERE name = ?"
+    by_number = "SELECT name FROM groups NOT INDEXED WHERE id = ?"
+    for name, number in _rows(connection, "groups NOT INDEXED"):
+        if not _leads_to(connection, by_name, name, number):
+            found.add(name)
+    for name, number in _rows(connection, "groups INDEXED BY sqlite_autoindex_groups_1"):
+        if not _leads_to(connection, by_number, number, name):
+            found.add(name)
+    for name in sorted(found):
+        damage.block(LogDamaged(name, 0, 0, "its name differs from the one in the index"))
+
+
+def _leads_to(connection: sqlite3.Connection, sql: str, key: str | int, value: str | int) -> bool:
+    """Return whether a query finds a value. If it fails, so will the next one for the group."""
+    try:
+        return bool(connection.execute(sql, (key,)).fetchone() == (value,))
+    except sqlite3.Error:
+        return True
+
+
+def _rows(connection: sqlite3.Connection, source: str) -> Iterator[tuple[str, int]]:
+    """Yield the names and ids of groups, up to the first that cannot be read."""
+    sql = f"SELECT name, id FROM {source}"  # noqa: S608  # ours
+    try:
+        for name, number in connection.execute(sql):
+            if isinstance(name, str) and isinstance(number, int):
+                yield name, number
+    except sqlite3.Error as error:
+        if damage_in(error, None) is None:
+            raise
