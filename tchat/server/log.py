@@ -43,8 +43,8 @@ LINES: dict[str, str] = {
     "user_disconnected": "{user} disconnected ({reason})",
     "files_removed": "removed {count} files that no group refers to any more",
     "file_damaged": "the copy of file {number} of {group} on disk is damaged and was removed",
-    "data_damaged": "{what}, in {file}, is damaged ({reason}); what needs it is refused, and the"
-    " rest goes on: see tchat admin verify",
+    "data_damaged": "damage in {file}: {what} ({reason}); what needs it is refused or made anew,"
+    " everything else goes on; tchat admin verify says more",
     "person_erased": "the operator erased {name}",
     "server_ban": "the operator banned the {what} {value} from this server",
     "server_unban": "the operator lifted the ban on the {what} {value}",

@@ -96,10 +96,14 @@ class DataDamaged(Refused):
 
 
 class LogDamaged(DataDamaged):
-    """Events `first` to `last` of a group's log are damaged; both are 0 if that is unknown."""
+    """Events `first` to `last` of a group's log are damaged; both are 0 if that is unknown.
+
+    If both are the same, the damage begins there, and perhaps goes on.
+    """
 
     def __init__(self, group: str, first: int, last: int, reason: str) -> None:
-        events = f"events {first} to {last}" if first else "at an unknown place"
+        events = f"from event {first}" if first == last else f"events {first} to {last}"
+        events = events if first else "at an unknown place"
         super().__init__(
             reason,
             f"the log of {group}, {events}",

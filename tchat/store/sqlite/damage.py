@@ -44,14 +44,15 @@ def damage_in(error: Exception, group: str | None) -> DataDamaged | None:
     first, last = 0, 0
     if isinstance(error, SegmentDamaged):
         first, last = error.first, error.last
-    elif not _is_damage(error):
+    elif not is_damage(error):
         return None
     if group is None:
         return DataDamaged(str(error))
     return LogDamaged(group, first, last, str(error))
 
 
-def _is_damage(error: Exception) -> bool:
+def is_damage(error: Exception) -> bool:
+    """Return whether an exception of SQLite, or of a value that it returned, means damage."""
     if not isinstance(error, sqlite3.Error):
         return isinstance(error, _WRONG_VALUES)
     code = getattr(error, "sqlite_errorcode", None)

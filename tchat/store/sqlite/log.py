@@ -15,6 +15,7 @@ beside the commit; it is no protection from somebody who changes the file on pur
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,9 @@ from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.messages import Deleted, Edited
 from tchat.core.protocol.framing import PREFIX
 from tchat.store.base import BACK_LIMIT, PAGE_LIMIT, Page
-from tchat.store.sqlite.damage import SegmentDamaged
+from tchat.store.sqlite.damage import SegmentDamaged, is_damage
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Collection, Iterator
 
 _SELECT_FROM = (
@@ -73,17 +73,25 @@ def segments_from(connection: sqlite3.Connection, group: int | None, seq: int) -
     Raises `SegmentDamaged`, also if one of them is missing.
     """
     after = seq - 1
-    for row in connection.execute(f"{_SELECT_FROM} -1", (group, seq)):
-        page = _checked(group, *row)
-        if page.first > after + 1:
-            raise SegmentDamaged(after + 1, page.first - 1, "they are missing")
-        after = page.last
-        yield page
+    try:
+        for row in connection.execute(f"{_SELECT_FROM} -1", (group, seq)):
+            page = _checked(group, *row)
+            if page.first > after + 1:
+                raise SegmentDamaged(after + 1, page.first - 1, "they are missing")
+            after = page.last
+            yield page
+    except sqlite3.Error as error:
+        _raise_if_damage(error, after + 1)
+        raise
 
 
 def segment_of(connection: sqlite3.Connection, group: int | None, seq: int) -> Page | None:
     """Return the segment with an event; None if it does not exist. Raises `SegmentDamaged`."""
-    row = connection.execute(f"{_SELECT_FROM} 1", (group, seq)).fetchone()
+    try:
+        row = connection.execute(f"{_SELECT_FROM} 1", (group, seq)).fetchone()
+    except sqlite3.Error as error:
+        _raise_if_damage(error, seq)
+        raise
     if row is None:
         return None
     page = _checked(group, *row)
@@ -99,6 +107,12 @@ def body_of(connection: sqlite3.Connection, group: int | None, seq: int) -> byte
         return None
     frames = page.after(seq - 1).frames
     return frames[PREFIX : PREFIX + int.from_bytes(frames[:PREFIX], "big")]
+
+
+def _raise_if_damage(error: sqlite3.Error, seq: int) -> None:
+    """Raise `SegmentDamaged` if an error means that the log is damaged from event `seq` on."""
+    if is_damage(error):
+        raise SegmentDamaged(seq, seq, str(error)) from error
 
 
 def _checked(group: int | None, first: object, last: object, frames: object, crc: object) -> Page:
@@ -148,18 +162,24 @@ def page_after(connection: sqlite3.Connection, group: str, after: int) -> Page |
     begin = size = 0
     last = after
     parts: list[bytes] = []
-    # A quiet group has a segment for each event, so this loop creates few objects per segment.
-    for first, end, frames, crc in connection.execute(f"{_SELECT_FROM} -1", (number, after + 1)):
-        size += len(frames)
-        if parts and size > PAGE_LIMIT:
-            break
-        if checksum(number or 0, first, end, frames) != crc or first > last + 1:
-            if parts:
+    try:
+        rows = connection.execute(f"{_SELECT_FROM} -1", (number, after + 1))
+        # A quiet group has a segment for each event, so this loop creates few objects for each.
+        for first, end, frames, crc in rows:
+            size += len(frames)
+            if parts and size > PAGE_LIMIT:
                 break
-            _checked(number, first, end, frames, crc)
-            raise SegmentDamaged(last + 1, first - 1, "they are missing")
-        begin, last = begin or first, end
-        parts.append(frames)
+            if checksum(number or 0, first, end, frames) != crc or first > last + 1:
+                if parts:
+                    break
+                _checked(number, first, end, frames, crc)
+                raise SegmentDamaged(last + 1, first - 1, "they are missing")
+            begin, last = begin or first, end
+            parts.append(frames)
+    except sqlite3.Error as error:
+        if not (parts and is_damage(error)):
+            _raise_if_damage(error, last + 1)
+            raise
     if not parts and after < head:
         raise SegmentDamaged(after + 1, head, "they are missing")
     return Page(begin, last, b"".join(parts)).after(after) if parts else None
