@@ -6,7 +6,7 @@ unfinished one, is kept for a day.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -33,7 +33,7 @@ async def remove_expired_files(
     """
     async with store.blobs.lock():
         # If the index is damaged, the files that it does not name are not known to be unused.
-        with _logged(log, (StorageError, StorageFull, DataDamaged)):
+        with _logged(log), suppress(DataDamaged):
             await store.blobs.remove_unknown(await store.files.digests())
     while True:
         await sweep(store, log, keep_files(), clock())
@@ -46,7 +46,7 @@ async def sweep(store: Store, log: Log, keep_files: int | None, now: int) -> Non
     async with store.blobs.lock():
         # Only a full disk and damage are tolerated here: after any other error the database is
         # unreliable, and the server has to stop.
-        with _logged(log, (StorageFull, DataDamaged)):
+        with _logged(log, StorageFull), suppress(DataDamaged):
             removed = await store.files.sweep(
                 now - _DAY_MS, 0 if keep_files is None else max(0, now - keep_files)
             )

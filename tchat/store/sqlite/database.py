@@ -235,14 +235,30 @@ class _Writer:
                 self._connection.execute("BEGIN IMMEDIATE")
                 damaged = next((job for job in jobs if not self._do(job)), None)
                 if damaged is None:
-                    self._connection.execute("COMMIT")
-                    break
+                    return self._end(jobs)
                 self._connection.rollback()
                 jobs = [job for job in jobs if job is not damaged]
         except Exception as error:  # noqa: BLE001  # if the thread died, tasks would wait forever
             with suppress(sqlite3.Error):
                 self._connection.rollback()
             return self._reason_of(error)
+        return None
+
+    def _end(self, jobs: list[_Job]) -> TchatError | None:
+        """Commit the jobs; return the reason if that is impossible.
+
+        The search index writes what it has collected only now. If it meets damage, which of the
+        jobs did turns out when each is done alone.
+        """
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+                raise
+            self._connection.rollback()
+            if len(jobs) > 1:
+                return next((e for job in jobs if (e := self._attempt([job])) is not None), None)
+            jobs[0].failure = damage_in(error, jobs[0].group)
         return None
 
     def _set_durable(self, durable: bool) -> None:

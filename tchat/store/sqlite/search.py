@@ -37,7 +37,7 @@ from tchat.core.group.membership import Created
 from tchat.core.group.messages import Edited, Posted
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, Refused
-from tchat.store.base import DataDamaged, Hit
+from tchat.store.base import DataDamaged, Hit, LogDamaged
 from tchat.store.computing import compute
 from tchat.store.sqlite.damage import damage_in
 from tchat.store.sqlite.database import SLICE_SECONDS, QueryInterrupted
@@ -81,18 +81,18 @@ class SearchIndex:
         on_work: Callable[[float], None],
     ) -> list[Hit]:
         """Return messages that match all terms; see `Store.search`."""
-        work, damage = _Work(), self._database.damage
+        work, damage, doubtful = _Work(), self._database.damage, False
         groups = [group for group in groups if group not in damage.blocked]
         try:
             outdated = await self._database.read_slowly(work.of(_outdated, groups=groups))
             for name, number in outdated:
                 # What is damaged is left out; the other groups are searched.
-                with suppress(DataDamaged):
-                    await self._database.write_in_slices(
-                        work.of(_index_some, number=number),
-                        name,
-                        work.of(_tokenize_some, number=number),
-                    )
+                step = work.of(_index_some, number=number)
+                tokenize = work.of(_tokenize_some, number=number)
+                try:
+                    await self._database.write_in_slices(step, name, tokenize)
+                except LogDamaged as damaged:
+                    doubtful |= not damaged.first
             query = work.of(_search, groups=groups, terms=terms, skip=skip, most=most)
             hits, lost = await self._database.read_slowly(query, SEARCH_SECONDS)
         except QueryInterrupted:
@@ -103,8 +103,11 @@ class SearchIndex:
             ) from None
         finally:
             on_work(work.seconds)
-        for damaged in lost:
-            damage.report(damaged)
+        for one in lost:
+            damage.report(one)
+        if doubtful or any(not isinstance(one, LogDamaged) for one in lost):
+            with suppress(DataDamaged):
+                await self._database.write(_rebuild_at_start)
         return hits
 
     async def needs_purge(self) -> bool:
@@ -176,6 +179,11 @@ def prepare_search(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO said (said) VALUES ('optimize')")
         connection.execute("UPDATE search_state SET merging = 0")
     connection.execute("COMMIT")
+
+
+def _rebuild_at_start(connection: sqlite3.Connection) -> None:
+    """Make the next start build the index anew: it is damaged."""
+    connection.execute("UPDATE search_state SET made_with = 'damaged'")
 
 
 def remove_messages(

@@ -17,7 +17,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tchat.store.base import LogDamaged
+from tchat.store.base import DataDamaged, LogDamaged
 from tchat.store.sqlite.damage import SegmentDamaged, damage_in
 
 if TYPE_CHECKING:
@@ -91,10 +91,42 @@ def _is_plausible(data: bytes, size: int, pages: int) -> bool:
     return kind in _LEAF and bool(8 + 2 * cells <= (content or 65536) <= size)
 
 
+def check_schema(connection: sqlite3.Connection, expected: sqlite3.Connection) -> None:
+    """Raise `SegmentDamaged` unless the tables and indexes have the names that they should have."""
+    if _names(connection) != _names(expected):
+        raise SegmentDamaged(0, 0, "the schema has other names than it should")
+
+
+def _names(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
+    """Return the names of tables, indexes and triggers, and of the columns of the tables."""
+    sql = "SELECT type, name, tbl_name FROM sqlite_schema WHERE name NOT GLOB 'said*'"
+    found: set[tuple[str, ...]] = set(connection.execute(sql))
+    for kind, table, _ in list(found):
+        if kind == "table":
+            columns = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
+            found |= {(table, str(column)) for (column,) in columns}
+    return found
+
+
+def check_last_row(connection: sqlite3.Connection, damage: DamageReports) -> None:
+    """Report if the last row of the logs cannot be read: new events of all groups go behind it.
+
+    The server starts all the same, for reading: that is more than nothing.
+    """
+    try:
+        connection.execute("SELECT last FROM segments ORDER BY rowid DESC LIMIT 1").fetchone()
+    except sqlite3.Error as error:
+        if (damaged := damage_in(error, None)) is None:
+            raise
+        what = "the end of all logs, so that nobody can post; a backup, or a salvage, is needed"
+        damage.report(DataDamaged(damaged.reason, what))
+
+
 def find_doubtful_groups(connection: sqlite3.Connection, damage: DamageReports) -> None:
     """Block the groups whose name in the table is not the one in its index.
 
-    Rows that cannot be read are found when their group is needed.
+    Rows that cannot be read are found when their group is needed. Raises `SegmentDamaged` if no
+    group is left.
     """
     found: set[str] = set()
     by_name = "SELECT id FROM groups WHERE name = ?"
@@ -105,6 +137,8 @@ def find_doubtful_groups(connection: sqlite3.Connection, damage: DamageReports) 
     for name, number in _rows(connection, "groups INDEXED BY sqlite_autoindex_groups_1"):
         if not _leads_to(connection, by_number, number, name):
             found.add(name)
+    if found and not any(name not in found for name, _ in _rows(connection, "groups NOT INDEXED")):
+        raise SegmentDamaged(0, 0, "the names of all groups are in doubt")
     for name in sorted(found):
         damage.block(LogDamaged(name, 0, 0, "its name differs from the one in the index"))
 

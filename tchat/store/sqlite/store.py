@@ -9,7 +9,7 @@ background (see `erasing`).
 from __future__ import annotations
 
 import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,12 @@ from tchat.store.sqlite.maintenance import SqliteMaintenance
 from tchat.store.sqlite.memberships import groups_of, memberships_of
 from tchat.store.sqlite.schema import forget_before, migrate, set_standings
 from tchat.store.sqlite.search import prepare_search, remove_messages
-from tchat.store.sqlite.soundness import check_structure, find_doubtful_groups
+from tchat.store.sqlite.soundness import (
+    check_last_row,
+    check_schema,
+    check_structure,
+    find_doubtful_groups,
+)
 from tchat.store.sqlite.view import DATABASE
 
 if TYPE_CHECKING:
@@ -254,7 +259,11 @@ def _prepare(connection: sqlite3.Connection, damage: DamageReports) -> None:
     """Bring the tables up to date. What is damaged and can be done without is reported."""
     check_structure(connection)
     migrate(connection)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        migrate(new)
+        check_schema(connection, new)
     find_doubtful_groups(connection, damage)
+    check_last_row(connection, damage)
     lost: list[DataDamaged] = []
     with _missing(lost, "the search index", connection):
         prepare_search(connection)
