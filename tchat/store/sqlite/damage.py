@@ -58,4 +58,6 @@ def is_damage(error: Exception) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:  # not from SQLite: a text that is no UTF-8
         return isinstance(error, sqlite3.OperationalError)
+    if code == sqlite3.SQLITE_ERROR:  # the search index has no other code for its own tables
+        return "fts5" in str(error)
     return code & _PRIMARY in _KINDS or code in _READ_ERRORS

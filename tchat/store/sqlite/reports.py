@@ -17,6 +17,7 @@ from tchat.core.protocol.framing import split_frames
 from tchat.core.text import fold
 from tchat.errors import Code, ProtocolError, Refused, StorageError
 from tchat.store.base import ServerBan
+from tchat.store.sqlite.damage import SegmentDamaged
 from tchat.store.sqlite.log import body_of, find_group, segments_from
 
 if TYPE_CHECKING:
@@ -116,7 +117,10 @@ def totals(connection: sqlite3.Connection) -> Totals:
 def all_groups(connection: sqlite3.Connection) -> Iterator[GroupRow]:
     """Yield all groups, by name."""
     for number, name, last, *counts in connection.execute(_GROUPS).fetchall():
-        body = body_of(connection, number, last)
+        try:
+            body = body_of(connection, number, last)
+        except SegmentDamaged:  # the other groups are listed all the same
+            body = None
         at = decode_event(body).at if body else 0
         members, waiting, files, size = counts
         yield GroupRow(name, name.startswith("@"), members, waiting, last, at, files, size)

@@ -98,10 +98,14 @@ def check_schema(connection: sqlite3.Connection, expected: sqlite3.Connection) -
 
 
 def _names(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
-    """Return the names of tables, indexes and triggers, and of the columns of the tables."""
+    """Return the names of tables, indexes and columns, and the triggers.
+
+    A trigger runs inside of the statements of others, so that a wrong one would break them.
+    """
     sql = "SELECT type, name, tbl_name FROM sqlite_schema WHERE name NOT GLOB 'said*'"
     found: set[tuple[str, ...]] = set(connection.execute(sql))
-    for kind, table, _ in list(found):
+    found |= set(connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'trigger'"))
+    for kind, table, *_ in [row for row in found if len(row) > 1]:
         if kind == "table":
             columns = connection.execute("SELECT name FROM pragma_table_info(?)", (table,))
             found |= {(table, str(column)) for (column,) in columns}

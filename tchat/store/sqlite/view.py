@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from tchat.errors import Code, StartupError, StorageError
+from tchat.store.sqlite.damage import SegmentDamaged
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ def reading(directory: Path) -> Iterator[None]:
     """Turn an error of SQLite within the block into `StartupError` or `StorageError`."""
     try:
         yield
+    except SegmentDamaged as damaged:
+        raise StorageError(
+            Code.LOG_DAMAGED,
+            f"Events {damaged.first} to {damaged.last} of a group in {directory} are damaged"
+            f" ({damaged}): `tchat admin verify` says more.",
+        ) from damaged
     except sqlite3.DatabaseError as error:
         kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if kind in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
