@@ -57,7 +57,7 @@ async def fill(store: FaultyStore) -> None:
 
 def here(call: dict[str, Any]) -> bool:
     """Return whether a call of the store is about the group."""
-    return call["group"] == GROUP
+    return bool(call["group"] == GROUP)
 
 
 async def test_an_unreadable_group_refuses_everything(store: FaultyStore) -> None:

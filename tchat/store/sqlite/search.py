@@ -61,6 +61,7 @@ SEARCH_SECONDS = 2.0
 _INDEX = "CREATE VIRTUAL TABLE said USING fts5 (words, content='', columnsize=0, tokenize='ascii')"
 _ERASES = sqlite3.sqlite_version_info >= (3, 42)
 _MADE_WITH = f"unicode {TABLES}, {MOST_LETTERS} letters, {'erasing' if _ERASES else 'merging'}"
+_WHAT = "the search index"
 _SEQ_BITS = 36
 _PAGES_PER_MERGE = 4
 _NONE: Tokenized = MappingProxyType({})
@@ -87,12 +88,12 @@ class SearchIndex:
             outdated = await self._database.read_slowly(work.of(_outdated, groups=groups))
             for name, number in outdated:
                 # What is damaged is left out; the other groups are searched.
-                step = work.of(_index_some, number=number)
-                tokenize = work.of(_tokenize_some, number=number)
+                step = work.of(_index_readable, group=name, number=number)
+                tokenize = work.of(_tokenize_readable, group=name, number=number)
                 try:
-                    await self._database.write_in_slices(step, name, tokenize)
-                except LogDamaged as damaged:
-                    doubtful |= not damaged.first
+                    await self._database.write_in_slices(step, prepare=tokenize)
+                except DataDamaged as damaged:
+                    doubtful |= not isinstance(damaged, LogDamaged)
             query = work.of(_search, groups=groups, terms=terms, skip=skip, most=most)
             hits, lost = await self._database.read_slowly(query, SEARCH_SECONDS)
         except QueryInterrupted:
@@ -233,11 +234,25 @@ def _progress(connection: sqlite3.Connection, number: int) -> tuple[int, int]:
     return connection.execute(sql, (number,)).fetchone() or (0, 0)
 
 
-def _tokenize_some(connection: sqlite3.Connection, number: int) -> Tokenized:
-    """Return the words of some of the next texts to index: as many as one step can index."""
+def _tokenize_readable(connection: sqlite3.Connection, group: str, number: int) -> Tokenized:
+    """Return the words of some of the next texts to index: as many as one step can index.
+
+    What cannot be read is left to the step, which fails then.
+    """
+    tokenized: dict[str, list[str]] = {}
+    try:
+        _tokenize_some(connection, number, tokenized)
+    except Exception as error:
+        if damage_in(error, group) is None:
+            raise
+    return tokenized
+
+
+def _tokenize_some(
+    connection: sqlite3.Connection, number: int, tokenized: dict[str, list[str]]
+) -> None:
     deadline = monotonic() + SLICE_SECONDS
     upto, _ = _progress(connection, number)
-    tokenized: dict[str, list[str]] = {}
     for _, body in _bodies_after(connection, number, upto):
         match decode_event(body).body:
             case Posted(text):
@@ -250,7 +265,6 @@ def _tokenize_some(connection: sqlite3.Connection, number: int) -> Tokenized:
                     tokenized[former] = words_of(former)
         if monotonic() > deadline:
             break
-    return tokenized
 
 
 def _index_some(connection: sqlite3.Connection, tokenized: Tokenized, number: int) -> bool:
@@ -268,6 +282,21 @@ def _index_some(connection: sqlite3.Connection, tokenized: Tokenized, number: in
             break
     connection.execute("INSERT OR REPLACE INTO searchable VALUES (?, ?, ?)", (number, upto, floor))
     return done
+
+
+def _index_readable(
+    connection: sqlite3.Connection, tokenized: Tokenized, group: str, number: int
+) -> bool:
+    """Do `_index_some`. Raises `LogDamaged`, or `DataDamaged` if the index is damaged."""
+    try:
+        return _index_some(connection, tokenized, number)
+    except Exception as error:
+        damaged = damage_in(error, group)
+        if damaged is None:
+            raise
+        if isinstance(error, sqlite3.Error):
+            raise DataDamaged(damaged.reason, _WHAT) from error
+        raise damaged from error
 
 
 def _bodies_after(
@@ -439,7 +468,7 @@ def _readable_hits(
     except sqlite3.Error as error:
         if (damaged := damage_in(error, group)) is None:
             raise
-        lost.append(DataDamaged(damaged.reason, f"the search index of {group}"))
+        lost.append(DataDamaged(damaged.reason, _WHAT))
         return
     for seq in rows:
         try:
