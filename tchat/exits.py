@@ -20,7 +20,10 @@ SOFTWARE = 70
 """Anything else failed, such as a fault of the program."""
 
 OUTPUT = 74
-"""Standard output cannot be written, or its reader has gone, as in `tchat tail | head -n 1`."""
+"""Standard output cannot be written, or its reader has gone, as in `tchat tail | head -n 1`.
+
+Of `serve`: its data cannot be read or written any more.
+"""
 
 TEMPORARY = 75
 """Something is too busy or full, or took too long; the same command may succeed later."""

@@ -104,7 +104,7 @@ def run_reporting(
         if not isinstance(root, TchatError):
             raise
         if isinstance(root, OutputError):
-            _discard_output()
+            discard_output()
         if not (isinstance(root, OutputError) and root.abandoned):
             complain(f"tchat: {root}")
         return status_of(root)
@@ -118,7 +118,7 @@ def _flush_output() -> None:
         raise OutputError(error) from error
 
 
-def _discard_output() -> None:
+def discard_output() -> None:
     """Send the rest of standard output to /dev/null: the interpreter flushes it at its exit."""
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

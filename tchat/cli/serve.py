@@ -13,7 +13,7 @@ from tchat.client.config.options import (
     argument_type,
     path_argument,
 )
-from tchat.errors import Code, StartupError, UsageError
+from tchat.errors import Code, StartupError, TchatError, UsageError, root_of
 from tchat.net.address import Address, full_address, read_networks
 from tchat.server.limits import add_limits, limits_from
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tchat.server.app import Reloadable, ServerConfig
+    from tchat.server.log import Log
 
 
 _DESCRIPTION = """\
@@ -30,6 +31,10 @@ On localhost, only this machine can connect. To serve other machines, listen on
 0.0.0.0 (or an address of this machine), open the port in the firewall, and send
 people the command that /invite prints in a group. All messages are on disk
 before anybody sees them.
+
+A fault that ends the server is in its log, with what to do, and clients are
+notified. The exit status is 74 if its data cannot be read or written, 70 for any
+other fault, and 1 if it cannot start.
 
 Ctrl-C, SIGTERM and SIGHUP stop the server gracefully: clients are notified, and
 reconnect when it runs again. Closing its terminal sends SIGHUP; to keep the
@@ -133,18 +138,39 @@ def _serve(given: argparse.Namespace, words: Sequence[str]) -> int:
     """Run a server until it is stopped. `words` are the arguments after `serve`."""
     import trio
 
+    from tchat.exits import OUTPUT, SOFTWARE
     from tchat.server.app import run_server
+    from tchat.server.faults import advice_for, is_storage, log_fatal, sentence_of
     from tchat.server.log import Log
+    from tchat.streams import complain
 
     reloads = given.config is not None or given.cert is not None
     given = _with_file(given, words)
     config = _config_of(given)
     log = Log(given.log_format, level=given.log_level)
+    status = 0
     try:
         trio.run(run_server, config, log, partial(_reload, given, words) if reloads else None)
+    except Exception as error:  # noqa: BLE001  # told in the log and on standard error
+        root = root_of(error)
+        if isinstance(root, TchatError) and not is_storage(error):
+            raise root from None  # it cannot start
+        log_fatal(log, "the server", error, config.data)
+        complain(f"tchat: {sentence_of(error)} {advice_for(error, config.data)}")
+        status = OUTPUT if is_storage(error) else SOFTWARE
     finally:
-        log.close()
-    return 0
+        _close(log)
+    return status
+
+
+def _close(log: Log) -> None:
+    """Write the rest of the log. That it cannot be written is told, and is no failure."""
+    from tchat.streams import complain, discard_output
+
+    log.close()
+    if log.lost_count:
+        complain(f"tchat: Up to {log.lost_count} lines of the log are lost: {log.lost_reason}.")
+        discard_output()
 
 
 def _reload(given: argparse.Namespace, words: Sequence[str]) -> Reloadable:

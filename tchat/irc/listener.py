@@ -16,6 +16,7 @@ from tchat.irc.connection import CLOSING_SECONDS, open_connection
 from tchat.irc.registration import register
 from tchat.irc.session import REPLAY, Door, Session
 from tchat.net.address import Address, is_local, split_address
+from tchat.net.tcp import accept_connections
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +64,12 @@ async def serve_irc(
     async with trio.open_nursery() as nursery:
         door = Door(client, nursery, downloads, replay)
         nursery.start_soon(_follow_groups, client)
-        await trio.serve_listeners(_Handler(door, password).serve, listeners)
+        serve = _Handler(door, password).serve
+        await accept_connections(listeners, serve, nursery, _log_shortage)
+
+
+def _log_shortage(error: OSError) -> None:
+    logger.warning("IRC: no further connection can be accepted now: %s", error.strerror)
 
 
 async def _follow_groups(client: Client) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import ssl
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -13,7 +14,12 @@ from tchat.core.text import check_text, clean_line
 from tchat.errors import Code, Refused, StartupError, root_of
 from tchat.net.address import Address
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 _PORT_TRIES = 20
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SHORTAGE_SECONDS = 0.1
 
 
 async def connect(address: Address) -> trio.SocketStream:
@@ -46,6 +52,43 @@ async def listen(address: Address) -> list[trio.SocketListener]:
             Code.CANNOT_START, f"Cannot listen on {address}: {explain(error)}."
         ) from error
     raise StartupError(Code.CANNOT_START, f"No free port found on {address.host}.")
+
+
+async def accept_connections(
+    listeners: list[trio.SocketListener],
+    handle: Callable[[trio.SocketStream], Awaitable[object]],
+    nursery: trio.Nursery,
+    on_shortage: Callable[[OSError], object],
+) -> None:
+    """Start `handle` in the nursery for each connection, until cancelled; close the listeners.
+
+    If the system has no files or memory for another connection, `on_shortage` is called and it is
+    tried again: the connection waits in the system's queue. (`trio.serve_listeners` would print a
+    traceback each time.) Raises the OSError of a listener that has failed.
+    """
+
+    async def run(stream: trio.SocketStream) -> None:
+        try:
+            await handle(stream)
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def accept(listener: trio.SocketListener) -> None:
+        async with listener:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    if error.errno not in _SHORTAGES:
+                        raise
+                    on_shortage(error)
+                    await trio.sleep(_SHORTAGE_SECONDS)
+                else:
+                    nursery.start_soon(run, stream)
+
+    async with trio.open_nursery() as accepting:
+        for listener in listeners:
+            accepting.start_soon(accept, listener)
 
 
 def port_of(listener: trio.SocketListener) -> int:

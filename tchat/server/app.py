@@ -27,14 +27,14 @@ from tchat.errors import Code, StartupError, TchatError
 from tchat.invocation import program_words
 from tchat.net.address import Address, Networks, is_local
 from tchat.net.systemd import inherited_listeners, notify, notify_reloading
-from tchat.net.tcp import address_of, listen, port_of
+from tchat.net.tcp import accept_connections, address_of, listen, port_of
 from tchat.net.tls import load_credentials, make_credentials
 from tchat.private_directory import check_directory
 from tchat.server.clock import now_ms
 from tchat.server.connections.connection import serve_connection
-from tchat.server.context import make_context
+from tchat.server.context import FAILING, make_context
 from tchat.server.control import control_socket
-from tchat.server.faults import describe
+from tchat.server.faults import FatalFault, describe, log_fatal, log_shortage
 from tchat.server.keepalive import disconnect_silent_clients
 from tchat.server.limits import Limits
 from tchat.server.metrics import check_metrics, serve_metrics
@@ -44,7 +44,7 @@ from tchat.signals import ending_signals
 from tchat.store.open import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tchat.net.tls import Credentials
@@ -55,6 +55,14 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 5.0
 _OBJECTS_BETWEEN_COLLECTIONS = 20_000
 _OTHER_FILES = 100  # open files besides connections and the files of transfers
+_LEAST_FILES = 128
+_NEED_FILES = {
+    "--max-connections": "connections",
+    "--max-strangers": "unauthenticated",
+    "--max-transfers": "transfers",
+}
+"""The options for limits of what needs open files, and their fields in `Limits`."""
+
 _ALL_INTERFACES = ("0.0.0.0", "::", "*", "")  # noqa: S104  # compared with, not bound to
 _NAME_SECONDS = 2.0  # to look up this machine's own name
 
@@ -117,7 +125,7 @@ async def run_server(
     """
     check_metrics(config.metrics)
     check_directory(config.data, "the server's data")
-    config = replace(config, limits=_fit_to_open_files(config.limits))
+    config = replace(config, limits=_fit_to_open_files(config.limits, log))
     with trio.open_signal_receiver(*ending_signals()) as signals:
         # An address that cannot be used, or is not allowed, must not leave an empty directory.
         async with (
@@ -153,10 +161,11 @@ def _tune_garbage_collector() -> None:
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
 
 
-def _fit_to_open_files(limits: Limits) -> Limits:
+def _fit_to_open_files(limits: Limits, log: Log) -> Limits:
     """Raise the system's limit of open files if needed, and lower our limits to fit it.
 
-    A transfer is a connection with a file.
+    A transfer is a connection with a file. Raises `StartupError` if there are too few for a server;
+    limits that are lowered are logged.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.connections + limits.unauthenticated + limits.transfers + _OTHER_FILES
@@ -164,14 +173,27 @@ def _fit_to_open_files(limits: Limits) -> Limits:
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    available = max(2, most - _OTHER_FILES)
+    if most < _LEAST_FILES:
+        raise StartupError(
+            Code.CANNOT_START,
+            f"A server needs at least {_LEAST_FILES} open files, for itself and a few people, and"
+            f" this process may have {most}. Allow more: 'ulimit -n {wanted}' before the start, or"
+            f" LimitNOFILE={wanted} in its systemd unit.",
+        )
+    available = most - _OTHER_FILES
     # Each may take a quarter of them at most, so that half is left for people.
-    transfers = max(1, min(limits.transfers, available // 4))
-    unauthenticated = max(1, min(limits.unauthenticated, available // 4))
-    connections = max(1, min(limits.connections, available - transfers - unauthenticated))
-    return replace(
+    transfers = min(limits.transfers, available // 4)
+    unauthenticated = min(limits.unauthenticated, available // 4)
+    connections = min(limits.connections, available - transfers - unauthenticated)
+    fitted = replace(
         limits, connections=connections, unauthenticated=unauthenticated, transfers=transfers
     )
+    for option, field_ in _NEED_FILES.items():
+        before, after = getattr(limits, field_), getattr(fitted, field_)
+        if after < before:
+            facts = {"before": before, "limit": after, "files": most, "needed": wanted}
+            log.line("limit_lowered", option=option, **facts)
+    return fitted
 
 
 @asynccontextmanager
@@ -240,7 +262,7 @@ def _reload(
         new = read_again()
         # Everything else stays as it is: no reload may turn TLS off or use other data.
         config = replace(config, certificate=new.certificate, key=new.key)
-        reloaded = Reloaded(_fit_to_open_files(new.limits), _credentials(config))
+        reloaded = Reloaded(_fit_to_open_files(new.limits, log), _credentials(config))
     except Exception as error:  # noqa: BLE001  # no file may end a running server
         reason = error.sentence if isinstance(error, TchatError) else describe(error)
         log.line("reload_failed", reason=reason)
@@ -272,14 +294,22 @@ async def serve(
     """Serve until `stop` is set; `task_status` gets the port once connections are accepted.
 
     Limits and certificates that arrive in `reloads` are applied. Without `listening`, the listeners
-    are opened here.
+    are opened here. A fatal error (see `faults`) stops the server, and is raised at the end.
     """
     listening = listening or await _open_listeners(config)
     # The nursery of the groups is the outer one: on shutdown, the connections end first, and the
     # groups then process the commands received from them.
     async with trio.open_nursery() as groups:
+
+        def on_first(where: str, error: Exception) -> None:
+            log_fatal(log, where, error, config.data)
+            context.stop(*FAILING)
+            stop.set()
+
+        fatal = FatalFault(on_first)
+        clocks = config.clock, config.rate_clock
         context = make_context(
-            store, log, groups, config.limits, credentials, config.clock, config.rate_clock
+            store, log, groups, config.limits, credentials, *clocks, on_fatal=fatal.report
         )
         context.proxies, context.serving = config.proxies, True
         has_own = credentials is not None and config.certificate is None
@@ -290,21 +320,31 @@ async def serve(
             control_socket(context, config.data),
             trio.open_nursery() as accepting,
         ):
-            accepting.start_soon(
-                partial(
-                    trio.serve_listeners,
-                    partial(serve_connection, context),
+            handle = partial(serve_connection, context)
+            tasks: dict[str, Callable[[], Awaitable[object]]] = {
+                "the port": partial(
+                    accept_connections,
                     listening.listeners,
-                    handler_nursery=connections,
-                )
-            )
-            accepting.start_soon(
-                disconnect_silent_clients, context.presence, lambda: context.limits.silence_seconds
-            )
-            accepting.start_soon(
-                remove_expired_files, store, log, lambda: context.limits.keep_files, config.clock
-            )
-            accepting.start_soon(remove_expired_messages, context)
+                    handle,
+                    connections,
+                    partial(log_shortage, log),
+                ),
+                "the keepalive": partial(
+                    disconnect_silent_clients,
+                    context.presence,
+                    lambda: context.limits.silence_seconds,
+                ),
+                "the sweep of files": partial(
+                    remove_expired_files,
+                    store,
+                    log,
+                    lambda: context.limits.keep_files,
+                    config.clock,
+                ),
+                "the sweep of messages": partial(remove_expired_messages, context),
+            }
+            for where, work in tasks.items():
+                accepting.start_soon(fatal.guard, where, work)
             if config.metrics is not None:
                 await accepting.start(serve_metrics, context, config.metrics)
             if reloads is not None:
@@ -316,8 +356,13 @@ async def serve(
             notify("STOPPING=1")
             accepting.cancel_scope.cancel()
             groups.cancel_scope.deadline = trio.current_time() + GRACE_SECONDS
-            context.stop()
+            if not context.stopping:
+                context.stop()
         context.registry.close()
+    if groups.cancel_scope.cancelled_caught:
+        log.line("stopping_slowly", seconds=int(GRACE_SECONDS))
+    if fatal.error is not None:
+        raise fatal.error
 
 
 async def _own_name() -> str:

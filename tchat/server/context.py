@@ -17,6 +17,7 @@ from tchat.server.bans import Bans
 from tchat.server.clock import now_ms
 from tchat.server.connection_quota import ConnectionQuota
 from tchat.server.fair_queue import FairQueue
+from tchat.server.faults import not_handled
 from tchat.server.group_quota import GroupQuota
 from tchat.server.groups.environment import GroupEnvironment
 from tchat.server.groups.registry import Registry
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
     from tchat.store.base import DataDamaged, Store
 
 STOPPING = (Code.SHUTTING_DOWN, "The server is stopping; this client will reconnect.")
+FAILING = (
+    Code.INTERNAL,
+    "The server has to stop because of a fault, which is in its log; this client will reconnect.",
+)
 
 
 @dataclass(slots=True)
@@ -53,6 +58,7 @@ class ServerContext:
     `busy_replies` the busy refusals that are being sent. Connections from `proxies` begin with a
     header of the PROXY protocol. `serving` says whether there can be any connections. `own_keys` is
     the directory with the key and the certificate that tchat made for the server, if it uses them.
+    `on_fatal` is as in `GroupEnvironment`.
     """
 
     store: Store
@@ -80,6 +86,7 @@ class ServerContext:
     proxies: Networks = ()
     serving: bool = False
     own_keys: Path | None = None
+    on_fatal: Callable[[str, Exception], bool] = not_handled
     started: int = field(init=False)
     stored_bytes: StoredBytes = field(init=False)
     rate_limiter: RateLimiter = field(init=False)
@@ -153,13 +160,13 @@ class ServerContext:
         self.registry.set_limits(limits.group)
         self.credentials = credentials
 
-    def stop(self) -> None:
+    def stop(self, code: Code = STOPPING[0], sentence: str = STOPPING[1]) -> None:
         """Refuse new connections, and send a goodbye to all open ones."""
         self.stopping = True
         for handshake in self.handshakes:
             handshake.cancel()
         for connection in self.presence.connections():
-            connection.disconnect(*STOPPING)
+            connection.disconnect(code, sentence)
 
 
 def make_context(
@@ -170,6 +177,7 @@ def make_context(
     credentials: Credentials | None = None,
     clock: Callable[[], int] = now_ms,
     rate_clock: Callable[[], float] = trio.current_time,
+    on_fatal: Callable[[str, Exception], bool] = not_handled,
 ) -> ServerContext:
     """Create the services of a server; the group actors run in the nursery `groups`."""
     limits = limits or Limits()
@@ -191,7 +199,9 @@ def make_context(
         log.line("data_damaged", what=damaged.what, file=store.damage.file, reason=damaged.reason)
 
     store.damage.listen(on_damage)
-    environment = GroupEnvironment(store, log, presence, on_standing_changed, limits.group, clock)
+    environment = GroupEnvironment(
+        store, log, presence, on_standing_changed, limits.group, clock, on_fatal
+    )
     context = ServerContext(
         store=store,
         registry=Registry(environment, groups),
@@ -205,5 +215,6 @@ def make_context(
         clock=clock,
         rate_clock=rate_clock,
         tickets=tickets,
+        on_fatal=on_fatal,
     )
     return context

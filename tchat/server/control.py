@@ -33,9 +33,10 @@ from tchat.errors import (
     TchatError,
     root_of,
 )
+from tchat.net.tcp import accept_connections
 from tchat.net.tls import KEY_FILE
 from tchat.server.context import make_context
-from tchat.server.faults import describe, is_storage
+from tchat.server.faults import describe, is_storage, log_shortage
 from tchat.server.log import Log
 from tchat.server.operations.changes import CHANGES
 from tchat.store.open import open_store
@@ -71,12 +72,18 @@ async def control_socket(context: ServerContext, data: Path) -> AsyncIterator[No
     try:
         with _short(path) as address:
             listener = _listen(path, address)
-    except (OSError, AttributeError):
+    except (AttributeError, FileNotFoundError):  # no Unix sockets, or no such directory
+        yield
+        return
+    except OSError as error:
+        reason = f"{path} cannot be made ({error.strerror}); 'tchat admin' can change nothing."
+        context.log.line("fault", where="the control socket", reason=reason)
         yield
         return
     async with trio.open_nursery() as nursery:
         serve = partial(_serve, context, trio.Lock())
-        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        on_shortage = partial(log_shortage, context.log)
+        nursery.start_soon(accept_connections, [listener], serve, nursery, on_shortage)
         try:
             yield
         finally:
@@ -145,7 +152,7 @@ async def _answer(
     except trio.TooSlowError:
         return {"error": str(Code.MALFORMED), "text": "No command was sent in time."}
     except Exception as error:
-        if is_storage(error):
+        if is_storage(error) and not context.on_fatal("an operator's command", error):
             raise  # the store is unreliable: the whole server has to stop
         if isinstance(error, TchatError):
             return {"error": str(error.code), "text": error.sentence}

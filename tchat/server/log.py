@@ -7,16 +7,25 @@ lines are dropped, to bound the memory.
 Each kind of line has a rate, so that nobody can fill the disk with the log: refused connections,
 for example, cost an attacker nothing. What exceeds it is counted, and some seconds later a line
 says how many lines of the kind were left out.
+
+A fault that lasts, such as a full disk, causes the same line again and again: errors and warnings
+with the same fields are written once, and then counted, for `_REPEAT_SECONDS` at a time.
+
+Lines that cannot be written, because the log is on a full disk or its reader has gone, are lost,
+and counted: the chat goes on. Before the next line that can be written, a line says how many there
+were at most (the stream may have kept some in its buffer).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import queue
 import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from tchat.core.group.features import LOG_LINES
@@ -36,6 +45,8 @@ _RATE = Rate(5, 5000)
 
 _RATES = {"refused": Rate(2, 200), "fault": Rate(2, 200)}
 _SUMMARY_SECONDS = 10.0
+_REPEAT_SECONDS = 60.0
+_MOST_REPEATS = 64  # different lines whose repetitions are counted at the same time
 
 LINES: dict[str, str] = {
     **LOG_LINES,
@@ -59,9 +70,17 @@ LINES: dict[str, str] = {
     "reloaded": "applied the limits and the certificate",
     "reload_failed": "the reload failed, and nothing was applied: {reason}",
     "stopping": "stopping on {signal}",
+    "stopping_slowly": "the disk has not finished writing after {seconds} s: waiting for it."
+    " Nothing that was acknowledged is lost if this process is killed",
+    "limit_lowered": "lowered {option} from {before} to {limit}, since this process may open only"
+    " {files} files; it needs {needed} (ulimit -n, or LimitNOFILE of systemd)",
     "refused": "refused {address}: {reason}",
     "fault": "fault in {where}: {reason}",
+    "fatal": "the server stops because of a fault in {where}: {reason} {advice} Its data: {path}",
+    "no_connections": "no further connection can be accepted now: {reason}. {advice}",
     "omitted": "left out {count} more lines of the kind {what}",
+    "repeated": "{count} more times: {line}",
+    "lost": "lost up to {count} lines, which could not be written: {reason}",
 }
 """The text of each kind of line, by the stable name of the kind (`event` in JSON).
 
@@ -73,17 +92,36 @@ Level = Literal["error", "warning", "notice", "info"]
 
 LEVELS: dict[str, Level] = {
     "fault": "error",
+    "fatal": "error",
+    "no_connections": "error",
     "reload_failed": "error",
     "data_damaged": "error",
     "file_damaged": "warning",
     "running_as_root": "warning",
+    "stopping_slowly": "warning",
+    "limit_lowered": "warning",
     "key_added": "notice",
     "key_removed": "notice",
     "refused": "notice",
+    "repeated": "warning",
+    "lost": "warning",
 }
 """The level of each kind of line; `info` for all others."""
 
 _PRIORITIES: dict[Level, int] = {"error": 3, "warning": 4, "notice": 5, "info": 6}
+
+_REPEATABLE = frozenset(kind for kind, level in LEVELS.items() if level in ("error", "warning"))
+
+_Facts = tuple[str, tuple[tuple[str, str | int], ...]]
+"""A kind of line with its fields."""
+
+
+@dataclass(slots=True)
+class _Repeats:
+    """How often a line came again since it was written; `until` is by the monotonic clock."""
+
+    until: float
+    count: int = 0
 
 
 class Log:
@@ -109,6 +147,10 @@ class Log:
         self._buckets: dict[str, TokenBucket] = {}
         self._omitted: Counter[str] = Counter()
         self._summary_at = 0.0  # by `monotonic`
+        self._repeats: dict[_Facts, _Repeats] = {}  # the oldest first
+        # Written by the thread only: lines that could not be written, and why.
+        self.lost_count = 0
+        self.lost_reason = ""
         self.counts: Counter[str] = Counter()
         self._queue: queue.Queue[str | None] = queue.Queue(_QUEUE_LIMIT)
         self._thread = threading.Thread(target=self._write, name="tchat-log", daemon=True)
@@ -122,12 +164,40 @@ class Log:
         now = self._monotonic()
         if self._omitted and now >= self._summary_at:
             self._summarize()
+        if self._repeats:
+            self._end_repeats(now)
+        if kind in _REPEATABLE and self._is_repeated(kind, facts, now):
+            return
         if self._has_token(kind, now):
             self._put(kind, facts)
             return
         if not self._omitted:
             self._summary_at = now + _SUMMARY_SECONDS
         self._omitted[kind] += 1
+
+    def _is_repeated(self, kind: str, facts: Mapping[str, str | int], now: float) -> bool:
+        """Return whether the same line was written a short while ago, and count it if so."""
+        key = kind, tuple(facts.items())
+        if (repeats := self._repeats.get(key)) is not None:
+            repeats.count += 1
+            return True
+        if len(self._repeats) < _MOST_REPEATS:
+            self._repeats[key] = _Repeats(now + _REPEAT_SECONDS)
+        return False
+
+    def _end_repeats(self, now: float) -> None:
+        """Write how often lines were repeated that were first written a while ago."""
+        while self._repeats:
+            key = next(iter(self._repeats))
+            repeats = self._repeats[key]
+            if now < repeats.until:
+                return
+            del self._repeats[key]
+            if repeats.count:
+                kind, facts = key
+                line = LINES[kind].format_map(dict(facts))
+                self._put("repeated", {"count": repeats.count, "line": line})
+                self._repeats[key] = _Repeats(now + _REPEAT_SECONDS)
 
     def _has_token(self, kind: str, now: float) -> bool:
         """Return whether the rate of a kind allows one more line, and count it if so."""
@@ -156,8 +226,12 @@ class Log:
             self.line(line.word, group=event.group, user=event.actor, **facts)
 
     def close(self, patience: float = 2.0) -> None:
-        """Write the queued lines, for at most `patience` seconds."""
+        """Write the queued lines, for at most `patience` seconds.
+
+        `lost_count` then is the number of lines that could not be written, for `lost_reason`.
+        """
         self._summarize()
+        self._end_repeats(math.inf)
         try:
             self._queue.put(None, timeout=patience)
         except queue.Full:
@@ -166,11 +240,25 @@ class Log:
 
     def _write(self) -> None:
         while (line := self._queue.get()) is not None:
-            try:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):  # the console is gone; the chat goes on
-                continue
+            if self.lost_count:
+                facts: dict[str, str | int]
+                facts = {"count": self.lost_count, "reason": self.lost_reason}
+                if not self._print(self._render(self._clock(), "lost", facts)):
+                    self.lost_count += 1
+                    continue
+                self.lost_count, self.lost_reason = 0, ""
+            if not self._print(line):
+                self.lost_count += 1
+
+    def _print(self, line: str) -> bool:
+        """Write a line; return whether that was possible. If not, the chat goes on."""
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self.lost_reason = getattr(error, "strerror", None) or str(error)
+            return False
+        return True
 
 
 def _as_text(now: float, kind: str, facts: dict[str, str | int]) -> str:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.errors import Code, StartupError
-from tchat.net.tcp import listen
-from tchat.server.faults import describe, is_storage
+from tchat.net.tcp import accept_connections, listen
+from tchat.server.faults import describe, is_storage, log_shortage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +49,9 @@ async def serve_metrics(
     """Answer requests for `/metrics` at `address`. Never returns. Raises `StartupError`."""
     listeners = await listen(address)
     task_status.started(listeners)
-    await trio.serve_listeners(partial(_answer, context), listeners)
+    async with trio.open_nursery() as nursery:
+        on_shortage = partial(log_shortage, context.log)
+        await accept_connections(listeners, partial(_answer, context), nursery, on_shortage)
 
 
 async def _answer(context: ServerContext, stream: trio.SocketStream) -> None:
@@ -76,7 +78,7 @@ def _page(context: ServerContext) -> tuple[str, bytes]:
     try:
         return "200 OK", _text(context)
     except Exception as error:
-        if is_storage(error):
+        if is_storage(error) and not context.on_fatal("the metrics", error):
             raise
         context.log.line("fault", where="the metrics", reason=describe(error))
         return "500 Internal Server Error", b"The metrics failed; see the server's log.\n"

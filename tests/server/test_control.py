@@ -165,7 +165,7 @@ async def test_an_unreliable_store_stops_the_server(
 
     async def run() -> None:
         async with server_with_control_socket(tmp_path):
-            with pytest.raises(StartupError):
+            with pytest.raises(Refused, match="The disk is gone"):
                 await perform(tmp_path, "fail")
             await trio.sleep(GUARD)
 

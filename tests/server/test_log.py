@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import re
 import threading
 from itertools import count
@@ -19,6 +21,8 @@ from tests.helpers import GROUP, RunningServer, members, raw_client, running_ser
 from tests.server.file_transfers import share
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tchat.server.log import LogFormat
 
 ADDRESS = r"127\.0\.0\.1:\d+"
@@ -239,3 +243,72 @@ def test_everybody_may_connect_again_at_once() -> None:
         log.line("user_connected", user=str(number), address="here")
     log.close()
     assert len(stream.getvalue().splitlines()) == 5000
+
+
+def test_repeated_faults_are_counted_in_one_line() -> None:
+    stream, clock = io.StringIO(), Steady()
+    log = Log("text", stream, monotonic=clock)
+    for _ in range(1000):
+        log.line("fault", where="the port", reason="too many open files")
+    log.line("fault", where="the port", reason="something else")
+    clock.now = 61.0
+    for _ in range(3):
+        log.line("fault", where="the port", reason="too many open files")
+    log.close()
+    assert [line[20:] for line in stream.getvalue().splitlines()] == [
+        "fault in the port: too many open files",
+        "fault in the port: something else",
+        "999 more times: fault in the port: too many open files",
+        "3 more times: fault in the port: too many open files",
+    ]
+    assert log.counts["fault"] == 1004
+
+
+def test_different_faults_are_remembered_up_to_a_limit() -> None:
+    stream = io.StringIO()
+    log = Log("text", stream, monotonic=lambda: 0.0)
+    for _ in range(2):
+        for number in range(90):
+            log.line("fault", where=str(number), reason="none")
+    log.close()
+    lines = stream.getvalue().splitlines()
+    assert sum("fault in 0:" in line for line in lines) == 2  # with the count
+    assert sum(" more times: " in line for line in lines) == 64
+    assert sum("fault in 89:" in line for line in lines) == 2  # not remembered: written twice
+
+
+class Full(io.StringIO):
+    """A log file on a disk that is full at first."""
+
+    is_full = True
+
+    def write(self, text: str) -> int:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(text)
+
+
+def test_lines_lost_on_a_full_disk_are_counted() -> None:
+    stream = Full()
+    log = Log("journal", stream)
+    log.line("stopping", signal="1")
+    log.line("stopping", signal="2")
+    until_true(lambda: log.lost_count == 2)
+    stream.is_full = False
+    log.line("stopping", signal="3")
+    log.close()
+    assert stream.getvalue().splitlines() == [
+        "<4>lost up to 2 lines, which could not be written: No space left on device",
+        "<6>stopping on 3",
+    ]
+    assert not log.lost_count
+
+
+def until_true(condition: Callable[[], bool]) -> None:
+    """Wait for another thread."""
+    with_deadline = threading.Event()
+    for _ in range(3000):
+        if condition():
+            return
+        with_deadline.wait(0.01)
+    raise AssertionError("the condition never became true")

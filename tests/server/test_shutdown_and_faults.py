@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import socket
 import struct
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -289,11 +292,99 @@ async def test_disconnecting_on_a_full_disk_is_harmless() -> None:
         assert await alice.before_pong() == []
 
 
+FIRE = StorageError(Code.INTERNAL, "The disk is on fire.")
+
+
 async def test_server_stops_when_its_log_is_in_doubt() -> None:
+    """Everybody gets a goodbye, in the group or not, and the log says what to do."""
     disk = FaultyStore()
     with pytest.RaisesGroup(StorageError, flatten_subgroups=True):
-        async with running_server(disk) as server, members(server, "alice") as (alice,):
-            disk.fail(StorageError(Code.INTERNAL, "The disk is on fire."), "append", "set_cursors")
+        async with (
+            running_server(disk) as server,
+            members(server, "alice", "bob") as (alice, bob),
+            raw_client(server.address, "carol") as carol,
+        ):
+            before = await last_seq(disk, GROUP)
+            disk.fail(FIRE, "append", "set_cursors")
             await alice.send(Post(99, 99, GROUP, "is it warm in here?"), Ping())
-            assert not any(isinstance(frame, Ok) for frame in await alice.until_end())
-    assert await last_seq(disk, GROUP) == 1
+            for person in (alice, bob, carol):
+                frames = await person.until_end()
+                assert goodbyes(frames) == [Code.INTERNAL]
+                assert not any(isinstance(frame, Ok) for frame in frames)
+    assert await last_seq(disk, GROUP) == before
+    (line,) = [line for line in server.console if "the server stops" in line]
+    assert "in group ops: The disk is on fire. Check the disk" in line
+    assert "'tchat admin verify --data unused'" in line
+
+
+async def test_failed_read_of_a_connection_ends_with_goodbyes() -> None:
+    disk = FaultyStore()
+    with pytest.RaisesGroup(StorageError, flatten_subgroups=True):
+        async with running_server(disk) as server, members(server, "alice", "bob") as people:
+            disk.fail(FIRE, "read_before")
+            await people[0].send(HistoryRequest(99, GROUP, 2))
+            for person in people:
+                assert goodbyes(await person.until_end()) == [Code.INTERNAL]
+
+
+async def test_unexpected_error_of_a_service_ends_with_goodbyes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started, fail = trio.Event(), trio.Event()
+
+    async def check(*_: object) -> None:
+        started.set()
+        await fail.wait()
+        raise BUG
+
+    monkeypatch.setattr(app, "disconnect_silent_clients", check)
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with running_server() as server, raw_client(server.address, "alice") as alice:
+            fail.set()
+            assert goodbyes(await alice.until_end()) == [Code.INTERNAL]
+    (line,) = [line for line in server.console if "the server stops" in line]
+    assert "in the keepalive: ZeroDivisionError: a bug" in line
+    assert "please report this line" in line
+
+
+def fail_accept(monkeypatch: pytest.MonkeyPatch, *numbers: int, after: int = 1) -> None:
+    """Make accept calls after some good ones fail, each with one of these error numbers."""
+    real, left, calls = trio.SocketListener.accept, list(numbers), count()
+
+    async def accept(listener: trio.SocketListener) -> trio.SocketStream:
+        if next(calls) >= after and left:
+            number = left.pop(0)
+            raise OSError(number, os.strerror(number))
+        return await real(listener)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", accept)
+
+
+async def test_lost_port_ends_with_goodbyes(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_accept(monkeypatch, errno.EBADF, after=2)
+    with pytest.RaisesGroup(OSError, flatten_subgroups=True):
+        async with running_server() as server, raw_client(server.address, "alice") as alice:
+            async with await trio.open_tcp_stream("127.0.0.1", server.address.port):
+                pass
+            assert goodbyes(await alice.until_end()) == [Code.INTERNAL]
+    assert any("a fault in the port: OSError" in line for line in server.console)
+
+
+async def test_shortage_of_files_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tchat.net.tcp._SHORTAGE_SECONDS", 0)
+    fail_accept(monkeypatch, *(100 * [errno.EMFILE]))
+    async with (
+        running_server() as server,
+        raw_client(server.address, "alice"),
+        raw_client(server.address, "bob") as bob,
+    ):
+        assert await bob.before_pong() == []
+    first, again = [line[20:] for line in server.console if "no further connection" in line]
+    assert first == (
+        "no further connection can be accepted now: too many open files. Allow more open files"
+        " (ulimit -n, or LimitNOFILE of systemd)"
+    )
+    assert again == f"99 more times: {first}"
+    assert not caplog.records

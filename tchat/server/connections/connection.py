@@ -57,7 +57,9 @@ async def serve_connection(context: ServerContext, stream: trio.SocketStream) ->
         await _serve(context, stream)
     except Exception as error:
         if is_storage(error):
-            raise
+            if not context.on_fatal("a connection", error):
+                raise
+            return
         context.log.line("fault", where="a connection", reason=describe(error))
     finally:
         context.open_connections -= 1
@@ -206,7 +208,18 @@ class Connection:
         self._writers.start_soon(self._write)
 
     def _start_feeder(self, feeder: Callable[[], Awaitable[None]]) -> None:
-        self._writers.start_soon(feeder)
+        self._writers.start_soon(self._feed, feeder)
+
+    async def _feed(self, feeder: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await feeder()
+        except StorageError as error:
+            self._fail(error)
+
+    def _fail(self, error: StorageError) -> None:
+        """Stop the server; here, so that this client gets its goodbye as well."""
+        if not self._context.on_fatal("a connection", error):
+            raise error
 
     async def _write(self) -> None:
         """Send the queued data. A client that accepts no data for too long is disconnected."""
@@ -262,6 +275,8 @@ class Connection:
             self.notify(failed(error))
         except trio.BrokenResourceError:
             self.reason = "connection lost"
+        except StorageError as error:
+            self._fail(error)
         except SendQueueClosed:
             return
 

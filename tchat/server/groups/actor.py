@@ -48,6 +48,7 @@ from tchat.core.protocol.frames import (
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tchat.server.costs import DELETED
+from tchat.server.faults import is_storage
 from tchat.server.groups.inbox import (
     Batch,
     Execute,
@@ -150,7 +151,10 @@ class GroupActor:
                 return
             self._read_positions.update(positions)
             await self._work()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and is_storage(error):
+                # First: whoever is disconnected next gets a goodbye.
+                self._environment.on_fatal(f"group {self.key}", error)
             self._abort()
             raise
         finally:

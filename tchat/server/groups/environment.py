@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
 from tchat.server.clock import now_ms
+from tchat.server.faults import not_handled
 from tchat.server.groups.idle import IdleGroups
 from tchat.server.presence import Presence
 
@@ -31,7 +32,9 @@ class GroupEnvironment:
     of everybody whose standing changed. `clock` returns ms since the Unix epoch. An inbox holds
     `inbox_limit` items, with texts of about `inbox_bytes`, before its senders have to wait. At most
     `loading_limit` groups are loaded at the same time; `idle` are those that nobody follows.
-    `events` counts the committed events, `erasures` the batches that erased something.
+    `on_fatal` is called with the place and the error when the server has to stop; it returns False
+    if the error has to be raised instead. `events` counts the committed events, `erasures` the
+    batches that erased something.
     """
 
     store: Store
@@ -40,6 +43,7 @@ class GroupEnvironment:
     on_standing_changed: Callable[[str, Mapping[str, Standing]], None] = _ignore
     limits: GroupLimits = DEFAULT_LIMITS
     clock: Callable[[], int] = now_ms
+    on_fatal: Callable[[str, Exception], bool] = not_handled
     inbox_limit: int = 1024
     inbox_bytes: int = 1 << 20
     loading_limit: int = 16

@@ -145,7 +145,9 @@ class Registry:
             await actor.run(loaded)
         except Exception as error:
             if is_storage(error):
-                raise
+                if not self._environment.on_fatal(f"group {actor.key}", error):
+                    raise
+                return
             self._environment.log.line("fault", where=f"group {actor.key}", reason=describe(error))
         finally:
             self._retire(actor)
