@@ -88,7 +88,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"endpoints"},
     ],
     "store": [
-        {"words", "disk_space", "begun_uploads", "computing"},
+        {"words", "disk_space", "begun_uploads", "computing", "troubles"},
         {"base"},
         {"blobs"},
         {"sqlite"},

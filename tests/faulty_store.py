@@ -84,7 +84,7 @@ class FaultyStore(MemoryStore):
     def __init__(self, store: Store | None = None) -> None:
         store = store or MemoryStore()
         self.accounts, self.files, self.blobs = store.accounts, store.files, store.blobs
-        self.maintenance = store.maintenance
+        self.maintenance, self.troubles = store.maintenance, store.troubles
         self.damage = store.damage
         self.calls: list[Call] = []
         self._failures: list[_Failure] = []

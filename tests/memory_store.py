@@ -38,6 +38,7 @@ from tchat.store.base import (
     StoredGroup,
 )
 from tchat.store.blobs import BlobDirectory
+from tchat.store.troubles import Troubles
 from tchat.store.words import words_of
 
 if TYPE_CHECKING:
@@ -363,6 +364,7 @@ class MemoryStore(Store):
         self.accounts: Accounts = MemoryAccounts()
         self.files: FileIndex = self._file_index
         self.maintenance: Maintenance = _Maintenance(self._logs)
+        self.troubles = Troubles()
         directory = tempfile.mkdtemp(prefix="tchat-")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self.blobs: Blobs = BlobDirectory(Path(directory))

@@ -141,6 +141,7 @@ def _stats(given: argparse.Namespace) -> int:
         f"events: {found['events']} in {size_text(found['database_bytes'])}",
         f"files: {found['files']} in {size_text(found['file_bytes'])}",
         f"unfinished uploads: {found['begun_uploads']} in {size_text(found['begun_bytes'])}",
+        f"write-ahead log: {size_text(found['log_bytes'])}",
         f"disk: {size_text(found['disk_free'])} free, of which files leave {size_text(reserve)}",
     ]
     if running is None:

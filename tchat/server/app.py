@@ -34,7 +34,7 @@ from tchat.server.clock import now_ms
 from tchat.server.connections.connection import serve_connection
 from tchat.server.context import FAILING, make_context
 from tchat.server.control import control_socket
-from tchat.server.faults import FatalFault, describe, log_fatal, log_shortage
+from tchat.server.faults import FatalFault, describe, log_fatal, log_shortage, log_troubles
 from tchat.server.keepalive import disconnect_silent_clients
 from tchat.server.limits import Limits
 from tchat.server.metrics import check_metrics, serve_metrics
@@ -314,6 +314,7 @@ async def serve(
         context.proxies, context.serving = config.proxies, True
         has_own = credentials is not None and config.certificate is None
         context.own_keys = config.data if has_own else None
+        log_troubles(log, config.data, store.troubles)
         await context.bans.load()
         async with (
             trio.open_nursery() as connections,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.server.log import Log
+    from tchat.store.troubles import Trouble, TroubleKind, Troubles
 
 
 def is_storage(error: BaseException) -> bool:
@@ -73,6 +74,29 @@ def log_shortage(log: Log, error: OSError) -> None:
         if error.errno in (errno.EMFILE, errno.ENFILE)
         else "The system has too little memory for the network",
     )
+
+
+_ENDS: dict[TroubleKind, str] = {
+    "disk_full": "disk_has_room",
+    "checkpoint_failed": "checkpoint_done",
+    "scrub_failed": "scrub_done",
+}
+"""The line of the log for the end of a trouble; its beginning has a line of its own name."""
+
+
+def log_troubles(log: Log, data: Path, troubles: Troubles) -> None:
+    """Log when a trouble of the store begins or ends; also what there is already."""
+
+    def on_change(trouble: Trouble, begins: bool) -> None:  # a listener
+        kind = trouble.kind if begins else _ENDS.get(trouble.kind)
+        if kind is None:
+            return
+        facts: dict[str, str | int] = {"path": str(data)}
+        if begins and trouble.kind in ("checkpoint_failed", "scrub_failed"):
+            facts |= {"bytes": trouble.wal_bytes, "reason": trouble.reason}
+        log.line(kind, **facts)
+
+    troubles.listen(on_change)
 
 
 class FatalFault:

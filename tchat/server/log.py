@@ -77,6 +77,19 @@ LINES: dict[str, str] = {
     "refused": "refused {address}: {reason}",
     "fault": "fault in {where}: {reason}",
     "fatal": "the server stops because of a fault in {where}: {reason} {advice} Its data: {path}",
+    "disk_full": "the disk of {path} is full: everything can be read, and nothing written. Make"
+    " room; the server then goes on by itself",
+    "disk_has_room": "there is room on the disk of {path} again",
+    "opened_alone": "no other program can read the database in {path} until this server is"
+    " restarted, since the disk had no room for what they share: 'tchat admin' can only change"
+    " things",
+    "checkpoint_failed": "the write-ahead log in {path} cannot be written to the database, and"
+    " grows ({bytes} bytes): {reason}. It is tried again, and nothing is lost; end other programs"
+    " that read the database, or check the disk",
+    "checkpoint_done": "the write-ahead log in {path} was written to the database again",
+    "scrub_failed": "deleted texts are still in the write-ahead log in {path} ({bytes} bytes):"
+    " {reason}. It is tried again; end other programs that read the database, or check the disk",
+    "scrub_done": "deleted texts were removed from the write-ahead log in {path}",
     "no_connections": "no further connection can be accepted now: {reason}. {advice}",
     "omitted": "left out {count} more lines of the kind {what}",
     "repeated": "{count} more times: {line}",
@@ -94,6 +107,13 @@ LEVELS: dict[str, Level] = {
     "fault": "error",
     "fatal": "error",
     "no_connections": "error",
+    "disk_full": "error",
+    "checkpoint_failed": "error",
+    "scrub_failed": "error",
+    "opened_alone": "warning",
+    "disk_has_room": "notice",
+    "checkpoint_done": "notice",
+    "scrub_done": "notice",
     "reload_failed": "error",
     "data_damaged": "error",
     "file_damaged": "warning",

@@ -116,6 +116,10 @@ class _Collector:
                 context.presence.people_online,
             ),
             "active_groups": ("Groups that are in memory.", context.registry.count),
+            "storage_troubles": (
+                "Lasting troubles of the store, such as a full disk; the log names them.",
+                len(context.store.troubles.current),
+            ),
             "start_time_seconds": ("Unix time of the start.", context.started / 1000),
         }
         for name, (meaning, value) in gauges.items():

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from io import FileIO
 
     from tchat.core.protocol.frames import Have, Standing
+    from tchat.store.troubles import Troubles
     from tchat.store.words import Term
     from tchat.transfer.partial_file import PartialFile
 
@@ -596,13 +597,14 @@ class Blobs(Protocol):
 
 
 class Store(Protocol):
-    """Everything that a server stores.
+    """Everything that a server stores; `troubles` are those that last, such as a full disk.
 
     Every operation may raise `DataDamaged` if what it needs cannot be read, and `LogDamaged` if
     that is the log of a group. It is in `damage` then, and nothing was changed.
     """
 
     damage: DamageReports
+    troubles: Troubles
     accounts: Accounts
     files: FileIndex
     blobs: Blobs

@@ -13,6 +13,7 @@ import trio
 
 from tchat.exits import OUTPUT
 from tchat.server.control import status_of
+from tests.full_disk import small_disk
 from tests.helpers import GROUP
 from tests.processes import launching
 
@@ -51,6 +52,36 @@ async def test_lowered_limits_are_told(tmp_path: Path) -> None:
         )
         server.running.terminate()
         assert await server.exit() == 0
+
+
+# ------------------------------------------------------------------ a full disk
+
+
+async def test_server_on_a_full_disk_starts_for_reading(tmp_path: Path) -> None:
+    with small_disk("tmpfs", tmp_path / "disk") as disk:
+        data = disk.path / "data"
+        async with launching(tmp_path) as launch:
+            server = await launch.serve("--data", data)
+            alice = await launch.join(server.address, "alice")
+            await alice.sees("alice created ops")
+            await alice.type("before", "/search before")
+            await alice.sees("<alice> before", "<alice> before")
+            assert await alice.end() == 0
+            assert await server.stop() == 0
+            disk.fill()
+            server = await launch.serve("--data", data)
+            await server.sees(f"the disk of {data} is full")
+            alice = await launch.join(server.address, "alice", "--history", 50)
+            await alice.sees("<alice> before")
+            await alice.type("/search before")
+            await alice.sees("<alice> before")
+            await alice.type("while it is full")
+            await alice.sees("disk is full")
+            disk.free()
+            await alice.type("after")
+            await alice.sees("<alice> after")
+            assert await server.stop() == 0
+            assert "Traceback" not in str(server.err)
 
 
 # ------------------------------------------------------------------ a broken disk

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
+from contextlib import closing
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import pytest
+import trio.testing
 
 from tchat.core.group.messages import Posted
 from tchat.errors import Code, Refused, StorageError
 from tchat.store.open import open_store
+from tchat.store.words import terms_of
 from tests.full_disk import KINDS, small_disk
 from tests.helpers import log_of, texts
 from tests.store.logs import write
@@ -101,3 +107,75 @@ async def test_write_that_always_fails_breaks_the_store(
             disk.free()
             with pytest.raises(StorageError):
                 await write(store, "ops", Posted("after"))
+
+
+async def found(store: Store) -> list[int]:
+    return [hit.seq for hit in await store.search(["ops"], terms_of("before"), 0, 9)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_full_disk_opens_for_reading_and_recovers(
+    tmp_path: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tchat.store.sqlite.database.FULL_SECONDS", 0)
+    with small_disk(kind, tmp_path / "disk") as disk:
+        async with open_store(disk.path / "data") as store:
+            await store.accounts.claim("alice", "Alice", b"key", 1)
+            await write(store, "ops", Posted("before"))
+            assert not store.troubles.current
+        disk.fill()
+        changes: list[tuple[str, bool]] = []
+        async with open_store(disk.path / "data") as store:
+            store.troubles.listen(lambda trouble, begins: changes.append((trouble.kind, begins)))
+            assert texts(await log_of(store)) == ["before"]
+            assert await store.accounts.claim("alice", "Alice", b"key", 2) == "Alice"
+            assert await found(store) in ([], [1])
+            with pytest.raises(Refused) as refusal:
+                await write_until_refused(store)
+            assert refusal.value.code == Code.STORAGE_FULL
+            disk.free()
+            await write(store, "ops", Posted("after"))
+            assert texts(await log_of(store))[-1] == "after"
+            assert await found(store) == [1]
+            await trio.testing.wait_all_tasks_blocked()
+        assert ("disk_full", True) in changes
+        assert changes[-1] == ("disk_full", False)
+        async with open_store(disk.path / "data") as store:
+            assert not store.troubles.current
+            assert texts(await log_of(store))[-1] == "after"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+async def test_every_kind_of_full_disk_is_recognized(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """SQLite reports an I/O error; a probe says what the system calls it."""
+
+    def probe(**_: object) -> BytesIO:
+        raise OSError(number, os.strerror(number))
+
+    with small_disk("limit", tmp_path / "disk") as disk:
+        async with open_store(disk.path / "data") as store:
+            await write(store, "ops", Posted("before"))
+            disk.fill()
+            monkeypatch.setattr("tchat.store.sqlite.database.TemporaryFile", probe)
+            with pytest.raises(Refused) as refusal:
+                await write_until_refused(store)
+            assert refusal.value.code == Code.STORAGE_FULL
+            disk.free()
+            await write(store, "ops", Posted("after"))
+
+
+async def test_erasure_on_a_full_disk_is_finished_later(tmp_path: Path) -> None:
+    """What a crash has left to erase does not keep a server from starting."""
+    with small_disk("tmpfs", tmp_path / "disk") as disk:
+        async with open_store(disk.path / "data") as store:
+            await write(store, "ops", Posted("the secret"))
+        with closing(sqlite3.connect(disk.path / "data" / "tchat.db")) as connection, connection:
+            connection.execute("UPDATE groups SET erase_to = last")
+        disk.fill()
+        async with open_store(disk.path / "data") as store:
+            disk.free()
+            assert await store.maintenance.settle()
+        for path in (disk.path / "data").iterdir():
+            assert not path.is_file() or b"the secret" not in path.read_bytes()

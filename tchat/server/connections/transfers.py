@@ -5,7 +5,7 @@ A transfer connection carries one file, authorized by a ticket; see `file_reques
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -152,9 +152,10 @@ async def _send(
         await _forget_damaged(context, permission)
         raise
     if digest == permission.sha256:
-        await store.files.record_fetch(
-            fold(permission.group), permission.number, fold(permission.user), context.clock()
-        )
+        with suppress(StorageFull):  # they have the file, and only the list does not show it
+            await store.files.record_fetch(
+                fold(permission.group), permission.number, fold(permission.user), context.clock()
+            )
     await link.close_gracefully()
 
 

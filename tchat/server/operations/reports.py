@@ -39,7 +39,8 @@ def time_text(at: int) -> str:
 def stats(data: Path) -> Report:
     """Return the totals of a data directory, and of its disk.
 
-    `disk_reserve` is the automatic one; a running server may have another.
+    `disk_reserve` is the automatic one; a running server may have another. `log_bytes` is the size
+    of the database's write-ahead log: usually some MB, more if a checkpoint fails or has to wait.
     """
     with open_view(data) as connection:
         totals = asdict(reports.totals(connection))
@@ -49,6 +50,7 @@ def stats(data: Path) -> Report:
         **totals,
         "begun_uploads": begun.count,
         "begun_bytes": begun.size,
+        "log_bytes": sum(path.stat().st_size for path in data.glob("tchat.db-wal")),
         "disk_free": disk.free,
         "disk_reserve": automatic_reserve(disk.total),
     }

@@ -22,9 +22,9 @@ from tchat.core.group.features import decode_event
 from tchat.core.group.messages import Edited, Posted
 from tchat.store.base import DataDamaged
 from tchat.store.sqlite.damage import SegmentDamaged, damage_in
-from tchat.store.sqlite.database import SLICE_SECONDS
+from tchat.store.sqlite.database import SLICE_SECONDS, postponed_if_full
 from tchat.store.sqlite.log import erase, segment_of
-from tchat.store.sqlite.search import prepare_search, remove_messages
+from tchat.store.sqlite.search import finish_merge, remove_messages
 
 if TYPE_CHECKING:
     import sqlite3
@@ -96,21 +96,25 @@ class Erasing:
 
 
 def finish_erasing(connection: sqlite3.Connection, damage: DamageReports) -> None:
-    """Finish erasures of closed groups that were interrupted, before the database is used."""
+    """Finish erasures of closed groups that were interrupted, before the database is used.
+
+    On a full disk, they are left to the background (see `erasing`).
+    """
     erasing, done = Erasing(), False
-    while not done:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            done = erasing.step(connection)
-            connection.execute("COMMIT")
-        except Exception as error:
-            connection.rollback()
-            damaged = damage_in(error, None)
-            if damaged is None:
-                raise
-            erasing.pass_over()
-            damage.report(DataDamaged(damaged.reason, "what has to be erased"))
-    prepare_search(connection)
+    with postponed_if_full(connection):
+        while not done:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                done = erasing.step(connection)
+                connection.execute("COMMIT")
+            except Exception as error:
+                connection.rollback()
+                damaged = damage_in(error, None)
+                if damaged is None:
+                    raise
+                erasing.pass_over()
+                damage.report(DataDamaged(damaged.reason, "what has to be erased"))
+    finish_merge(connection)
 
 
 def _segment(connection: sqlite3.Connection, number: int, seq: int) -> Page:

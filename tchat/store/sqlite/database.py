@@ -25,7 +25,15 @@ first waits for this process's readers, the slow ones first, and stops new ones 
 the checkpoint. The writer thread itself never waits for a reader: if another program reads an older
 state of the file, as a backup does, the log cannot be emptied now, and `scrub` says so.
 
+SQLite checkpoints after a commit when the log has about 4 MB, and says nothing if that fails. So
+the writer thread looks at the size of the log now and then; if it is large, the thread tries to
+empty it, and reports the reason if that fails again and again (`troubles`).
+
 A full disk, an exhausted quota or a limit of the file size rejects the batch and changes nothing.
+A database whose disk is full can be opened for reading. If there is not even room for the index of
+the write-ahead log, which processes share as a file, it is kept in memory; then no other process
+can open the database until this one ends.
+
 A write that meets damaged pages, or rows that are not what was written (see `damage`), is rolled
 back and fails alone: the others of its batch are made without it. After any other write error the
 contents of the file are unknown, so every later write fails and the server stops.
@@ -40,7 +48,7 @@ from collections import deque
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from tempfile import TemporaryFile
-from time import sleep
+from time import monotonic, sleep
 from traceback import clear_frames
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,11 +58,14 @@ from tchat.errors import Code, Refused, StorageError, TchatError
 from tchat.store.base import Conflict, DamageReports, DataDamaged, GroupLookalike, StorageFull
 from tchat.store.computing import computing
 from tchat.store.sqlite.damage import damage_in
+from tchat.store.troubles import Trouble, Troubles
 from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
+
+    from tchat.store.troubles import TroubleKind
 
     Work = Callable[[sqlite3.Connection], object]
 
@@ -76,6 +87,22 @@ _REST = 3
 
 _OPENING_MS = 20
 """How long the checkpoint at the start waits for another program that reads the file."""
+
+LONG_LOG = 16 << 20
+"""Size of the write-ahead log from which on a checkpoint must have failed, or soon be done."""
+
+LOOK_SECONDS = 2.0
+_LONGEST_LOOK_SECONDS = 300.0
+"""Pauses between two looks at a long log; they grow while it cannot be emptied."""
+
+_FAILURES_UNTIL_TOLD = 3
+"""Checkpoints that have to fail in a row: another program may read the file for a moment."""
+
+FULL_SECONDS = 10.0
+"""How long no write must have failed until the disk counts as having room again."""
+
+_ROOM_ERRORS = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""Errors that may mean a full disk or a limit, which SQLite does not tell apart."""
 
 _INTERRUPT_SECONDS = 0.02
 COMPACT_SECONDS = 10.0
@@ -129,8 +156,14 @@ class _Writer:
         connection: sqlite3.Connection,
         path: Path,
         token: trio.lowlevel.TrioToken,
+        troubles: Troubles,
     ) -> None:
         self._connection = connection
+        self._troubles = troubles
+        self._told = {trouble.kind for trouble in troubles.current.values()}
+        self._full_at = -FULL_SECONDS  # by `monotonic`, as the next one
+        self._look_at = 0.0
+        self._long_for = 0  # looks at which the log could not be emptied
         self._path = path
         self._token = token
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -154,8 +187,9 @@ class _Writer:
 
         With `alone`, the transaction contains nothing else, and ordinary writes go first. Without
         `durable`, do not wait for the disk. With `scrub`, empty the write-ahead log as well, and
-        return whether that was possible. With `compact`, rewrite the file without its unused parts.
-        Neither needs a result of `work`. Raises `DataDamaged` about `group` if `work` met damage.
+        return None, or why that was impossible. With `compact`, rewrite the file without its unused
+        parts. Neither needs a result of `work`. Raises `DataDamaged` about `group` if `work` met
+        damage.
         """
         job = _Job(work, group=group, alone=alone, durable=durable, scrub=scrub, compact=compact)
         self._queue.put(job)
@@ -201,12 +235,46 @@ class _Writer:
         self._compact([job for job in jobs if job.compact])
         self._scrub([job for job in jobs if job.scrub])
         self._token.run_sync_soon(_finish, jobs)
+        if self._broken is None and monotonic() >= self._look_at:
+            self._look_at_log()
 
     def _commit(self, jobs: list[_Job]) -> None:
         failure = self._broken or self._write(jobs)
         if failure is not None:
             self._broken = None if isinstance(failure, StorageFull) else failure
             _fail(jobs, failure)
+            if isinstance(failure, StorageFull):
+                self._full_at = monotonic()
+                self._begin("disk_full", "no write is possible")
+        elif "disk_full" in self._told and monotonic() >= self._full_at + FULL_SECONDS:
+            self._end("disk_full")
+
+    def _begin(self, kind: TroubleKind, reason: str) -> None:
+        """Report that a trouble begins, unless it has begun."""
+        if kind not in self._told:
+            self._told.add(kind)
+            trouble = Trouble(kind, reason, _size_of_log(self._path))
+            self._token.run_sync_soon(self._troubles.begin, trouble)
+
+    def _end(self, kind: TroubleKind) -> None:
+        if kind in self._told:
+            self._told.discard(kind)
+            self._token.run_sync_soon(self._troubles.end, kind)
+
+    def _look_at_log(self) -> None:
+        """Empty a long write-ahead log: SQLite should have done so, and does not tell why not."""
+        pause, reason = LOOK_SECONDS, None
+        if _size_of_log(self._path) > LONG_LOG:
+            reason = _empty_log(self._connection, 0)
+        if reason is None:
+            self._long_for = 0
+            self._end("checkpoint_failed")
+        else:
+            self._long_for += 1
+            pause = min(LOOK_SECONDS * 2**self._long_for, _LONGEST_LOOK_SECONDS)
+            if self._long_for >= _FAILURES_UNTIL_TOLD:
+                self._begin("checkpoint_failed", reason)
+        self._look_at = monotonic() + pause
 
     def _write(self, jobs: list[_Job]) -> TchatError | None:
         """Run the jobs in one transaction; return the reason if that is impossible.
@@ -235,7 +303,8 @@ class _Writer:
                 self._connection.execute("BEGIN IMMEDIATE")
                 damaged = next((job for job in jobs if not self._do(job)), None)
                 if damaged is None:
-                    return self._end(jobs)
+                    self._commit_transaction(jobs)
+                    return None
                 self._connection.rollback()
                 jobs = [job for job in jobs if job is not damaged]
         except Exception as error:  # noqa: BLE001  # if the thread died, tasks would wait forever
@@ -244,8 +313,8 @@ class _Writer:
             return self._reason_of(error)
         return None
 
-    def _end(self, jobs: list[_Job]) -> TchatError | None:
-        """Commit the jobs; return the reason if that is impossible.
+    def _commit_transaction(self, jobs: list[_Job]) -> None:
+        """Commit the jobs.
 
         The search index writes what it has collected only now. If it meets damage, which of the
         jobs did turns out when each is done alone.
@@ -257,9 +326,17 @@ class _Writer:
                 raise
             self._connection.rollback()
             if len(jobs) > 1:
-                return next((e for job in jobs if (e := self._attempt([job])) is not None), None)
-            jobs[0].failure = damage_in(error, jobs[0].group)
-        return None
+                self._do_each_alone(jobs)
+            else:
+                jobs[0].failure = damage_in(error, jobs[0].group)
+
+    def _do_each_alone(self, jobs: list[_Job]) -> None:
+        """Do each job in a transaction of its own; those that fail do not fail the others."""
+        for job in jobs:
+            failure = self._broken or self._write([job])
+            if failure is not None:
+                job.failure = failure
+                self._broken = None if isinstance(failure, StorageFull) else failure
 
     def _set_durable(self, durable: bool) -> None:
         """Make the next commit wait for the disk, or not."""
@@ -274,29 +351,16 @@ class _Writer:
         and does not tell the reason: so try to write as much.
         """
         failure = _explain(error)
-        is_full = isinstance(failure, _FailedWrite) and self._hits_limit()
+        is_full = isinstance(failure, _FailedWrite) and _hits_limit(self._path)
         return StorageFull() if is_full else failure
-
-    def _hits_limit(self) -> bool:
-        """Return whether no file can grow beyond the largest one of the database."""
-        files = self._path.parent.glob(f"{self._path.name}*")
-        try:
-            largest = max((file.stat().st_size for file in files), default=0)
-            with TemporaryFile(dir=self._path.parent, buffering=0) as probe:
-                probe.seek(largest)
-                return probe.write(bytes(_PROBE_SIZE)) < _PROBE_SIZE
-        except OSError as reason:
-            return is_disk_full(reason)
-        except Exception:  # noqa: BLE001  # if the thread died, tasks would wait forever
-            return False
 
     def _scrub(self, jobs: list[_Job]) -> None:
         """Empty the write-ahead log if that was asked for, without waiting for any reader."""
         if not jobs or self._broken is not None:
             return
-        is_scrubbed = _truncate_wal(self._connection, 0)
+        reason = _empty_log(self._connection, 0)
         for job in jobs:
-            job.result = is_scrubbed
+            job.result = reason
 
     def _compact(self, jobs: list[_Job]) -> None:
         if not jobs or self._broken is not None:
@@ -361,8 +425,8 @@ class Database:
     """An open database: `write` uses the writer thread, reads run concurrently with it.
 
     `writes` counts the transactions that were asked for; `damage` has the damaged places that were
-    met. `scrub_seconds` is how long the last scrub
-    occupied the writer thread, and stopped all readers.
+    met. `scrub_seconds` is how long the last scrub occupied the writer thread, and stopped all
+    readers. `scrub_failures` counts those that failed in a row.
     """
 
     def __init__(
@@ -372,12 +436,17 @@ class Database:
         short: sqlite3.Connection,
         long: sqlite3.Connection,
         *,
+        path: Path,
         damage: DamageReports,
+        troubles: Troubles,
         is_scrubbed: bool = True,
     ) -> None:
         self.damage = damage
         self.writes = 0
         self.scrub_seconds = 0.0
+        self.scrub_failures = 0
+        self.troubles = troubles
+        self._path = path
         self.is_scrubbed = is_scrubbed
         self._writer = writer
         self._accounts = _Reader(accounts, damage)
@@ -478,12 +547,26 @@ class Database:
 
         It is not while another program reads the file, or if the disk is full.
         """
-        await self._writer.do(_nothing)  # so that readers do not wait for earlier, long writes
-        async with self._long.turn, self._short.turn, self._accounts.turn:
-            began = trio.current_time()
-            self.is_scrubbed = bool(await self._writer.do(_nothing, scrub=True))
-            self.scrub_seconds = trio.current_time() - began
-            return self.is_scrubbed
+        began = trio.current_time()
+        # Most of the time nobody reads. Besides, this writes the log to the file, which may take
+        # long on a slow disk; so readers are stopped at most for what is little then.
+        reason = await self._writer.do(_nothing, scrub=True)
+        self.scrub_seconds = trio.current_time() - began
+        if reason is not None:
+            async with self._long.turn, self._short.turn, self._accounts.turn:
+                began = trio.current_time()
+                reason = await self._writer.do(_nothing, scrub=True)
+                self.scrub_seconds = trio.current_time() - began
+        self.is_scrubbed = reason is None
+        if reason is None:
+            self.scrub_failures = 0
+            self.troubles.end("scrub_failed")
+        else:
+            self.scrub_failures += 1
+            if self.scrub_failures >= _FAILURES_UNTIL_TOLD:
+                size = _size_of_log(self._path)
+                self.troubles.begin(Trouble("scrub_failed", str(reason), size))
+        return self.is_scrubbed
 
     async def compact(self) -> None:
         """Rewrite the file without its unused parts, then scrub. Other writes wait meanwhile.
@@ -552,56 +635,135 @@ async def open_database(
     It reports the damage that it can do without. Raises OSError or sqlite3.Error, or what `prepare`
     raises.
     """
-    damage = DamageReports()
+    troubles, damage = Troubles(), DamageReports()
     damage.file = str(path)
-    connection, is_scrubbed = _connect(path, lambda opened: prepare(opened, damage))
+    connection, is_scrubbed, vfs = _connect_if_full(
+        path, lambda opened: prepare(opened, damage), troubles
+    )
     with (
         closing(connection),
-        closing(_connect_read_only(path)) as accounts,
-        closing(_connect_read_only(path)) as short,
-        closing(_connect_read_only(path)) as long,
+        closing(_connect_read_only(path, vfs)) as accounts,
+        closing(_connect_read_only(path, vfs)) as short,
+        closing(_connect_read_only(path, vfs)) as long,
     ):
-        writer = _Writer(connection, path, trio.lowlevel.current_trio_token())
+        writer = _Writer(connection, path, trio.lowlevel.current_trio_token(), troubles)
         try:
-            readers = accounts, short, long
-            yield Database(writer, *readers, damage=damage, is_scrubbed=is_scrubbed)
+            yield Database(
+                writer,
+                accounts,
+                short,
+                long,
+                path=path,
+                damage=damage,
+                troubles=troubles,
+                is_scrubbed=is_scrubbed,
+            )
         finally:
             writer.stop()
 
 
+def _connect_if_full(
+    path: Path, prepare: Callable[[sqlite3.Connection], None], troubles: Troubles
+) -> tuple[sqlite3.Connection, bool, str]:
+    """Open the file, also on a full disk, which is reported; return `_connect` and the VFS."""
+    vfs = ""
+    try:
+        opened = _connect(path, prepare, vfs)
+    except sqlite3.Error:
+        if not _hits_limit(path):
+            raise
+        vfs = _ALONE
+        opened = _connect(path, prepare, vfs)
+        troubles.begin(Trouble("opened_alone", "the disk is full", _size_of_log(path)))
+    if _hits_limit(path):
+        troubles.begin(Trouble("disk_full", "no write is possible", _size_of_log(path)))
+    return *opened, vfs
+
+
 def _connect(
-    path: Path, prepare: Callable[[sqlite3.Connection], None]
+    path: Path, prepare: Callable[[sqlite3.Connection], None], vfs: str
 ) -> tuple[sqlite3.Connection, bool]:
     """Open the file; also return whether its write-ahead log is empty."""
     path.touch(mode=0o600)  # private; SQLite gives the WAL files the same mode
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw{vfs}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+    )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
         prepare(connection)
-        is_scrubbed = _truncate_wal(connection, _OPENING_MS)
+        is_scrubbed = _empty_log(connection, _OPENING_MS) is None
     except BaseException:
         connection.close()
         raise
     return connection, is_scrubbed
 
 
-def _truncate_wal(connection: sqlite3.Connection, wait_ms: int) -> bool:
+def _empty_log(connection: sqlite3.Connection, wait_ms: int) -> str | None:
     """Write the contents of the write-ahead log to the file, and truncate the log.
 
-    Return False if readers keep it for longer than `wait_ms`, or the disk is full.
+    Return None, or why that is impossible: readers keep it for longer than `wait_ms`, or the file
+    cannot be written. Nothing is lost then: the log has it all.
     """
     try:
         connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
         is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.Error:
+    except sqlite3.Error as error:
+        return str(error)
+    return "it is being read, by a backup or another program" if is_busy else None
+
+
+@contextmanager
+def postponed_if_full(connection: sqlite3.Connection) -> Iterator[None]:
+    """Leave a change at the start to the background if the disk is full."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if connection.in_transaction:
+            connection.rollback()
+        if not _may_be_full(error):
+            raise
+
+
+def _may_be_full(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_FULL or code in _ROOM_ERRORS
+
+
+def _size_of_log(path: Path) -> int:
+    """Return the size of the write-ahead log of a database."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except OSError:
+        return 0
+
+
+def _hits_limit(path: Path) -> bool:
+    """Return whether no file can grow beyond the largest one of the database."""
+    files = path.parent.glob(f"{path.name}*")
+    try:
+        largest = max((file.stat().st_size for file in files), default=0)
+        with TemporaryFile(dir=path.parent, buffering=0) as probe:
+            probe.seek(largest)
+            return probe.write(bytes(_PROBE_SIZE)) < _PROBE_SIZE
+    except OSError as reason:
+        return is_disk_full(reason)
+    except Exception:  # noqa: BLE001  # if the thread died, tasks would wait forever
         return False
-    return not is_busy
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+_ALONE = "&vfs=unix-excl"
+"""Keeps the index of the write-ahead log in memory, and other processes out."""
+
+
+def _connect_read_only(path: Path, vfs: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro{vfs}", uri=True, check_same_thread=False
+    )
 
 
 def _finish(jobs: list[_Job]) -> None:
@@ -618,5 +780,5 @@ def _explain(error: Exception) -> TchatError:
     code = getattr(error, "sqlite_errorcode", 0)
     if code & 0xFF == sqlite3.SQLITE_FULL:
         return StorageFull()
-    kind = _FailedWrite if code == sqlite3.SQLITE_IOERR_WRITE else StorageError
+    kind = _FailedWrite if code in _ROOM_ERRORS else StorageError
     return kind(Code.INTERNAL, f"The log cannot be written or read: {error}.")

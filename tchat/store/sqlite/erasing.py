@@ -15,7 +15,8 @@ a hundred times as long as the scrub took, and before the next merge, nine times
 took. So if one text is deleted, its traces are gone at once, and if many are, soon after the last
 one: merging the index of a million messages takes some seconds. Long reads end within
 `search.SEARCH_SECONDS`, and cannot keep the write-ahead log for longer. Only another program that
-reads the file can; then it is tried again every second.
+reads the file can, or a failing disk; then it is tried again, every second at first, later every
+minute, and `Database.troubles` says so.
 
 What a crash interrupts, the next start finishes.
 """
@@ -44,6 +45,7 @@ CLOSE_SECONDS = 3.0
 _REST_AFTER_MERGE = 9
 _REST_AFTER_SCRUB = 100
 _LONGEST_REST_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Eraser:
@@ -69,6 +71,14 @@ class Eraser:
             self._scope = trio.CancelScope()
             # It belongs to no connection or group: to none of their nurseries.
             trio.lowlevel.spawn_system_task(self._run, self._scope)
+
+    async def is_needed(self) -> bool:
+        """Return whether the last program has left something to erase."""
+        try:
+            is_left = await self._database.read(self._erasing.is_needed)
+            return is_left or await self.index.needs_purge()
+        except DataDamaged:  # which has been reported
+            return False
 
     async def settle(self) -> bool:
         """Remove all traces of what has been erased so far, now; return whether that was possible.
@@ -145,7 +155,8 @@ class Eraser:
             return
         self._hurry = trio.Event()
         seconds = min(_REST_AFTER_SCRUB * self._database.scrub_seconds, _LONGEST_REST_SECONDS)
-        with trio.move_on_after(max(SCRUB_AGAIN_SECONDS, seconds)):
+        again = SCRUB_AGAIN_SECONDS * 2 ** (self._database.scrub_failures // 10)
+        with trio.move_on_after(max(min(again, _LONGEST_PAUSE_SECONDS), seconds)):
             await self._hurry.wait()
 
 
@@ -153,7 +164,7 @@ class Eraser:
 async def open_eraser(database: Database) -> AsyncIterator[Eraser]:
     """Remove traces for the length of the block, and what is left of them at its end."""
     eraser = Eraser(database)
-    if not database.is_scrubbed:
+    if not database.is_scrubbed or await eraser.is_needed():
         eraser.start()
     try:
         yield eraser

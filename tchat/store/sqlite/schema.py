@@ -380,7 +380,9 @@ MIGRATIONS = (
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply the missing migrations, each in a transaction. Raises `StartupError`."""
     connection.create_function("segment_checksum", 4, checksum, deterministic=True)
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    # Only if needed: it is a write, and the disk may be full.
+    if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     (applied,) = connection.execute("PRAGMA user_version").fetchone()
     if applied > len(MIGRATIONS):
         raise StartupError(

@@ -2,7 +2,8 @@
 
 Posting a message does not touch the index. Before a search, the index catches up with the log, in
 short transactions so that other writers need not wait; its progress is stored for each group. It
-contains the words of the current texts: an edit replaces them, a deletion removes them.
+contains the words of the current texts: an edit replaces them, a deletion removes them. On a full
+disk, a search finds what the index has.
 
 A word is indexed as `group·word`, so that the words of a group are adjacent: the time of a search
 in one group does not depend on other groups, and reveals nothing about them. The rowid encodes
@@ -37,10 +38,10 @@ from tchat.core.group.membership import Created
 from tchat.core.group.messages import Edited, Posted
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, Refused
-from tchat.store.base import DataDamaged, Hit, LogDamaged
+from tchat.store.base import DataDamaged, Hit, LogDamaged, StorageFull
 from tchat.store.computing import compute
 from tchat.store.sqlite.damage import damage_in
-from tchat.store.sqlite.database import SLICE_SECONDS, QueryInterrupted
+from tchat.store.sqlite.database import SLICE_SECONDS, QueryInterrupted, postponed_if_full
 from tchat.store.sqlite.log import body_of, find_group, segments_from
 from tchat.store.words import MOST_LETTERS, TABLES, words_of
 
@@ -86,14 +87,8 @@ class SearchIndex:
         groups = [group for group in groups if group not in damage.blocked]
         try:
             outdated = await self._database.read_slowly(work.of(_outdated, groups=groups))
-            for name, number in outdated:
-                # What is damaged is left out; the other groups are searched.
-                step = work.of(_index_readable, group=name, number=number)
-                tokenize = work.of(_tokenize_readable, group=name, number=number)
-                try:
-                    await self._database.write_in_slices(step, prepare=tokenize)
-                except DataDamaged as damaged:
-                    doubtful |= not isinstance(damaged, LogDamaged)
+            with suppress(StorageFull):  # then the newest messages are not found
+                doubtful = await self._index_new(outdated, work)
             query = work.of(_search, groups=groups, terms=terms, skip=skip, most=most)
             hits, lost = await self._database.read_slowly(query, SEARCH_SECONDS)
         except QueryInterrupted:
@@ -110,6 +105,21 @@ class SearchIndex:
             with suppress(DataDamaged):
                 await self._database.write(_rebuild_at_start)
         return hits
+
+    async def _index_new(self, outdated: list[tuple[str, int]], work: _Work) -> bool:
+        """Index the new messages of these groups; return whether the index is damaged.
+
+        What is damaged in a log is left out; the other groups are searched.
+        """
+        doubtful = False
+        for name, number in outdated:
+            step = work.of(_index_readable, group=name, number=number)
+            tokenize = work.of(_tokenize_readable, group=name, number=number)
+            try:
+                await self._database.write_in_slices(step, prepare=tokenize)
+            except DataDamaged as damaged:
+                doubtful |= not isinstance(damaged, LogDamaged)
+        return doubtful
 
     async def needs_purge(self) -> bool:
         """Return whether the database may contain words that were removed from the index."""
@@ -164,7 +174,7 @@ class _Work:
 
 
 def prepare_search(connection: sqlite3.Connection) -> None:
-    """Create or rebuild the index if needed, and finish a merge that a crash interrupted."""
+    """Create or rebuild the index if needed."""
     connection.execute("BEGIN IMMEDIATE")
     row = connection.execute("SELECT made_with, merging FROM search_state").fetchone()
     if row is None or row[0] != _MADE_WITH:
@@ -176,10 +186,18 @@ def prepare_search(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO search_state VALUES (?, 0)", (_MADE_WITH,))
         if _ERASES:
             connection.execute("INSERT INTO said (said, rank) VALUES ('secure-delete', 1)")
-    elif row[1]:
+    connection.execute("COMMIT")
+
+
+def finish_merge(connection: sqlite3.Connection) -> None:
+    """Finish a merge that a crash interrupted; on a full disk, it is left to the background."""
+    if not _removals(connection):
+        return
+    with postponed_if_full(connection):
+        connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT INTO said (said) VALUES ('optimize')")
         connection.execute("UPDATE search_state SET merging = 0")
-    connection.execute("COMMIT")
+        connection.execute("COMMIT")
 
 
 def _rebuild_at_start(connection: sqlite3.Connection) -> None:

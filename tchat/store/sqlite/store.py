@@ -83,6 +83,7 @@ class SqliteStore(Store):
         self.accounts: Accounts = SqliteAccounts(database)
         self.files: FileIndex = SqliteFileIndex(database)
         self.blobs = blobs
+        self.troubles = database.troubles
         self.maintenance: Maintenance = SqliteMaintenance(database, eraser)
         self.damage = database.damage
         self.database = database
