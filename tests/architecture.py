@@ -9,17 +9,26 @@ from __future__ import annotations
 
 MAY_USE = {
     "errors": set[str](),
+    "durable_directory": set[str](),
     "file_lock": set[str](),
     "signals": set[str](),
     "streams": {"errors"},
     "settings_file": {"errors"},
     "core": {"errors"},
     "private_directory": {"errors"},
-    "net": {"errors", "private_directory", "core"},
-    "transfer": {"errors", "file_lock", "core", "net"},
-    "store": {"errors", "file_lock", "core", "transfer"},
+    "net": {"errors", "durable_directory", "private_directory", "core"},
+    "transfer": {"errors", "durable_directory", "file_lock", "core", "net"},
+    "store": {"errors", "durable_directory", "file_lock", "core", "transfer"},
     "server": {
-        *("errors", "invocation", "private_directory", "settings_file", "signals"),
+        *(
+            "errors",
+            "durable_directory",
+            "file_lock",
+            "invocation",
+            "private_directory",
+            "settings_file",
+            "signals",
+        ),
         *("core", "net", "transfer", "store"),
     },
     "client": {
@@ -96,7 +105,8 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "store.sqlite": [
         {"damage", "soundness"},
-        {"appearances", "database", "log", "schema", "wal"},
+        {"appearances", "log", "schema", "wal", "watch"},
+        {"database", "directory"},
         {"accounts", "files", "memberships", "reports", "search", "view"},
         {"backup", "closing", "verify"},
         {"erasing"},
@@ -138,7 +148,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"app"},
     ],
     "server.operations": [
-        {"backup", "group_commands", "key_rotation", "reports"},
+        {"backup", "group_commands", "key_rotation", "reports", "set_aside"},
         {"erasure", "expiry", "verification"},
         {"changes"},
     ],
@@ -234,6 +244,7 @@ Modules of one layer may use each other, as long as there is no circle.
 
 OUTSIDERS = {
     "errors": set[str](),
+    "durable_directory": set[str](),
     "file_lock": set[str](),
     "signals": set[str](),
     "streams": set[str](),

@@ -23,6 +23,7 @@ from tchat.core.fingerprints import PIN_SIZE, TOKEN_SIZE, invite_text
 from tchat.exits import USAGE
 from tchat.net.address import Address
 from tchat.store.open import open_store
+from tchat.store.sqlite.schema import APPLICATION_ID
 from tests.command_lines import first_command
 from tests.fault_proxy import fault_proxy
 from tests.helpers import GROUP, log_of, texts
@@ -274,6 +275,7 @@ def no_database(home: Path) -> Path:
 def of_the_future(home: Path) -> Path:
     (home / "newer").mkdir()
     with sqlite3.connect(home / "newer" / "tchat.db") as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1000")
     connection.close()
     return home / "newer"
@@ -285,7 +287,7 @@ async def test_unusable_data_directory_is_reported(
 ) -> None:
     async with launching(tmp_path) as launch:
         server = await launch.tchat("serve", "127.0.0.1", 0, "--data", make(tmp_path))
-        assert "data directory" in await server.fails()
+        assert str(tmp_path) in await server.fails()
 
 
 async def test_refused_connection_is_reported_in_one_line(tmp_path: Path) -> None:

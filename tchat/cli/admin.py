@@ -118,6 +118,16 @@ def _verify(given: argparse.Namespace) -> int:
     return DATA if found.count else 0
 
 
+def _set_aside(given: argparse.Namespace) -> int:
+    from tchat.server.operations.set_aside import set_aside
+
+    report = set_aside(given.data)
+    began = "The server now begins anew, with the same key." if report.anew else ""
+    done = f"{report.moved} entries were moved to {report.target}; nothing was deleted. {began}"
+    _print(given, asdict(report), done.rstrip())
+    return 0
+
+
 # ------------------------------------------------------------------ reports
 
 
@@ -378,6 +388,18 @@ def _bans(given: argparse.Namespace) -> int:
 
 
 SUBCOMMANDS: dict[str, Subcommand] = {
+    "set-aside": Subcommand(
+        _set_aside,
+        "move what keeps a server from starting out of the way",
+        """\
+When `tchat serve` refuses a data directory: move what is wrong there into a new
+directory in it, named set-aside and the time. Nothing is deleted. Without a
+database that can be used, everything but the server's key is moved, and the server
+begins anew; otherwise, only what does not belong to the database. If nothing is
+wrong, nothing is moved.
+""",
+        (("tchat admin set-aside --data /srv/tchat", "and then start the server"),),
+    ),
     "stats": Subcommand(
         _stats,
         "totals, and whether a server is running",

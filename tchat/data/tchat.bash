@@ -4,7 +4,7 @@ _tchat() {
     local command="" at
     for ((at = 1; at < COMP_CWORD; at++)); do
         case "$command ${COMP_WORDS[at]}" in
-            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" irc"|" ping"|" admin"|" admin stats"|" admin groups"|" admin people"|" admin show"|" admin export"|" admin backup"|" admin verify"|" admin ban"|" admin unban"|" admin bans"|" admin erase"|" admin remove-group"|" admin set-admin"|" admin link"|" admin rotate-key"|" completion") command="$command ${COMP_WORDS[at]}" ;;
+            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" irc"|" ping"|" admin"|" admin set-aside"|" admin stats"|" admin groups"|" admin people"|" admin show"|" admin export"|" admin backup"|" admin verify"|" admin ban"|" admin unban"|" admin bans"|" admin erase"|" admin remove-group"|" admin set-admin"|" admin link"|" admin rotate-key"|" completion") command="$command ${COMP_WORDS[at]}" ;;
         esac
     done
     COMPREPLY=()
@@ -103,6 +103,7 @@ _tchat() {
         " irc --pin") :; return ;;
         " ping --timeout") :; return ;;
         " ping --pin") :; return ;;
+        " admin set-aside --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " admin stats --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " admin groups --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " admin people --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
@@ -154,7 +155,9 @@ _tchat() {
         " ping")
             COMPREPLY+=($(compgen -W "-h --help --timeout --pin --no-tls --proxy-protocol" -- "$word")) ;;
         " admin")
-            COMPREPLY+=($(compgen -W "stats groups people show export backup verify ban unban bans erase remove-group set-admin link rotate-key -h --help" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "set-aside stats groups people show export backup verify ban unban bans erase remove-group set-admin link rotate-key -h --help" -- "$word")) ;;
+        " admin set-aside")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " admin stats")
             COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " admin groups")

@@ -40,6 +40,7 @@ from tchat.server.faults import describe, is_storage, log_shortage
 from tchat.server.log import Log
 from tchat.server.operations.changes import CHANGES
 from tchat.store.open import open_store
+from tchat.store.sqlite.directory import require_present
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -198,12 +199,6 @@ async def perform(data: Path, command: str, **arguments: object) -> Report:
 
     Raises `Refused`, `StartupError` or `StorageError`.
     """
-    try:
-        (data / "tchat.db").stat()
-    except OSError as error:
-        raise StartupError(
-            Code.CANNOT_START, f"There is no server data in {data}: {error.strerror}."
-        ) from error
     request = {"command": command, "arguments": arguments}
     report = await _ask_server(data, request)
     return await _perform_here(data, request) if report is None else report
@@ -237,6 +232,7 @@ async def _ask_server(data: Path, request: object) -> Report | None:
 
 
 async def _perform_here(data: Path, request: object) -> Report:
+    require_present(data)
     log = Log(stream=sys.stderr)
     try:
         async with open_store(data) as store, trio.open_nursery() as groups:

@@ -8,10 +8,13 @@ from io import BufferedWriter, FileIO
 from itertools import count
 from typing import TYPE_CHECKING
 
+from tchat.durable_directory import sync_directory
 from tchat.file_lock import UNSUPPORTED, try_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+__all__ = ["replace_file", "sync_directory"]
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -51,12 +54,3 @@ def _open_draft(path: Path) -> tuple[Path, FileIO]:
             raise
     draft = path.with_name(f"{path.name}.new")
     return draft, FileIO(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames and new entries in a directory durable; a power cut may undo unsynced ones."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ import pytest
 
 from tchat.errors import Code, StartupError
 from tchat.store.open import open_store
-from tchat.store.sqlite.schema import MIGRATIONS
+from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from tests.store.batches import append
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ async def test_a_closed_store_unlocks_its_directory(tmp_path: Path) -> None:
 
 async def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     await assert_cannot_start(tmp_path, "newer version of tchat")
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
@@ -56,7 +57,7 @@ async def test_a_newer_database_is_left_alone(tmp_path: Path) -> None:
 
 async def test_a_file_as_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a directory")
-    await assert_cannot_start(tmp_path / "data", "cannot be used: File exists")
+    await assert_cannot_start(tmp_path / "data", "is not a directory")
 
 
 async def test_a_directory_below_a_file_is_refused(tmp_path: Path) -> None:
@@ -66,13 +67,13 @@ async def test_a_directory_below_a_file_is_refused(tmp_path: Path) -> None:
 
 async def test_a_foreign_database_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "tchat.db").write_text("Dear diary, this is not a database. " * 50)
-    await assert_cannot_start(tmp_path, "not a database")
+    await assert_cannot_start(tmp_path, "is not a database of SQLite")
     assert (tmp_path / "tchat.db").read_text().startswith("Dear diary")
 
 
 async def test_a_failed_start_unlocks_the_directory(tmp_path: Path) -> None:
     (tmp_path / "tchat.db").mkdir()
-    await assert_cannot_start(tmp_path, "unable to open")
+    await assert_cannot_start(tmp_path, "is not a file")
     (tmp_path / "tchat.db").rmdir()
     async with open_store(tmp_path) as store:
         await append(store, "ops", b"one")

@@ -58,6 +58,7 @@ from tchat.errors import Code, Refused, StorageError, TchatError
 from tchat.store.base import Conflict, DamageReports, DataDamaged, GroupLookalike, StorageFull
 from tchat.store.computing import computing
 from tchat.store.sqlite.damage import damage_in
+from tchat.store.sqlite.watch import FileWatch
 from tchat.store.troubles import Trouble, Troubles
 from tchat.transfer.partial_file import is_disk_full
 
@@ -155,6 +156,7 @@ class _Writer:
         self,
         connection: sqlite3.Connection,
         path: Path,
+        watch: FileWatch,
         token: trio.lowlevel.TrioToken,
         troubles: Troubles,
     ) -> None:
@@ -165,6 +167,7 @@ class _Writer:
         self._look_at = 0.0
         self._long_for = 0  # looks at which the log could not be emptied
         self._path = path
+        self._watch = watch
         self._token = token
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._alone: deque[_Job] = deque()  # taken from the queue, and still to be done
@@ -311,7 +314,7 @@ class _Writer:
             with suppress(sqlite3.Error):
                 self._connection.rollback()
             return self._reason_of(error)
-        return None
+        return self._watch.lost()
 
     def _commit_transaction(self, jobs: list[_Job]) -> None:
         """Commit the jobs.
@@ -365,6 +368,7 @@ class _Writer:
     def _compact(self, jobs: list[_Job]) -> None:
         if not jobs or self._broken is not None:
             return
+        self._watch.expect_shrinking()
         try:
             self._connection.execute("VACUUM")
         except sqlite3.Error as error:  # the file is as it was before
@@ -628,12 +632,12 @@ def _interrupted_after(
 
 @asynccontextmanager
 async def open_database(
-    path: Path, prepare: Callable[[sqlite3.Connection, DamageReports], None]
+    path: Path, prepare: Callable[[sqlite3.Connection, DamageReports], None], *watched: Path
 ) -> AsyncIterator[Database]:
     """Open or create the file for the length of the block; `prepare` sets up its tables.
 
-    It reports the damage that it can do without. Raises OSError or sqlite3.Error, or what `prepare`
-    raises.
+    It reports the damage that it can do without. Writes fail from when it, or one of the `watched`
+    files, is no longer at its path. Raises OSError or sqlite3.Error, or what `prepare` raises.
     """
     troubles, damage = Troubles(), DamageReports()
     damage.file = str(path)
@@ -646,7 +650,9 @@ async def open_database(
         closing(_connect_read_only(path, vfs)) as short,
         closing(_connect_read_only(path, vfs)) as long,
     ):
-        writer = _Writer(connection, path, trio.lowlevel.current_trio_token(), troubles)
+        watch = FileWatch(path, *watched)
+        watch.lost()  # remembers what is there now
+        writer = _Writer(connection, path, watch, trio.lowlevel.current_trio_token(), troubles)
         try:
             yield Database(
                 writer,

@@ -8,17 +8,20 @@ background (see `erasing`).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tchat.durable_directory import make_directory, sync_directory
 from tchat.errors import Code, StartupError
 from tchat.file_lock import try_lock
 from tchat.store.base import (
     NO_EFFECTS,
     Accounts,
     Conflict,
+    DamageReports,
     DataDamaged,
     FileIndex,
     GroupLookalike,
@@ -42,6 +45,18 @@ from tchat.store.sqlite.appearances import (
 from tchat.store.sqlite.closing import finish_erasing
 from tchat.store.sqlite.damage import SegmentDamaged, damage_in
 from tchat.store.sqlite.database import Database, open_database
+from tchat.store.sqlite.directory import (
+    COMPANIONS,
+    DATABASE,
+    FILES,
+    LOCK,
+    check_age,
+    check_present,
+    check_unopened,
+    commits_of,
+    explain_error,
+    write_record,
+)
 from tchat.store.sqlite.erasing import Eraser, open_eraser
 from tchat.store.sqlite.files import SqliteFileIndex, update_files
 from tchat.store.sqlite.log import (
@@ -64,14 +79,13 @@ from tchat.store.sqlite.soundness import (
     check_structure,
     find_doubtful_groups,
 )
-from tchat.store.sqlite.view import DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+    from io import FileIO
     from pathlib import Path
 
     from tchat.core.protocol.frames import Standing
-    from tchat.store.base import DamageReports
     from tchat.store.sqlite.search import Tokenized
     from tchat.store.words import Term
 
@@ -79,7 +93,9 @@ if TYPE_CHECKING:
 class SqliteStore(Store):
     """A store in one directory: `tchat.db`, and blobs under `files`."""
 
-    def __init__(self, database: Database, blobs: BlobDirectory, eraser: Eraser) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobDirectory, eraser: Eraser, commits: _Commits
+    ) -> None:
         self.accounts: Accounts = SqliteAccounts(database)
         self.files: FileIndex = SqliteFileIndex(database)
         self.blobs = blobs
@@ -89,6 +105,7 @@ class SqliteStore(Store):
         self.database = database
         self._index = eraser.index
         self._eraser = eraser
+        self._commits = commits
 
     async def append(
         self,
@@ -119,6 +136,9 @@ class SqliteStore(Store):
 
         erases = bool(effects.erased or effects.closed_after or effects.expired_to)
         await self.database.write(work, group=group, alone=erases)
+        if effects.added_files:
+            # A database without this commit, beside the file, has been replaced by an older one.
+            self._commits.record(await self.database.read(commits_of))
         if erases:
             self._eraser.start()
 
@@ -236,30 +256,67 @@ class SqliteStore(Store):
 async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
     """Open or create the store in `directory`, and lock it until the end of the block.
 
-    Raises `StartupError` when the directory cannot be used or another server uses it.
+    Raises `StartupError` when the directory cannot be used or another server uses it; then nothing
+    in it has changed (see `directory`).
     """
-    with _startup_errors(directory):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)  # noqa: ASYNC240  # once, at start
-        lock = try_lock(directory / "lock")
+    with startup_errors(directory):
+        check_present(directory)
+        make_directory(directory)
+        lock = try_lock(directory / LOCK)
     if lock is None:
-        raise StartupError(
-            Code.CANNOT_START, f"Another tchat server is using the data directory {directory}."
-        )
+        raise in_use(directory)
     with lock:
         async with AsyncExitStack() as stack:
-            with _startup_errors(directory):
-                blobs = BlobDirectory(directory / "files")
+            with startup_errors(directory):
+                prepare_database(directory)
+                commits = _Commits(lock)
+                stack.callback(commits.record_end)  # once the database is closed
                 database = await stack.enter_async_context(
-                    open_database(directory / DATABASE, _prepare)
+                    open_database(
+                        directory / DATABASE, partial(_prepare, directory), directory / LOCK
+                    )
                 )
+                commits.record(await database.read(commits_of), directory / DATABASE)
+                blobs = BlobDirectory(directory / FILES)
                 eraser = await stack.enter_async_context(open_eraser(database))
-            yield SqliteStore(database, blobs, eraser)
+            yield SqliteStore(database, blobs, eraser, commits)
 
 
-def _prepare(connection: sqlite3.Connection, damage: DamageReports) -> None:
+def in_use(directory: Path) -> StartupError:
+    """Return the error for a directory that is locked."""
+    return StartupError(
+        Code.CANNOT_START, f"Another tchat server is using the data directory {directory}."
+    )
+
+
+def prepare_database(directory: Path) -> None:
+    """Check the database in a locked directory; create it if the directory is new.
+
+    It gets its name when it is complete, so a crash leaves none or a whole one. Raises
+    `StartupError`, OSError or sqlite3.Error.
+    """
+    path = directory / DATABASE
+    if check_unopened(directory):
+        return
+    draft = path.with_name(f"{path.name}.new")
+    for suffix in ("", *COMPANIONS):
+        draft.with_name(draft.name + suffix).unlink(missing_ok=True)  # of a start that crashed
+    draft.touch(mode=0o600)
+    with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        _prepare(directory, connection, DamageReports())
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.rename(path)
+    sync_directory(directory)
+
+
+def _prepare(directory: Path, connection: sqlite3.Connection, damage: DamageReports) -> None:
     """Bring the tables up to date. What is damaged and can be done without is reported."""
     check_structure(connection)
     migrate(connection)
+    check_age(directory, connection)
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
         migrate(new)
         check_schema(connection, new)
@@ -293,6 +350,27 @@ def _missing(
         if connection is not None:
             connection.rollback()
         lost.append(DataDamaged(damaged.reason, what))
+
+
+class _Commits:
+    """Keeps the record of the last use in the lock file up to date; see `directory`."""
+
+    def __init__(self, lock: FileIO) -> None:
+        self._lock = lock
+        self._commits = 0
+        self._inode = 0
+
+    def record(self, commits: int, database: Path | None = None) -> None:
+        """Record the number of durable commits, and at the start the database that is in use."""
+        self._commits = max(self._commits, commits)
+        if database is not None:
+            self._inode = database.stat().st_ino
+        write_record(self._lock, self._commits, self._inode)
+
+    def record_end(self) -> None:
+        """Record that the database was closed, if it has been open."""
+        if self._inode:
+            write_record(self._lock, self._commits, 0)
 
 
 def _add_group(connection: sqlite3.Connection, name: str) -> int:
@@ -340,7 +418,8 @@ def _update_indexes(
 
 
 @contextmanager
-def _startup_errors(directory: Path) -> Iterator[None]:
+def startup_errors(directory: Path) -> Iterator[None]:
+    """Turn an error of the system or of SQLite within the block into `StartupError`."""
     try:
         yield
     except (OSError, sqlite3.Error, DataDamaged, SegmentDamaged) as error:
@@ -352,7 +431,8 @@ def _startup_errors(directory: Path) -> Iterator[None]:
                 f" {damaged.reason}. Keep a copy of it; `tchat admin verify --data {directory}`"
                 " says more. Then restore a backup.",
             ) from error
-        reason = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, OSError):
+            raise StartupError(Code.CANNOT_START, explain_error(directory, error)) from error
         raise StartupError(
-            Code.CANNOT_START, f"The data directory {directory} cannot be used: {reason}."
+            Code.CANNOT_START, f"The data directory {directory} cannot be used: {error}."
         ) from error

@@ -41,10 +41,11 @@ from tchat.core.text import fold
 from tchat.errors import ProtocolError, StorageError
 from tchat.store.blobs import blob_path
 from tchat.store.sqlite.appearances import group_appearances
+from tchat.store.sqlite.directory import DATABASE
 from tchat.store.sqlite.log import checksum
 from tchat.store.sqlite.schema import GROUP_USAGE, PERSON_USAGE
 from tchat.store.sqlite.search import SearchCheck
-from tchat.store.sqlite.view import DATABASE, open_view
+from tchat.store.sqlite.view import open_view
 from tchat.store.sqlite.wal import find_damage
 from tchat.transfer.partial_file import DIGESTS_SUFFIX
 from tchat.transfer.pieces import join_digests

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from tchat.errors import Code, StartupError, StorageError
 from tchat.store.sqlite.damage import SegmentDamaged
-from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from tchat.store.sqlite.directory import DATABASE, check_kind, require_present
+from tchat.store.sqlite.schema import MIGRATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-DATABASE = "tchat.db"
 _WAIT_SECONDS = 10.0
 
 
@@ -40,13 +40,9 @@ def open_view(directory: Path) -> Iterator[sqlite3.Connection]:
 
 def connect_read_only(directory: Path) -> sqlite3.Connection:
     """Open the database in `directory` for reading. Raises `StartupError` if there is none."""
+    require_present(directory)
+    check_kind(directory)
     path = directory / DATABASE
-    try:
-        path.stat()
-    except OSError as error:
-        raise StartupError(
-            Code.CANNOT_START, f"There is no server data in {directory}: {error.strerror}."
-        ) from error
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_SECONDS, isolation_level=None
     )
@@ -75,14 +71,7 @@ def reading(directory: Path) -> Iterator[None]:
 
 
 def _check_version(connection: sqlite3.Connection, directory: Path) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise StartupError(Code.CANNOT_START, f"{directory / DATABASE} is not a server's database.")
-    if version > len(MIGRATIONS):
-        raise StartupError(
-            Code.CANNOT_START, f"{directory} was written by a newer version of tchat; use that one."
-        )
     if version < len(MIGRATIONS):
         raise StartupError(
             Code.CANNOT_START,

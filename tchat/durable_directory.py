@@ -1,0 +1,31 @@
+"""Durable directories: new ones, and new entries in one, survive a power cut."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new entries in a directory durable; a power cut may undo unsynced ones."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and those above it that are missing, durably, for their owner only.
+
+    Does nothing if it exists. Raises OSError.
+    """
+    if path.is_dir():
+        return
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in missing:
+        sync_directory(place.parent)

@@ -1,0 +1,113 @@
+"""Set aside what keeps a server from starting: move it into a new directory, and delete nothing.
+
+Without a database that can be used, that is everything but the keys: the server begins anew, and
+the clients that know its key still trust it. If the database can be used, it is only what does not
+belong to it, such as files that are newer than a restored database.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import TYPE_CHECKING
+
+from tchat.durable_directory import make_directory, sync_directory
+from tchat.errors import Code, Refused
+from tchat.file_lock import try_lock
+from tchat.store.sqlite.directory import (
+    DATABASE,
+    LOCK,
+    Unusable,
+    check_age,
+    check_unopened,
+    commits_of,
+    require_present,
+    write_record,
+)
+from tchat.store.sqlite.schema import MIGRATIONS
+from tchat.store.sqlite.store import in_use, prepare_database, startup_errors
+
+if TYPE_CHECKING:
+    from io import FileIO
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Where everything was moved to, how many entries, and whether the database is a new one."""
+
+    target: str
+    moved: int
+    anew: bool
+
+
+def set_aside(directory: Path) -> SetAside:
+    """Move what `serve` refuses in a data directory aside, so that a server can start there.
+
+    Raises `StartupError` if it cannot be used for another reason, or `Refused` (bad_file) if
+    nothing is wrong.
+    """
+    with startup_errors(directory):
+        with suppress(Unusable):
+            require_present(directory)
+        lock = try_lock(directory / LOCK)
+    if lock is None:
+        raise in_use(directory)
+    with lock, startup_errors(directory):
+        fault = _fault_of(directory)
+        if fault is None:
+            raise Refused(
+                Code.BAD_FILE,
+                f"A server can use {directory} as it is, so there is nothing to set aside.",
+            )
+        target, moved = _move(directory, fault.aside)
+        anew = DATABASE in fault.aside
+        if anew:
+            write_record(lock, 0, 0)
+            prepare_database(directory)
+        else:
+            _accept(directory, lock)
+    return SetAside(str(target), moved, anew)
+
+
+def _fault_of(directory: Path) -> Unusable | None:
+    """Return what keeps a server from using a directory, if setting aside helps."""
+    try:
+        check_unopened(directory)
+        with closing(_connect(directory)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version == len(MIGRATIONS):  # an older one is compared when it has been migrated
+                check_age(directory, connection)
+    except Unusable as fault:
+        return fault
+    return None
+
+
+def _move(directory: Path, names: tuple[str, ...]) -> tuple[Path, int]:
+    """Move entries into a new directory in the same one; return that, and their number."""
+    present = [name for name in names if os.path.lexists(directory / name)]
+    stem = f"set-aside-{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}"
+    names_of_target = (f"{stem}{f'-{number}' if number else ''}" for number in count())
+    target = next(one for name in names_of_target if not (one := directory / name).exists())
+    make_directory(target)
+    for name in present:
+        make_directory((target / name).parent)
+        (directory / name).rename(target / name)
+        sync_directory((target / name).parent)
+        sync_directory((directory / name).parent)
+    return target, len(present)
+
+
+def _accept(directory: Path, lock: FileIO) -> None:
+    """Record the commits of a database that was found to be older than its files."""
+    with closing(_connect(directory)) as connection:
+        write_record(lock, commits_of(connection), 0)
+
+
+def _connect(directory: Path) -> sqlite3.Connection:
+    uri = f"{(directory / DATABASE).absolute().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None)
