@@ -359,7 +359,7 @@ async def test_a_whole_copy_of_a_killed_server_starts(data: Path, tmp_path: Path
         assert await last_seq(store, "ops") == 23
 
 
-async def test_a_broken_copy_of_a_running_server_is_refused(data: Path, tmp_path: Path) -> None:
+async def test_a_broken_copy_of_a_server_is_refused(data: Path, tmp_path: Path) -> None:
     """The log was copied after a checkpoint that the copied database does not have."""
     run_and_kill(data, 20)
     with closing(sqlite3.connect(data / "tchat.db")) as connection:
