@@ -69,16 +69,26 @@ class Identity:
         return self._private.sign(message)
 
 
+def _new_identity() -> bytes:
+    return _DERIVED_ONLY + new_private_key()
+
+
 def load_identity(path: Path) -> Identity:
     """Load the identity from a file, or create it if it is missing. Raises `StartupError`."""
-    pem = read_or_make(path, lambda: _DERIVED_ONLY + new_private_key(), "The identity")
+    advice = (
+        "Restore it from a backup; or, to begin with a new one, run:"
+        f" mv {path.parent} {path.parent}.old. The new one gets your name by /link on another"
+        " device, or by a code from the server's operator."
+    )
+    pem = read_or_make(path, _new_identity, "The identity", advice=advice)
     try:
         private = load_pem_private_key(pem, None)
     except (ValueError, TypeError):
         private = None
     if not isinstance(private, Ed25519PrivateKey):
         raise StartupError(
-            Code.CANNOT_START, f"The identity {path} is not an Ed25519 key in PEM format."
+            Code.CANNOT_START,
+            f"The identity {path} is not an Ed25519 key in PEM format, or is damaged. {advice}",
         )
     return Identity(private, owns_names=not pem.startswith(_DERIVED_ONLY))
 

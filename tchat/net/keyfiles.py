@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tchat.durable_directory import make_directory, sync_directory
 from tchat.errors import Code, StartupError
 from tchat.private_directory import check_directory
 
@@ -19,24 +20,30 @@ if TYPE_CHECKING:
 _OTHERS = 0o077
 
 
-def read_or_make(path: Path, make: Callable[[], bytes], what: str, *, secret: bool = True) -> bytes:
-    """Return the contents of a private file; if it is missing, create it with `make()`.
+def read_or_make(
+    path: Path, make: Callable[[], bytes], what: str, *, secret: bool = True, advice: str = ""
+) -> bytes:
+    """Return the contents of a private file; if it is missing, create it durably with `make()`.
 
     Safe with several processes: one of them creates the file, and all return its contents. `what`
-    names the file in messages. Raises `StartupError` if a `secret` file is readable or replaceable
-    by others, or if it cannot be read or created.
+    names the file in messages, and `advice` says what to do if it is lost. Raises `StartupError` if
+    it is empty, cannot be read or created, or if a `secret` file is readable or replaceable by
+    others.
     """
     if secret:
         check_directory(path.parent, what[:1].lower() + what[1:])
     try:
         if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(path.parent)
             _create(path, make())
-        return _read_private(path, what) if secret else path.read_bytes()
+        data = _read_private(path, what) if secret else path.read_bytes()
     except OSError as error:
         raise StartupError(
             Code.CANNOT_START, f"{what} {path} cannot be used: {error.strerror}."
         ) from error
+    if not data.strip(b"\0 \n"):  # some file systems fill with zeros what a power cut has lost
+        raise StartupError(Code.CANNOT_START, f"{what} {path} is empty. {advice}".rstrip())
+    return data
 
 
 def new_private_key() -> bytes:
@@ -68,6 +75,7 @@ def _create(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         # Unlike a rename, a hard link fails if the name is taken.
         os.link(draft, path)
+        sync_directory(path.parent)  # a key that a power cut undoes may be in use already
     except FileExistsError:
         return
     finally:

@@ -90,12 +90,14 @@ class Untrusted(trio.BrokenResourceError):
 class Credentials:
     """A server's TLS context, its pin (32 bytes), and whether its certificate is self-signed.
 
+    `invalidity` says why clients refuse the certificate that check it, such as after it expired.
     `serial` is held by the one handshake that computes now (see `TlsStream.do_handshake`).
     """
 
     context: ssl.SSLContext
     pin: bytes
     self_signed: bool
+    invalidity: str = field(default="", compare=False)
     serial: trio.Lock = field(default_factory=trio.Lock, compare=False, repr=False)
 
 
@@ -136,17 +138,26 @@ def make_credentials(directory: Path) -> Credentials:
             f"{key} is missing. Restore it; or remove {certificate} to get a new key, which every"
             " client will refuse until its user accepts it.",
         )
-    private = read_or_make(key, new_private_key, "The server's key")
+    lost = (
+        f"Restore {key} from a backup; or remove it and {certificate}: the next start then makes a"
+        " new key, which every client refuses until its user accepts it."
+    )
+    private = read_or_make(key, new_private_key, "The server's key", advice=lost)
     _remove_certificate_of_former_key(certificate, private)
     if not certificate.exists():
         try:
             made = _self_signed(private)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise StartupError(
-                Code.CANNOT_START, f"{key} is not an unencrypted private key in PEM format."
+                Code.CANNOT_START,
+                f"{key} is not an unencrypted private key in PEM format, or is damaged. {lost}",
             ) from error
         read_or_make(certificate, lambda: made, "The certificate", secret=False)
-    return load_credentials(certificate, key)
+    renew = (
+        f"If the key is right, remove {certificate}: the next start makes a new one from the key,"
+        " and clients notice nothing."
+    )
+    return _load(certificate, key, lost, renew)
 
 
 def _remove_certificate_of_former_key(certificate: Path, private: bytes) -> None:
@@ -168,6 +179,12 @@ def _remove_certificate_of_former_key(certificate: Path, private: bytes) -> None
 
 def load_credentials(certificate: Path, key: Path) -> Credentials:
     """Load credentials from two PEM files. Raises `StartupError`."""
+    advice = "Give a certificate and its private key, both in PEM format, with --cert and --key."
+    return _load(certificate, key, advice, advice)
+
+
+def _load(certificate: Path, key: Path, if_key: str, if_certificate: str) -> Credentials:
+    """Load credentials. The error ends with what to do about the file that is at fault."""
     from cryptography import x509
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -178,11 +195,62 @@ def load_credentials(certificate: Path, key: Path) -> Credentials:
         leaf = x509.load_pem_x509_certificates(certificate.read_bytes())[0]
         pin = pin_of(leaf)
     except (OSError, ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        general = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        fault, advice = _fault_of_key(key), if_key
+        if fault is None:
+            fault, advice = _fault_of_certificate(certificate, key) or str(general), if_certificate
         raise StartupError(
-            Code.CANNOT_START, f"{certificate} and {key} cannot be used: {reason}."
+            Code.CANNOT_START, f"{certificate} and {key} cannot be used: {fault}. {advice}"
         ) from error
-    return Credentials(context, pin, leaf.issuer == leaf.subject)
+    is_self_signed = leaf.issuer == leaf.subject
+    return Credentials(context, pin, is_self_signed, "" if is_self_signed else _invalidity(leaf))
+
+
+def _fault_of_key(key: Path) -> str | None:
+    """Return what is wrong with the file of a private key, if anything is."""
+    try:
+        pem = key.read_bytes()
+        if not pem.strip():
+            return f"{key} is empty"
+        load_pem_private_key(pem, None)
+    except OSError as error:
+        return f"{key} cannot be read: {error.strerror}"
+    except TypeError:
+        return (
+            f"the key is encrypted; remove its passphrase: openssl pkey -in {key} -out"
+            f" {key}.decrypted"
+        )
+    except (ValueError, UnsupportedAlgorithm):
+        return f"{key} is not a private key in PEM format, or is damaged"
+    return None
+
+
+def _fault_of_certificate(certificate: Path, key: Path) -> str | None:
+    """Return what is wrong with the file of a certificate for a valid key, if anything is."""
+    from cryptography import x509
+
+    try:
+        pem = certificate.read_bytes()
+        if not pem.strip():
+            return f"{certificate} is empty"
+        if pin_of(x509.load_pem_x509_certificates(pem)[0]) != _pin_of_private(key.read_bytes()):
+            return f"the certificate {certificate} does not belong to the key {key}"
+    except OSError as error:
+        return f"{certificate} cannot be read: {error.strerror}"
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        sentence = f"{certificate} is not a certificate in PEM format, or is damaged"
+        return f"{sentence}: {error}" if isinstance(error, x509.InvalidVersion) else sentence
+    return None
+
+
+def _invalidity(leaf: x509.Certificate) -> str:
+    """Return why clients that check the times of a certificate refuse it; empty if they do not."""
+    now = dt.datetime.now(dt.UTC)
+    if now > leaf.not_valid_after_utc:
+        return f"expired on {leaf.not_valid_after_utc:%Y-%m-%d}"
+    if now < leaf.not_valid_before_utc:
+        return f"is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}"
+    return ""
 
 
 def client_context(*, verified: bool) -> ssl.SSLContext:

@@ -277,6 +277,8 @@ async def _apply_reloads(
     async for reloaded in reloads:
         context.apply(reloaded.limits, reloaded.credentials)
         context.log.line("reloaded")
+        if reloaded.credentials is not None:
+            _check_times(reloaded.credentials, context.log)
         notify("READY=1", "STATUS=")
 
 
@@ -366,6 +368,12 @@ async def serve(
         raise fatal.error
 
 
+def _check_times(credentials: Credentials, log: Log) -> None:
+    # No reason to refuse the start: clients that know the key do not check the certificate.
+    if credentials.invalidity:
+        log.line("certificate_invalid", reason=credentials.invalidity)
+
+
 async def _own_name() -> str:
     """Return a name of this machine that can be connected to: its host name, or an address."""
     name = socket.gethostname()
@@ -392,4 +400,5 @@ async def _announce(log: Log, addresses: list[Address], credentials: Credentials
         command += f" --pin {pin_text(credentials.pin)}"
     if credentials is not None:
         log.line("key", pin=pin_text(credentials.pin))
+        _check_times(credentials, log)
     log.line("invitation", command=command)

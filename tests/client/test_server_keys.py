@@ -19,7 +19,7 @@ from tchat.client.known_servers import KnownServers
 from tchat.client.server_directory import ServerRecord, read_records, save_record
 from tchat.client.session import open_session
 from tchat.core.fingerprints import pin_text
-from tchat.errors import Code
+from tchat.errors import Code, StartupError
 from tchat.net.address import Address
 from tchat.net.identity import load_identity
 from tchat.net.tls import Credentials, make_credentials
@@ -286,3 +286,16 @@ def test_unwritable_record_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "servers").touch()
     save_record(tmp_path, ServerRecord("server", "localhost:1", None))
     assert read_records(tmp_path) == []
+
+
+async def test_a_lost_identity_is_not_replaced(one: Credentials, tmp_path: Path) -> None:
+    """A new one would have none of the person's names."""
+    home = tmp_path / "home"
+    async with running_server(credentials=one) as server:
+        async with tchat.connect(str(server.address), user="alice", home=home):
+            pass
+        (home / "identity").unlink()
+        with pytest.raises(StartupError, match=r"identity is missing, but servers were used"):
+            async with tchat.connect(str(server.address), user="alice", home=home):
+                pass
+        assert not (home / "identity").exists()

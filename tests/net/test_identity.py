@@ -117,6 +117,7 @@ def test_an_invalid_identity_file_is_left_alone(tmp_path: Path, data: bytes) -> 
     path = tmp_path / "identity"
     path.write_bytes(data)
     path.chmod(0o600)
-    with pytest.raises(StartupError, match="is not an Ed25519 key"):
+    with pytest.raises(StartupError, match=r"is not an Ed25519 key|is empty") as caught:
         load_identity(path)
+    assert f"mv {path.parent} {path.parent}.old" in str(caught.value)
     assert path.read_bytes() == data

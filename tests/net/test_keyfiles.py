@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from threading import Barrier, Thread
 from typing import TYPE_CHECKING
@@ -119,3 +120,27 @@ def nowhere(home: Path) -> Path:
 def test_an_unusable_path_is_explained(tmp_path: Path, place: Callable[[Path], Path]) -> None:
     with pytest.raises(StartupError, match=r"The key .*key cannot be used: "):
         read_or_make(place(tmp_path), lambda: b"secret", "The key")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", bytes(100)])
+def test_an_empty_file_is_named_and_kept(tmp_path: Path, content: bytes) -> None:
+    """Some file systems leave zeros of a file that a power cut has lost."""
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(StartupError) as caught:
+        read_or_make(path, never, "The key", advice="Restore it.")
+    assert caught.value.sentence == f"The key {path} is empty. Restore it."
+    assert path.read_bytes() == content
+
+
+def test_a_new_file_is_synced_with_its_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    path = tmp_path / "some" / "where" / "key"
+    read_or_make(path, lambda: b"secret", "The key")
+    places = (path.parent.parent.parent, path.parent.parent, path, path.parent)
+    assert synced[-2:] == [place.stat().st_ino for place in (path, path.parent)]
+    assert set(synced) == {place.stat().st_ino for place in places}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import random
 import ssl
 import stat
 import warnings
@@ -35,6 +36,7 @@ from tchat.net.tls import (
     load_credentials,
     make_credentials,
     open_tls,
+    own_name,
     pin_of,
     pin_seen,
 )
@@ -165,6 +167,62 @@ def test_a_certificate_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
         make_credentials(tmp_path)
 
 
+def test_a_crash_before_the_certificate_is_healed(tmp_path: Path) -> None:
+    """The key is there first, and is kept."""
+    pin = make_credentials(tmp_path).pin
+    key = (tmp_path / "server-key.pem").read_bytes()
+    (tmp_path / "server-cert.pem").unlink()
+    assert make_credentials(tmp_path).pin == pin
+    assert (tmp_path / "server-key.pem").read_bytes() == key
+
+
+DAMAGE = {
+    "empty": b"",
+    "half": b"-----BEGIN PRIVATE KEY-----\nMC4CAQAw",
+    "random": random.Random(1).randbytes(100),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("with_certificate", [True, False])
+def test_a_damaged_key_is_named_and_kept(
+    tmp_path: Path, content: bytes, with_certificate: bool
+) -> None:
+    make_credentials(tmp_path)
+    key, certificate = tmp_path / "server-key.pem", tmp_path / "server-cert.pem"
+    key.write_bytes(content)
+    if not with_certificate:
+        certificate.unlink()
+    with pytest.raises(StartupError) as caught:
+        make_credentials(tmp_path)
+    assert f"{key} is empty" in str(caught.value) or f"{key} is not " in str(caught.value)
+    assert f"Restore {key} from a backup; or remove it and {certificate}" in str(caught.value)
+    assert key.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_certificate_is_named_and_renewable(tmp_path: Path, content: bytes) -> None:
+    pin = make_credentials(tmp_path).pin
+    certificate = tmp_path / "server-cert.pem"
+    certificate.write_bytes(content)
+    with pytest.raises(StartupError) as caught:
+        make_credentials(tmp_path)
+    assert f"{certificate} is empty" in str(caught.value) or (
+        f"{certificate} is not a certificate in PEM format" in str(caught.value)
+    )
+    assert f"remove {certificate}: the next start makes a new one" in str(caught.value)
+    certificate.unlink()
+    assert make_credentials(tmp_path).pin == pin
+
+
+def test_a_certificate_of_another_server_is_named(tmp_path: Path) -> None:
+    make_credentials(tmp_path / "one")
+    make_credentials(tmp_path / "other")
+    (tmp_path / "other" / "server-cert.pem").replace(tmp_path / "one" / "server-cert.pem")
+    with pytest.raises(StartupError, match=r"server-cert\.pem does not belong to the key"):
+        make_credentials(tmp_path / "one")
+
+
 # ------------------------------------------------------------------ given credentials
 
 
@@ -189,7 +247,8 @@ def refusal(directory: Path, certificate: bytes, key: bytes) -> str:
 
 def test_a_certificate_with_another_key_is_refused(tmp_path: Path) -> None:
     sentence = refusal(tmp_path, certificate_of(ecdsa_key()), pem_of(ecdsa_key()))
-    assert "MISMATCH" in sentence
+    assert "fullchain.pem does not belong to the key " in sentence
+    assert sentence.endswith("with --cert and --key.")
 
 
 def test_an_encrypted_key_is_refused_without_a_prompt(
@@ -210,8 +269,31 @@ def test_files_without_keys_are_refused(tmp_path: Path, text: bytes) -> None:
 
 def test_missing_files_are_named_in_the_error(tmp_path: Path) -> None:
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    with pytest.raises(StartupError, match=r"cert\.pem and .*key\.pem cannot be used: No such"):
+    with pytest.raises(StartupError, match=r"key\.pem cannot be read: No such"):
         load_credentials(certificate, key)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "reason"),
+    [(-20, -10, "expired on"), (10, 20, "is not valid before"), (-10, 10, "")],
+)
+async def test_wrong_times_of_a_certificate_are_logged(
+    tmp_path: Path, begin: int, end: int, reason: str
+) -> None:
+    """They are no reason not to start: clients that know the key do not check them."""
+    key, day = ecdsa_key(), dt.timedelta(days=1)
+    now = dt.datetime.now(dt.UTC)
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority")])
+    builder = x509.CertificateBuilder(issuer, own_name(), key.public_key(), 1)
+    builder = builder.not_valid_before(now + begin * day).not_valid_after(now + end * day)
+    pem = builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    credentials = load_credentials(*written(tmp_path, pem, pem_of(key)))
+    assert credentials.invalidity.startswith(reason)
+    async with running_server(credentials=credentials) as server:
+        await server.logged("to join: ")
+    assert any("clients that check it cannot connect" in one for one in server.console) is bool(
+        reason
+    )
 
 
 # ------------------------------------------------------------------ TLS 1.3 and nothing below

@@ -36,12 +36,10 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def server_in(data: Path, port: int = 0) -> AsyncIterator[RunningServer]:
     """Run a server with TLS and a log on disk in a directory."""
-    credentials = make_credentials(data)
-    async with (
-        open_store(data) as store,
-        running_server(store, credentials=credentials, port=port, data=data) as server,
-    ):
-        yield server
+    async with open_store(data) as store:
+        credentials = make_credentials(data)
+        async with running_server(store, credentials=credentials, port=port, data=data) as server:
+            yield server
 
 
 async def rotate(data: Path) -> bytes:

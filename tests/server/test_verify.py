@@ -218,7 +218,7 @@ def test_other_directories_are_refused(tmp_path: Path) -> None:
         verify_server(tmp_path)
     assert caught.value.code == Code.CANNOT_START
     (tmp_path / "tchat.db").touch()
-    with pytest.raises(StartupError, match="not a server's database"):
+    with pytest.raises(StartupError, match=r"tchat\.db is empty"):
         verify_server(tmp_path)
 
 

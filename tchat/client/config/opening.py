@@ -14,6 +14,7 @@ from tchat.client.config.paths import identity_file, known_servers_file, state_d
 from tchat.client.config.settings import Server, config_file, load_config
 from tchat.client.connector import Connector
 from tchat.client.known_servers import KnownServers
+from tchat.client.server_directory import read_records
 from tchat.client.server_keys import ServerKeys
 from tchat.client.session import CONNECT_ERRORS, CONNECT_SECONDS, open_session, unavailable
 from tchat.errors import Code, StartupError, UsageError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.client.session import Session
+    from tchat.net.identity import Identity
 
 
 def find_server(text: str, home: Path | None = None) -> Server:
@@ -90,6 +92,18 @@ def _connector_for(server: Server, *, insecure: bool, home: Path | None) -> Conn
     return Connector(Address(server.host, server.port), known, server.pin, plain=server.no_tls)
 
 
+def _identity_of(state: Path, path: Path) -> Identity:
+    """Load the identity; create it if none was used before. Raises `StartupError`."""
+    if not path.exists() and read_records(state):
+        raise StartupError(
+            Code.CANNOT_START,
+            f"The identity {path} is missing, but servers were used with it before. Restore it from"
+            f" a backup; or, to begin with a new one, which has none of your names, run: mv {state}"
+            f" {state}.old",
+        )
+    return load_identity(path)
+
+
 @asynccontextmanager
 async def open_user_session(
     server: Server,
@@ -113,7 +127,7 @@ async def open_user_session(
     state = state_directory(home)
     async with connector.identified(CONNECT_SECONDS):
         with acquire_client_id(state, user, connector.names()) as client_id:
-            identity = load_identity(identity_file(home))
+            identity = _identity_of(state, identity_file(home))
             account = Account(user, identity, client_id, link, ServerKeys(identity, state))
             waits = persistent and connector.is_known
             opening = open_session(connector, account, recent, unread=unread, persistent=waits)
