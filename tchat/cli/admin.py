@@ -122,9 +122,12 @@ def _set_aside(given: argparse.Namespace) -> int:
     from tchat.server.operations.set_aside import set_aside
 
     report = set_aside(given.data)
-    began = "The server now begins anew, with the same key." if report.anew else ""
-    done = f"{report.moved} entries were moved to {report.target}; nothing was deleted. {began}"
-    _print(given, asdict(report), done.rstrip())
+    if report.target:
+        done = f"{report.moved} entries were moved to {report.target}; nothing was deleted."
+    else:
+        done = f"A server can use {given.data} as it is; nothing was moved."
+    began = ["The next server there begins anew, with the same key."] if report.anew else []
+    _print(given, asdict(report), done, *began)
     return 0
 
 

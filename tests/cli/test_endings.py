@@ -67,6 +67,7 @@ OPERATORS = {
     "export": ["alice"],
     "backup": ["target"],
     "verify": [],
+    "set-aside": [],
     "ban": ["--name", "eve"],
     "unban": ["--name", "mallory"],
     "bans": [],

@@ -42,6 +42,12 @@ async def server_in(data: Path, port: int = 0) -> AsyncIterator[RunningServer]:
             yield server
 
 
+async def make_directory(data: Path) -> None:
+    """Make a data directory with a key, as a server does that has stopped."""
+    async with open_store(data):
+        make_credentials(data)
+
+
 async def rotate(data: Path) -> bytes:
     """Rotate the key as the operator does; return the new pin."""
     return read_pin(str((await perform(data, "rotate-key"))["pin"]))
@@ -154,7 +160,7 @@ async def test_a_key_that_was_not_signed_is_refused(tmp_path: Path) -> None:
         await visit(server.address, home)
         port = server.address.port
     rotate_key(tmp_path / "data")
-    make_credentials(tmp_path / "evil")
+    await make_directory(tmp_path / "evil")
     rotate_key(tmp_path / "evil")
     # A thief of the certificate has the chain, but no key that it leads to.
     chain = read_chain((tmp_path / "data" / KEY_FILE).read_bytes())
@@ -171,7 +177,7 @@ async def test_a_key_that_was_not_signed_is_refused(tmp_path: Path) -> None:
 async def test_a_client_does_not_go_back(tmp_path: Path) -> None:
     """As with a server that was restored from a backup, or a thief of the former key."""
     data, home = tmp_path / "data", tmp_path / "home"
-    make_credentials(data)
+    await make_directory(data)
     shutil.copytree(data, tmp_path / "stolen")
     async with server_in(data) as server:
         await visit(server.address, home)

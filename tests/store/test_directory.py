@@ -16,12 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.core.group.feature import Event
-from tchat.core.group.features import encode_event
-from tchat.core.group.files import FileShared
 from tchat.errors import Code, StartupError
 from tchat.server.operations.reports import stats
-from tchat.store.base import FileEntry, SideEffects
 from tchat.store.blobs import blob_path
 from tchat.store.open import open_store
 from tchat.store.sqlite.directory import Unusable
@@ -29,29 +25,15 @@ from tests.core.script import NOON
 from tests.helpers import kill_points
 from tests.store.batches import last_seq
 from tests.store.logs import post
+from tests.store.sharing import share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tchat.store.base import Store
 
 CONTENT = b"a shared file"
 SHA = hashlib.sha256(CONTENT).digest()
-
-
-async def share(store: Store, directory: Path, content: bytes, number: int) -> None:
-    """Store a file, and share it in a group."""
-    sha256 = hashlib.sha256(content).digest()
-    path = blob_path(directory / "files", sha256)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)
-    await store.files.add("alice", sha256, len(content), sha256, number)
-    effects = SideEffects(added_files=(FileEntry(number, sha256, len(content), "alice", number),))
-    seq = await last_seq(store, "ops") + 1
-    body = FileShared(number, "name", len(content), sha256)
-    frame = encode_event(Event("ops", seq, NOON, "alice", bytes(8), seq, body))
-    await store.append("ops", seq - 1, 1, frame, effects)
 
 
 async def make(directory: Path) -> None:

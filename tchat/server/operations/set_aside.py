@@ -8,7 +8,6 @@ belong to it, such as files that are newer than a restored database.
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from tchat.durable_directory import make_directory, sync_directory
-from tchat.errors import Code, Refused
 from tchat.file_lock import try_lock
 from tchat.store.sqlite.directory import (
     DATABASE,
@@ -25,11 +23,12 @@ from tchat.store.sqlite.directory import (
     check_age,
     check_unopened,
     commits_of,
+    open_for_reading,
     require_present,
     write_record,
 )
 from tchat.store.sqlite.schema import MIGRATIONS
-from tchat.store.sqlite.store import in_use, prepare_database, startup_errors
+from tchat.store.sqlite.store import create_database, in_use, startup_errors
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -38,7 +37,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """Where everything was moved to, how many entries, and whether the database is a new one."""
+    """Where everything was moved to, how many entries, and whether the database is a new one.
+
+    `target` is empty if nothing was wrong.
+    """
 
     target: str
     moved: int
@@ -48,8 +50,7 @@ class SetAside:
 def set_aside(directory: Path) -> SetAside:
     """Move what `serve` refuses in a data directory aside, so that a server can start there.
 
-    Raises `StartupError` if it cannot be used for another reason, or `Refused` (bad_file) if
-    nothing is wrong.
+    Raises `StartupError` if it is in use, or cannot be used for another reason.
     """
     with startup_errors(directory):
         with suppress(Unusable):
@@ -60,15 +61,12 @@ def set_aside(directory: Path) -> SetAside:
     with lock, startup_errors(directory):
         fault = _fault_of(directory)
         if fault is None:
-            raise Refused(
-                Code.BAD_FILE,
-                f"A server can use {directory} as it is, so there is nothing to set aside.",
-            )
+            return SetAside("", 0, anew=False)
         target, moved = _move(directory, fault.aside)
         anew = DATABASE in fault.aside
         if anew:
             write_record(lock, 0, 0)
-            prepare_database(directory)
+            create_database(directory)
         else:
             _accept(directory, lock)
     return SetAside(str(target), moved, anew)
@@ -78,7 +76,7 @@ def _fault_of(directory: Path) -> Unusable | None:
     """Return what keeps a server from using a directory, if setting aside helps."""
     try:
         check_unopened(directory)
-        with closing(_connect(directory)) as connection:
+        with closing(open_for_reading(directory)) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == len(MIGRATIONS):  # an older one is compared when it has been migrated
                 check_age(directory, connection)
@@ -104,10 +102,5 @@ def _move(directory: Path, names: tuple[str, ...]) -> tuple[Path, int]:
 
 def _accept(directory: Path, lock: FileIO) -> None:
     """Record the commits of a database that was found to be older than its files."""
-    with closing(_connect(directory)) as connection:
+    with closing(open_for_reading(directory)) as connection:
         write_record(lock, commits_of(connection), 0)
-
-
-def _connect(directory: Path) -> sqlite3.Connection:
-    uri = f"{(directory / DATABASE).absolute().as_uri()}?mode=ro"
-    return sqlite3.connect(uri, uri=True, isolation_level=None)

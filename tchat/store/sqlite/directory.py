@@ -367,11 +367,8 @@ def check_copy(directory: Path) -> None:
     running = read_record(directory).running
     if not running or not path.exists() or running == path.stat().st_ino:
         return
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    if not _size_of(path.with_name(f"{path.name}-wal")):
-        uri += "&immutable=1"  # so that SQLite creates no companions
     try:
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+        with closing(open_for_reading(directory)) as connection:
             connection.create_function("segment_checksum", 4, checksum, deterministic=True)
             connection.execute("BEGIN")
             whole = _is_whole(connection)
@@ -384,6 +381,15 @@ def check_copy(directory: Path) -> None:
             f" {_advice(directory)}.",
             _EVERYTHING,
         )
+
+
+def open_for_reading(directory: Path) -> sqlite3.Connection:
+    """Open the database in a locked directory. Raises sqlite3.Error."""
+    path = directory / DATABASE
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    if not _size_of(path.with_name(f"{path.name}-wal")):
+        uri += "&immutable=1"  # so that SQLite creates no companions
+    return sqlite3.connect(uri, uri=True, isolation_level=None)
 
 
 def _is_whole(connection: sqlite3.Connection) -> bool:

@@ -268,7 +268,8 @@ async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
     with lock:
         async with AsyncExitStack() as stack:
             with startup_errors(directory):
-                prepare_database(directory)
+                if not check_unopened(directory):
+                    create_database(directory)
                 commits = _Commits(lock)
                 stack.callback(commits.record_end)  # once the database is closed
                 database = await stack.enter_async_context(
@@ -289,15 +290,13 @@ def in_use(directory: Path) -> StartupError:
     )
 
 
-def prepare_database(directory: Path) -> None:
-    """Check the database in a locked directory; create it if the directory is new.
+def create_database(directory: Path) -> None:
+    """Create the database in a locked directory without one.
 
-    It gets its name when it is complete, so a crash leaves none or a whole one. Raises
-    `StartupError`, OSError or sqlite3.Error.
+    It gets its name when it is complete, so a crash leaves none or a whole one. Raises OSError or
+    sqlite3.Error.
     """
     path = directory / DATABASE
-    if check_unopened(directory):
-        return
     draft = path.with_name(f"{path.name}.new")
     for suffix in ("", *COMPANIONS):
         draft.with_name(draft.name + suffix).unlink(missing_ok=True)  # of a start that crashed
