@@ -59,7 +59,7 @@ from tchat.net.identity import Identity
 from tchat.net.tcp import connect
 from tchat.net.tls import client_context, open_tls, pin_seen
 from tchat.server.app import ServerConfig, serve
-from tchat.server.clock import now_ms
+from tchat.server.clock import now_ms, steady_ms
 from tchat.server.limits import Limits
 from tchat.server.log import Log, LogFormat
 from tests.cddl import unchecked, validate_body
@@ -209,13 +209,15 @@ async def running_server(
     log_format: LogFormat = "text",
     credentials: Credentials | None = None,
     clock: Callable[[], int] = now_ms,
+    steady_clock: Callable[[], int] | None = None,
     rate_clock: Callable[[], float] = trio.current_time,
     data: Path = Path("unused"),
 ) -> AsyncIterator[RunningServer]:
     """Serve on 127.0.0.1 for the length of the block; shut down gracefully at its end.
 
     Without TLS unless `credentials` are given; without rate limits unless `limits` are given. The
-    operator's commands need `data`, the directory of the store.
+    operator's commands need `data`, the directory of the store. While `clock` advances, real time
+    passes, unless `steady_clock` says something else.
     """
     store = store or MemoryStore()
     stream = _Console()
@@ -226,6 +228,7 @@ async def running_server(
         data,
         limits or NO_RATE_LIMITS,
         clock=clock,
+        steady_clock=steady_clock or (steady_ms if clock is now_ms else clock),
         rate_clock=rate_clock,
     )
 

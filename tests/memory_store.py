@@ -334,6 +334,11 @@ class _Maintenance(Maintenance):
         """Return no groups: nothing in memory gets old."""
         return []
 
+    async def newest(self) -> int:
+        """Return the newest time; see `Maintenance.newest`."""
+        last = (list(log.pages[-1].bodies().values())[-1] for log in self._logs.values())
+        return max((decode_event(body).at for body in last), default=0)
+
     async def forget(self, person: str, groups: Collection[str]) -> None:
         """Do nothing."""
 

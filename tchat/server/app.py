@@ -30,7 +30,7 @@ from tchat.net.systemd import inherited_listeners, notify, notify_reloading
 from tchat.net.tcp import accept_connections, address_of, listen, port_of
 from tchat.net.tls import load_credentials, make_credentials
 from tchat.private_directory import check_directory
-from tchat.server.clock import now_ms
+from tchat.server.clock import ServerClock, keep_clock, now_ms, steady_ms
 from tchat.server.connections.connection import serve_connection
 from tchat.server.context import FAILING, make_context
 from tchat.server.control import control_socket
@@ -39,7 +39,7 @@ from tchat.server.keepalive import disconnect_silent_clients
 from tchat.server.limits import Limits
 from tchat.server.metrics import check_metrics, serve_metrics
 from tchat.server.operations.expiry import remove_expired_messages
-from tchat.server.retention import remove_expired_files
+from tchat.server.retention import remove_expired_files, resume_clock
 from tchat.signals import ending_signals
 from tchat.store.open import open_store
 
@@ -74,7 +74,8 @@ class ServerConfig:
     `certificate` and `key` are PEM files from a certificate authority; without them the server
     generates its own. `plain` turns TLS off, which also requires `insecure` unless the address is a
     loopback address. Connections from `proxies` begin with a header of the PROXY protocol.
-    `metrics` is where metrics are served, if they are. The two clocks are as in `ServerContext`.
+    `metrics` is where metrics are served, if they are. `clock` is the wall clock and `steady_clock`
+    one that nobody can set, both in ms; `rate_clock` is as in `ServerContext`.
     """
 
     address: Address
@@ -87,6 +88,7 @@ class ServerConfig:
     proxies: Networks = ()
     metrics: Address | None = None
     clock: Callable[[], int] = now_ms
+    steady_clock: Callable[[], int] = steady_ms
     rate_clock: Callable[[], float] = trio.current_time
 
 
@@ -301,6 +303,8 @@ async def serve(
     listening = listening or await _open_listeners(config)
     # The nursery of the groups is the outer one: on shutdown, the connections end first, and the
     # groups then process the commands received from them.
+    clock = ServerClock(config.clock, config.steady_clock, report=log.line)
+    await resume_clock(clock, store, config.data)
     async with trio.open_nursery() as groups:
 
         def on_first(where: str, error: Exception) -> None:
@@ -309,9 +313,15 @@ async def serve(
             stop.set()
 
         fatal = FatalFault(on_first)
-        clocks = config.clock, config.rate_clock
         context = make_context(
-            store, log, groups, config.limits, credentials, *clocks, on_fatal=fatal.report
+            store,
+            log,
+            groups,
+            config.limits,
+            credentials,
+            clock,
+            config.rate_clock,
+            on_fatal=fatal.report,
         )
         context.proxies, context.serving = config.proxies, True
         has_own = credentials is not None and config.certificate is None
@@ -337,12 +347,9 @@ async def serve(
                     context.presence,
                     lambda: context.limits.silence_seconds,
                 ),
+                "the clock": partial(keep_clock, clock),
                 "the sweep of files": partial(
-                    remove_expired_files,
-                    store,
-                    log,
-                    lambda: context.limits.keep_files,
-                    config.clock,
+                    remove_expired_files, store, log, lambda: context.limits.keep_files, clock
                 ),
                 "the sweep of messages": partial(remove_expired_messages, context),
             }
@@ -362,6 +369,7 @@ async def serve(
             if not context.stopping:
                 context.stop()
         context.registry.close()
+    clock.save()
     if groups.cancel_scope.cancelled_caught:
         log.line("stopping_slowly", seconds=int(GRACE_SECONDS))
     if fatal.error is not None:

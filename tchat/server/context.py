@@ -14,7 +14,7 @@ from tchat.core.text import fold
 from tchat.errors import Code, Refused
 from tchat.server.accounts import AccountManager
 from tchat.server.bans import Bans
-from tchat.server.clock import now_ms
+from tchat.server.clock import ServerClock
 from tchat.server.connection_quota import ConnectionQuota
 from tchat.server.fair_queue import FairQueue
 from tchat.server.faults import not_handled
@@ -52,13 +52,13 @@ FAILING = (
 class ServerContext:
     """One server's services, limits and counters.
 
-    `clock` returns ms since the Unix epoch, `rate_clock` the seconds of a monotonic clock, for the
-    rate limits of people. `handshakes` contains the cancel scopes of connections that are
-    authenticating. `started` is by `clock`. `open_connections` counts all connections,
-    `busy_replies` the busy refusals that are being sent. Connections from `proxies` begin with a
-    header of the PROXY protocol. `serving` says whether there can be any connections. `own_keys` is
-    the directory with the key and the certificate that tchat made for the server, if it uses them.
-    `on_fatal` is as in `GroupEnvironment`.
+    `clock` returns ms since the Unix epoch (see `server.clock`), `rate_clock` the seconds of a
+    monotonic clock, for the rate limits of people. `handshakes` contains the cancel scopes of
+    connections that are authenticating. `started` is by `clock`. `open_connections` counts all
+    connections, `busy_replies` the busy refusals that are being sent. Connections from `proxies`
+    begin with a header of the PROXY protocol. `serving` says whether there can be any connections.
+    `own_keys` is the directory with the key and the certificate that tchat made for the server, if
+    it uses them. `on_fatal` is as in `GroupEnvironment`.
     """
 
     store: Store
@@ -70,7 +70,7 @@ class ServerContext:
     presence: Presence = field(default_factory=Presence)
     limits: Limits = field(default_factory=Limits)
     credentials: Credentials | None = None
-    clock: Callable[[], int] = now_ms
+    clock: ServerClock = field(default_factory=ServerClock)
     rate_clock: Callable[[], float] = trio.current_time
     tickets: Tickets = field(default_factory=Tickets)
     search_queue: FairQueue = field(
@@ -100,6 +100,7 @@ class ServerContext:
         self.started = self.clock()
         self.stored_bytes = StoredBytes(self.store.files)
         self.store.blobs.set_reserve(self.limits.disk_reserve)
+        self.store.blobs.set_clock(self.clock)
         self.rate_limiter = RateLimiter(self.limits, self.rate_clock)
         self.ledger = Ledger(self.limits)
         self.transfer_ledger = Ledger(self.limits.for_transfers)
@@ -175,12 +176,13 @@ def make_context(
     groups: trio.Nursery,
     limits: Limits | None = None,
     credentials: Credentials | None = None,
-    clock: Callable[[], int] = now_ms,
+    clock: ServerClock | None = None,
     rate_clock: Callable[[], float] = trio.current_time,
     on_fatal: Callable[[str, Exception], bool] = not_handled,
 ) -> ServerContext:
     """Create the services of a server; the group actors run in the nursery `groups`."""
     limits = limits or Limits()
+    clock = clock or ServerClock(report=log.line)
     quota = GroupQuota(store, limits.groups_per_user)
     presence = Presence()
     tickets = Tickets(limits)
@@ -200,7 +202,14 @@ def make_context(
 
     store.damage.listen(on_damage)
     environment = GroupEnvironment(
-        store, log, presence, on_standing_changed, limits.group, clock, on_fatal
+        store,
+        log,
+        presence,
+        on_standing_changed,
+        limits.group,
+        clock,
+        timer=clock.timer,
+        on_fatal=on_fatal,
     )
     context = ServerContext(
         store=store,

@@ -35,10 +35,12 @@ from tchat.errors import (
 )
 from tchat.net.tcp import accept_connections
 from tchat.net.tls import KEY_FILE
+from tchat.server.clock import ServerClock
 from tchat.server.context import make_context
 from tchat.server.faults import describe, is_storage, log_shortage
 from tchat.server.log import Log
 from tchat.server.operations.changes import CHANGES
+from tchat.server.retention import resume_clock
 from tchat.store.open import open_store
 from tchat.store.sqlite.directory import require_present
 
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 _SOCKET = "control"
 _ADDRESS_LIMIT = 90
 _LINE_LIMIT = 64 * 1024
-_SHORT = ("status", "ban", "unban", "bans")
+_SHORT = ("status", "ban", "unban", "bans", "trust-clock")
 """Commands that do not wait for others: an urgent ban must not wait for a long erasure."""
 
 SIGN_OF_LIFE_SECONDS = 1.0
@@ -236,7 +238,9 @@ async def _perform_here(data: Path, request: object) -> Report:
     log = Log(stream=sys.stderr)
     try:
         async with open_store(data) as store, trio.open_nursery() as groups:
-            context = make_context(store, log, groups)
+            clock = ServerClock(report=log.line)
+            await resume_clock(clock, store, data)
+            context = make_context(store, log, groups, clock=clock)
             context.own_keys = data if (data / KEY_FILE).exists() else None
             try:
                 await context.bans.load()

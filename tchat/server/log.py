@@ -43,7 +43,7 @@ _QUEUE_LIMIT = 10_000
 _RATE = Rate(5, 5000)
 """The rate of each kind of line: enough for everybody to connect again after a restart."""
 
-_RATES = {"refused": Rate(2, 200), "fault": Rate(2, 200)}
+_RATES = {"refused": Rate(2, 200), "fault": Rate(2, 200), "clock_jumped": Rate(0.01, 20)}
 _SUMMARY_SECONDS = 10.0
 _REPEAT_SECONDS = 60.0
 _MOST_REPEATS = 64  # different lines whose repetitions are counted at the same time
@@ -53,6 +53,7 @@ LINES: dict[str, str] = {
     "user_connected": "{user} connected from {address}",
     "user_disconnected": "{user} disconnected ({reason})",
     "files_removed": "removed {count} files that no group refers to any more",
+    "files_expired": "moved {count} expired files to the trash, where they are kept for a day",
     "file_damaged": "the copy of file {number} of {group} on disk is damaged and was removed",
     "data_damaged": "damage in {file}: {what} ({reason}); what needs it is refused or made anew,"
     " everything else goes on; tchat admin verify says more",
@@ -92,6 +93,8 @@ LINES: dict[str, str] = {
     " {reason}. It is tried again; end other programs that read the database, or check the disk",
     "scrub_done": "deleted texts were removed from the write-ahead log in {path}",
     "no_connections": "no further connection can be accepted now: {reason}. {advice}",
+    "clock_jumped": "the clock shows {shown}, but {expected} was expected: {what}",
+    "clock_right": "the clock is right again, or confirmed: it shows {shown}",
     "omitted": "left out {count} more lines of the kind {what}",
     "repeated": "{count} more times: {line}",
     "lost": "lost up to {count} lines, which could not be written: {reason}",
@@ -127,6 +130,8 @@ LEVELS: dict[str, Level] = {
     "refused": "notice",
     "repeated": "warning",
     "lost": "warning",
+    "clock_jumped": "warning",
+    "clock_right": "notice",
 }
 """The level of each kind of line; `info` for all others."""
 

@@ -485,6 +485,9 @@ class Maintenance(Protocol):
         Each comes with the seq of its last such message, or edit.
         """
 
+    async def newest(self) -> int:
+        """Return the largest time of the last events of all groups; 0 without groups."""
+
     async def forget(self, person: str, groups: Collection[str]) -> None:
         """Remove a person's read cursors, leases and downloads.
 
@@ -542,6 +545,9 @@ class Blobs(Protocol):
     def set_reserve(self, reserve: int | None) -> None:
         """Set how many bytes of the disk files have to leave free; None: 5 %, within bounds."""
 
+    def set_clock(self, clock: Callable[[], int]) -> None:
+        """Set the clock (ms since the Unix epoch) that says how old things are."""
+
     def upload(
         self, person: str, size: int, head: bytes, is_alive: Callable[[], bool] = lambda: True
     ) -> AbstractAsyncContextManager[PartialFile]:
@@ -587,13 +593,26 @@ class Blobs(Protocol):
         """
 
     async def remove(self, digests: list[bytes]) -> None:
-        """Remove files. Requires the lock."""
+        """Delete files, also from the trash. Requires the lock."""
+
+    async def discard(self, digests: list[bytes]) -> None:
+        """Move files to the trash. Requires the lock.
+
+        They come back when they are needed again: stored anew, asked for, or known after all. What
+        is in the trash gives way when an upload needs the space.
+        """
 
     async def remove_unknown(self, known: set[bytes]) -> None:
-        """Remove files that are not `known`. Requires the lock."""
+        """Move files that are not `known` to the trash, and take those that are from there.
 
-    async def remove_stale_uploads(self) -> None:
-        """Remove uploads that were not continued in time."""
+        Requires the lock.
+        """
+
+    async def empty_trash(self, before: int | None = None) -> None:
+        """Delete what came to the trash before that time, or everything. Requires the lock."""
+
+    async def remove_stale_uploads(self, before: int) -> None:
+        """Remove uploads that were not continued since `before`."""
 
 
 class Store(Protocol):

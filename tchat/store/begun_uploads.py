@@ -60,6 +60,12 @@ class BegunUploads:
         for path, begun in sorted(found.items(), key=lambda item: item[1].at):
             self.add(path, begun.size, begun.at)
 
+    def limit_times(self, now: float) -> None:
+        """Let no upload have stopped later than `now`."""
+        for uploads in self._people.values():
+            for path, begun in uploads.items():
+                uploads[path] = begun._replace(at=min(begun.at, now))
+
     def add(self, path: Path, size: int, at: float) -> None:
         """Add an upload that has stopped at `at`."""
         self.discard(path)

@@ -3,10 +3,19 @@
     files/ab/ab12…            a file by its SHA-256, and its running digests (`.sums`) beside it
     files/incoming/p/f        an unfinished upload; `p` is a hash of the person, `f` of the file's
                               size and head, so that a resumed upload finds it again
+    files/trash/ab12…         a file that is not needed any more, or seems so, and its `.sums`
 
 A file is renamed to its digest once it is complete and on the disk. So a crash leaves at most files
 that are not in the index, and the next start removes them. Begun uploads are bounded, see
 `begun_uploads`; one that was not continued for a day is removed.
+
+Why a file seems not to be needed may be a mistake: a wrong clock, or an older index. So it is moved
+to the trash, with the time as its modification time, and comes back by a rename: at the next start
+if the index has it, when it is asked for, or when it is uploaded again. The trash takes space, but
+belongs to nobody: it is in no quota, and is emptied, the oldest first, before the reserve of the
+disk keeps an upload out. A file that a person has removed is deleted at once.
+
+Times are by the clock of the server (`set_clock`), which is saner than that of the machine.
 
 Files leave a reserve of the disk to the log (`disk_space`). An upload needs space for all that it
 and the other running ones have not sent yet.
@@ -65,17 +74,21 @@ if TYPE_CHECKING:
     from tchat.core.protocol.frames import Have
     from tchat.transfer.partial_file import Data
 
-UPLOAD_RETENTION_SECONDS = 24 * 3600.0
-"""How long an unfinished upload is kept, to be resumed."""
-
 _INCOMING = "incoming"
+_TRASH = "trash"
 _CONNECTION_LOST_SECONDS = 1.0
+_NAME_LENGTH = 64  # of a SHA-256 in hexadecimal
 
 
 def blob_path(files: Path, sha256: bytes) -> Path:
     """Return the path of a file below the directory of all files."""
     digest = sha256.hex()
     return files / digest[:2] / digest
+
+
+def trash_path(files: Path) -> Path:
+    """Return the directory of the trash below the directory of all files."""
+    return files / _TRASH
 
 
 def uploads_path(files: Path) -> Path:
@@ -96,6 +109,13 @@ class BlobDirectory(Blobs):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.space = DiskSpace(path)
         self.begun = BegunUploads(uploads_path(path))
+        self._clock: Callable[[], int] = _now
+
+    def set_clock(self, clock: Callable[[], int]) -> None:
+        """Set the clock; see `Blobs.set_clock`."""
+        self._clock = clock
+        # The clock of the machine may have been ahead when it dated them.
+        self.begun.limit_times(clock() / 1000)
 
     def set_reserve(self, reserve: int | None) -> None:
         """Set the disk's reserve; see `Blobs.set_reserve`."""
@@ -123,7 +143,7 @@ class BlobDirectory(Blobs):
             else:
                 older.scope.cancel()
                 await older.ended.wait()
-        part = _IncomingFile(path, size, self.space)
+        part = _IncomingFile(path, size, self._make_room)
         reservation = _Reservation(part, is_alive)
         self._uploads[path] = reservation
         self.begun.discard(path)
@@ -135,12 +155,12 @@ class BlobDirectory(Blobs):
             raise
         finally:
             try:
-                left = await in_thread_shielded(lambda: _close(part))
+                left = await in_thread_shielded(lambda: _close(part, self._clock() / 1000))
             finally:  # on a damaged disk, too: the next upload of the file waits for this
                 del self._uploads[path]
                 reservation.ended.set()
             if left is not None:
-                self.begun.add(path, left, time.time())
+                self.begun.add(path, left, self._clock() / 1000)
         if reservation.scope.cancelled_caught:
             raise Refused(Code.REPLACED, "The same file is being sent on a newer connection.")
 
@@ -153,7 +173,7 @@ class BlobDirectory(Blobs):
                 _open(part)
             running = [reservation.part for reservation in list(self._uploads.values())]
             missing = sum(one.size - one.offset for one in running if one is not part)
-            if self.space.available() < missing + part.size - part.offset:
+            if not self._make_room(missing + part.size - part.offset):
                 raise DiskReserved
 
     def write_unnamed(self, data: bytes) -> FileIO | None:
@@ -187,7 +207,7 @@ class BlobDirectory(Blobs):
         there = self.begun.size_of(self._uploads_of(person) / _key(size, head))
         sent = sum(reservation.part.offset for reservation in self._uploads.values())
         with storage_errors():
-            if await in_thread(self.space.available) < size - there + promised - sent:
+            if not await in_thread(lambda: self._make_room(size - there + promised - sent)):
                 raise DiskReserved
 
     @asynccontextmanager
@@ -196,7 +216,7 @@ class BlobDirectory(Blobs):
         path = self._path_of(sha256)
         with storage_errors():
             try:
-                file = await in_thread(lambda: path.open("rb", buffering=0))
+                file = await in_thread(lambda: self._open(path))
             except FileNotFoundError:
                 raise FileDamaged from None
         try:
@@ -208,13 +228,22 @@ class BlobDirectory(Blobs):
         """Remove files; see `Blobs.remove`."""
         await self._change(lambda: self._remove(digests))
 
+    async def discard(self, digests: list[bytes]) -> None:
+        """Move files to the trash; see `Blobs.discard`."""
+        await self._change(lambda: self._discard([self._path_of(sha256) for sha256 in digests]))
+
+    async def empty_trash(self, before: int | None = None) -> None:
+        """Delete what is in the trash; see `Blobs.empty_trash`."""
+        limit = None if before is None else before / 1000
+        await self._change(lambda: self._empty_trash(limit))
+
     async def remove_unknown(self, known: set[bytes]) -> None:
         """Remove files that are not `known`; see `Blobs.remove_unknown`."""
         await self._change(lambda: self._remove_unknown(known))
 
-    async def remove_stale_uploads(self) -> None:
+    async def remove_stale_uploads(self, before: int) -> None:
         """Remove uploads that were not continued; see `Blobs.remove_stale_uploads`."""
-        await self._remove_begun(self.begun.stale(time.time() - UPLOAD_RETENTION_SECONDS))
+        await self._remove_begun(self.begun.stale(before / 1000))
 
     async def _remove_begun(self, paths: list[Path]) -> None:
         if not paths:
@@ -245,6 +274,7 @@ class BlobDirectory(Blobs):
         # The digest of a single piece is the file's name already.
         sums = path.with_name(path.name + DIGESTS_SUFFIX) if count_pieces(part.size) > 1 else None
         part.move_to(path, sums)
+        self._remove_from_trash(path.name)  # this copy has just been verified
         # A rename, or a new directory, is durable only once its parent directory is.
         sync_directory(path.parent)
         sync_directory(path.parent.parent)
@@ -253,15 +283,85 @@ class BlobDirectory(Blobs):
         for sha256 in digests:
             path = self._path_of(sha256)
             path.unlink(missing_ok=True)
-            path.with_name(path.name + DIGESTS_SUFFIX).unlink(missing_ok=True)
+            digests_file(path).unlink(missing_ok=True)
+            self._remove_from_trash(path.name)
 
     def _remove_unknown(self, known: set[bytes]) -> None:
+        for path in self.path.glob(f"{_TRASH}/*"):
+            if len(path.name) == _NAME_LENGTH and bytes.fromhex(path.name) in known:
+                self._restore(path.name)
         names = {sha256.hex() for sha256 in known}
-        for path in self.path.glob("??/*"):
-            if path.name.removesuffix(DIGESTS_SUFFIX) not in names:
-                path.unlink(missing_ok=True)
+        self._discard(
+            [
+                path
+                for path in self.path.glob("??/*")
+                if path.name.removesuffix(DIGESTS_SUFFIX) not in names
+            ]
+        )
         for left_over in self.path.glob("incoming-*"):  # from versions without resumable uploads
             left_over.unlink(missing_ok=True)
+
+    def _discard(self, paths: list[Path]) -> None:
+        """Move files, and their digests, to the trash; ignore those that are gone."""
+        trash, at = trash_path(self.path), self._clock() / 1000
+        if paths:
+            trash.mkdir(mode=0o700, exist_ok=True)
+        for path in paths:
+            # The digests first: without the file, nothing would find them.
+            for one in (digests_file(path), path):
+                with suppress(FileNotFoundError):
+                    os.utime(one, (at, at))
+                    one.replace(trash / one.name)
+
+    def _restore(self, name: str) -> bool:
+        """Take a file from the trash, unless there is a newer copy; return whether it was there."""
+        trashed, path = trash_path(self.path) / name, self._path_of(bytes.fromhex(name))
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not trashed.exists():
+            return False
+        if not path.exists():
+            with suppress(FileNotFoundError):
+                digests_file(trashed).replace(digests_file(path))
+            trashed.replace(path)
+            sync_directory(path.parent)
+        return True
+
+    def _open(self, path: Path) -> FileIO:
+        try:
+            return path.open("rb", buffering=0)
+        except FileNotFoundError:
+            if not self._restore(path.name):
+                raise
+            return path.open("rb", buffering=0)
+
+    def _remove_from_trash(self, name: str) -> None:
+        for one in (name, name + DIGESTS_SUFFIX):
+            (trash_path(self.path) / one).unlink(missing_ok=True)
+
+    def _trashed(self) -> list[tuple[float, str]]:
+        """Return since when files are in the trash, and their names, the oldest first."""
+        found: list[tuple[float, str]] = []
+        with suppress(FileNotFoundError), os.scandir(trash_path(self.path)) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    name = entry.name.removesuffix(DIGESTS_SUFFIX)
+                    found.append((entry.stat(follow_symlinks=False).st_mtime, name))
+        return sorted(found)
+
+    def _empty_trash(self, before: float | None) -> None:
+        for at, name in self._trashed():
+            if before is None or at < before:
+                self._remove_from_trash(name)
+
+    def _make_room(self, size: int) -> bool:
+        """Return whether the disk has room for `size` bytes, if need be without the trash."""
+        if self.space.available() >= size:
+            return True
+        for _, name in self._trashed():
+            self._remove_from_trash(name)
+            if self.space.available() >= size:
+                return True
+        return False
 
     def _uploads_of(self, person: str) -> Path:
         return uploads_path(self.path) / hashlib.sha256(person.encode()).hexdigest()[:32]
@@ -367,6 +467,11 @@ class BlobFile(StoredFile):
         return digests
 
 
+def _now() -> int:
+    """Return the time of the machine, for a directory without a server."""
+    return time.time_ns() // 1_000_000
+
+
 def _key(size: int, head: bytes) -> str:
     return hashlib.sha256(size.to_bytes(8, "big") + head).hexdigest()[:32]
 
@@ -374,13 +479,13 @@ def _key(size: int, head: bytes) -> str:
 class _IncomingFile(PartialFile):
     """The partial file of an upload. It leaves the reserve alone, whoever fills the disk."""
 
-    def __init__(self, path: Path, size: int, space: DiskSpace) -> None:
+    def __init__(self, path: Path, size: int, has_room: Callable[[int], bool]) -> None:
         super().__init__(path, size)
-        self._space = space
+        self._has_room = has_room
 
     def add(self, rest: Data, digest: bytes) -> None:
         """Add the rest of a piece, unless the disk is full."""
-        if self._space.available() < 0:
+        if not self._has_room(0):
             raise StorageFull
         super().add(rest, digest)
 
@@ -391,10 +496,11 @@ def _open(part: PartialFile) -> None:
     part.open(check_cancelled)
 
 
-def _close(part: PartialFile) -> int | None:
-    """Close a partial file; return its size, or None if nothing is left of it."""
+def _close(part: PartialFile, at: float) -> int | None:
+    """Close a partial file and date it; return its size, or None if nothing is left of it."""
     part.close()
     try:
+        os.utime(part.path, (at, at))
         return part.path.stat().st_size
     except FileNotFoundError:
         _remove_if_empty(part.path.parent)

@@ -32,6 +32,7 @@ from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, Ready, TransferHello
 from tchat.server import retention
 from tchat.server.clock import now_ms
+from tchat.store.blobs import trash_path
 from tchat.transfer.pieces import EMPTY_DIGEST, digest_before, piece_end
 from tests.cddl import validate_body
 from tests.helpers import GROUP, GUARD, RawClient, raw_client
@@ -296,9 +297,16 @@ def stored_path(server: RunningServer, data: bytes) -> Path:
 
 
 def stored_names(server: RunningServer) -> set[str]:
-    """Return the names of all stored and partial files, without files of digests."""
-    names = {path.name for path in blob_path(server.store).rglob("*") if path.is_file()}
-    return {name for name in names if not name.endswith(".sums")}
+    """Return the names of all stored and partial files, without files of digests and the trash."""
+    files = blob_path(server.store)
+    paths = {path for path in files.rglob("*") if path.is_file() and path.suffix != ".sums"}
+    return {path.name for path in paths if path.parent != trash_path(files)}
+
+
+def trashed_names(server: RunningServer) -> set[str]:
+    """Return the names of the files in the trash, without files of digests."""
+    trash = trash_path(blob_path(server.store))
+    return {path.name for path in trash.glob("*") if path.suffix != ".sums"}
 
 
 def partial_files(server: RunningServer) -> list[Path]:

@@ -26,6 +26,7 @@ from tchat.core.group.snapshots import MADE_WITH, freeze_whole, thaw_whole
 from tchat.core.group.state import Denial, File, Group, Invitation, JoinRequest, MessageEdits
 from tchat.core.text import fold
 from tchat.errors import Refused
+from tchat.server.clock import ServerClock
 from tchat.server.context import make_context
 from tchat.server.limits import Limits
 from tchat.server.log import Log
@@ -207,7 +208,7 @@ async def living(data: Path) -> AsyncIterator[Life]:
     clock = _Clock()
     with closing(Log(stream=StringIO())) as log:
         async with open_store(data) as store, trio.open_nursery() as groups:
-            context = make_context(store, log, groups, LIMITS, clock=clock)
+            context = make_context(store, log, groups, LIMITS, clock=ServerClock(clock, clock))
             yield Life(data, context, clock)
             context.registry.close()
 

@@ -100,6 +100,6 @@ async def test_trimming_lists_no_directory(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(name, listed)
     await blobs.trim_uploads("mallory", 1 << 30, [])
     await blobs.check_space("mallory", 1, bytes(32), 0)
-    await blobs.remove_stale_uploads()
+    await blobs.remove_stale_uploads(int(2e12))
     monkeypatch.undo()
     assert blobs.begun.count == 0, "it was stale"

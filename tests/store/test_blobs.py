@@ -18,7 +18,7 @@ from tchat.core.protocol.frames import Have
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
 from tchat.store.base import DiskReserved, FileDamaged, StorageFull, StoredFile, storage_errors
-from tchat.store.blobs import UPLOAD_RETENTION_SECONDS, BlobDirectory
+from tchat.store.blobs import BlobDirectory
 from tchat.transfer.partial_file import PartialFile
 from tchat.transfer.pieces import CHUNK_SIZE, EMPTY_DIGEST, piece_end, piece_start
 from tests.helpers import GUARD
@@ -75,8 +75,9 @@ def _begin_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(blobs: BlobDirectory) -> list[str]:
-    """Return the relative paths of all files."""
+    """Return the relative paths of all files that are not in the trash."""
     found = (path.relative_to(blobs.path) for path in blobs.path.rglob("*"))
+    found = (path for path in found if path.parts[0] != "trash")
     return sorted(str(path) for path in found if (blobs.path / path).is_file())
 
 
@@ -268,6 +269,10 @@ async def test_only_the_missing_rest_needs_disk_space(
                 blobs.open_partial(part)
 
 
+def minute_ago() -> int:
+    return int((time.time() - 60) * 1000)
+
+
 def make_older(blobs: BlobDirectory, part: Path, seconds: float) -> None:
     for path in (part, part.with_name(part.name + ".sums")):
         if path.exists():
@@ -279,10 +284,10 @@ async def test_stale_uploads_are_removed(blobs: BlobDirectory) -> None:
     await send(blobs, DATA, PIECE_SIZE + 5)
     await send(blobs, DATA, PIECE_SIZE + 5, person="bob")
     old, _ = begun(blobs)
-    make_older(blobs, old, UPLOAD_RETENTION_SECONDS + 60)
+    make_older(blobs, old, 120)
     for part in begun(blobs)[1:]:
-        make_older(blobs, part, UPLOAD_RETENTION_SECONDS - 60)
-    await blobs.remove_stale_uploads()
+        make_older(blobs, part, 30)
+    await blobs.remove_stale_uploads(minute_ago())
     assert (old.exists(), len(begun(blobs)), len(names(blobs))) == (False, 1, 2)
 
 
@@ -290,8 +295,8 @@ async def test_uploads_in_progress_are_not_stale(blobs: BlobDirectory) -> None:
     async with blobs.upload("alice", len(DATA), HEAD) as part:
         blobs.open_partial(part)
         add(part, DATA, PIECE_SIZE + 5)
-        make_older(blobs, part.path, UPLOAD_RETENTION_SECONDS + 60)
-        await blobs.remove_stale_uploads()
+        make_older(blobs, part.path, 120)
+        await blobs.remove_stale_uploads(minute_ago())
         await blobs.remove_unknown(set())
         await blobs.trim_uploads("alice", 0, [(5, EMPTY_DIGEST)])
         assert part.path.with_name(part.path.name + ".sums").exists()

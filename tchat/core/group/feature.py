@@ -64,14 +64,17 @@ HIGHEST_LIMITS = GroupLimits(members=10_000, requests=1000, invites=1000)
 class Context(NamedTuple):
     """The input of a rule besides the group's state.
 
-    `at` is the time of the decision (ms since the Unix epoch). `target` is the event that a
-    `TargetedCommand` names, or None if the log lacks it; the state does not contain messages.
+    `at` is the date of the decision (ms since the Unix epoch). `timer` is the time by which periods
+    are measured: it never goes back, nor slower than real time, as `at` does when the server's
+    clock was ahead. `target` is the event that a `TargetedCommand` names, or None if the log lacks
+    it; the state does not contain messages.
     """
 
     author: Author
     at: int
     limits: GroupLimits
     target: Event | None = None
+    timer: int = 0
 
     @property
     def name(self) -> str:
@@ -88,11 +91,13 @@ class Command(Frame):
 
     `allowed` says who may send the command, `in_direct` whether a direct conversation allows it,
     and `erases` whether its events erase texts; such events are committed in a separate batch.
+    `needs_timer` says whether its rule looks at `Context.timer`.
     """
 
     allowed: ClassVar[Literal["anybody", "member", "admin", "operator"]] = "anybody"
     in_direct: ClassVar[bool] = False
     erases: ClassVar[bool] = False
+    needs_timer: ClassVar[bool] = False
 
     id: int
     n: int

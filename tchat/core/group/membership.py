@@ -62,6 +62,7 @@ class Join(Command):
     """
 
     type = "join"
+    needs_timer = True
     invite: bytes | None = None
     create: bool | None = None
 
@@ -100,7 +101,7 @@ def _join_by_invite(group: Group, context: Context, token: bytes) -> list[Body]:
     invitation = group.invites.get(digest)
     if invitation is None:
         raise Refused(Code.BAD_INVITE, "This invite was used already, or is not for this group.")
-    if invitation.expires <= context.at:
+    if invitation.expires <= context.timer:
         raise Refused(Code.BAD_INVITE, "This invite has expired.")
     if invitation.name not in (None, person):
         raise Refused(Code.BAD_INVITE, "This invite is for somebody else.")
@@ -564,6 +565,7 @@ class Invite(Command):
 
     type = "invite"
     allowed = "admin"
+    needs_timer = True
     digest: bytes
     lasts: int
     name: Name | None = None
@@ -581,14 +583,14 @@ class Invite(Command):
                 Code.BANNED,
                 f"{quote_name(self.name)} is banned; lift the ban before inviting them.",
             )
-        valid = sum(invitation.expires > context.at for invitation in group.invites.values())
+        valid = sum(invitation.expires > context.timer for invitation in group.invites.values())
         if valid >= context.limits.invites:
             raise Refused(
                 Code.GROUP_FULL,
                 f"The group has reached its limit of {context.limits.invites} open invites;"
                 " wait until one expires.",
             )
-        return [Invited(self.digest, context.at + self.lasts, self.name)]
+        return [Invited(self.digest, context.timer + self.lasts, self.name)]
 
 
 @record

@@ -40,12 +40,13 @@ def decide(
     now: int,
     limits: GroupLimits = DEFAULT_LIMITS,
     target: Event | None = None,
+    timer: int = 0,
 ) -> list[Event]:
     """Return the events that `command` adds to the log, in order; none if it is a repeat.
 
     `now` is in milliseconds since the Unix epoch; if the clock went back, the events get the time
     of the last event. `target` is the event that a `TargetedCommand` names, if the log has it.
-    Raises `Refused`.
+    `timer` is the time by which periods are measured, if the command needs it. Raises `Refused`.
     """
     if group.has_done(author, command.n):
         return []
@@ -64,7 +65,7 @@ def decide(
     elif command.allowed == "operator":
         _require_operator(author)
     at = max(now, group.at)
-    bodies = command.decide(group, Context(author, at, limits, target))
+    bodies = command.decide(group, Context(author, at, limits, target, max(timer, at)))
     name = group.name if group.members else command.group
     return [
         Event(name, group.seq + offset, at, author.name, author.client, command.n, body)

@@ -103,6 +103,7 @@ class GroupActor:
         self._store = environment.store
         self._log = environment.log
         self._clock = environment.clock
+        self._timer = environment.timer
         self._presence = environment.presence
         self._on_standing_changed = environment.on_standing_changed
         self._environment = environment  # its limits may change
@@ -403,7 +404,8 @@ class GroupActor:
             limits = self._environment.limits
             if batch.damaged and target is None and isinstance(command, TargetedCommand):
                 _require_readable(batch, command.target)
-            events = decide(batch.draft, item.author, command, now, limits, target)
+            timer = self._timer() if command.needs_timer else 0
+            events = decide(batch.draft, item.author, command, now, limits, target, timer)
             if events:
                 item.check()
                 _require_acquainted(batch)

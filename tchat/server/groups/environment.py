@@ -29,7 +29,9 @@ class GroupEnvironment:
 
     `presence` notifies people who have not subscribed to the group, and knows who is away.
     `on_standing_changed` is called after each commit with the group (folded) and the new standing
-    of everybody whose standing changed. `clock` returns ms since the Unix epoch. An inbox holds
+    of everybody whose standing changed. `clock` returns ms since the Unix epoch, for dates, and
+    `timer` for periods (see `server.clock`); without it, they are measured by `clock`. An inbox
+    holds
     `inbox_limit` items, with texts of about `inbox_bytes`, before its senders have to wait. At most
     `loading_limit` groups are loaded at the same time; `idle` are those that nobody follows.
     `on_fatal` is called with the place and the error when the server has to stop; it returns False
@@ -44,6 +46,7 @@ class GroupEnvironment:
     limits: GroupLimits = DEFAULT_LIMITS
     clock: Callable[[], int] = now_ms
     on_fatal: Callable[[str, Exception], bool] = not_handled
+    timer: Callable[[], int] = lambda: 0
     inbox_limit: int = 1024
     inbox_bytes: int = 1 << 20
     loading_limit: int = 16

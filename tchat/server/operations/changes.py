@@ -22,7 +22,7 @@ from tchat.server.operations.erasure import erase_person
 from tchat.server.operations.group_commands import Commander
 from tchat.server.operations.key_rotation import rotate_key
 from tchat.server.operations.reports import Report, time_text
-from tchat.server.retention import sweep
+from tchat.server.retention import erase_files
 from tchat.store.base import BanKind
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def remove_group(context: ServerContext, group: str) -> Report:
     name = check_group(group)
     commander = Commander(context)
     await commander.give(Close(0, 0, name))
-    await sweep(context.store, context.log, context.limits.keep_files, context.clock())
+    await erase_files(context.store, context.log)
     return {"group": name}
 
 
@@ -151,6 +151,11 @@ async def status(context: ServerContext) -> Report:
     }
 
 
+async def trust_clock(context: ServerContext) -> Report:
+    """Go by the wall clock of this machine as it is now; see `server.clock`."""
+    return {"now": time_text(context.clock.trust())}
+
+
 CHANGES: dict[str, Callable[..., Awaitable[Report]]] = {
     "status": status,
     "link": link,
@@ -161,5 +166,6 @@ CHANGES: dict[str, Callable[..., Awaitable[Report]]] = {
     "ban": ban,
     "unban": unban,
     "bans": bans,
+    "trust-clock": trust_clock,
 }
 """The commands that the control socket accepts; `status` and `bans` change nothing."""

@@ -29,7 +29,7 @@ from tchat.core.protocol.framing import split_frames
 from tchat.core.text import check_name, fold
 from tchat.errors import Code, Refused
 from tchat.server.operations.group_commands import Commander
-from tchat.server.retention import sweep
+from tchat.server.retention import erase_files
 
 if TYPE_CHECKING:
     from tchat.core.group.feature import Event
@@ -92,7 +92,7 @@ async def erase_person(context: ServerContext, name: str) -> Report:
             await Commander(context, name).give(Leave(0, 0, group))
     await store.maintenance.forget(person, groups)
     await store.blobs.trim_uploads(person, -1, ())
-    await sweep(store, context.log, context.limits.keep_files, context.clock())
+    await erase_files(store, context.log)
     context.log.line("person_erased", name=name)
     await _compact(context, name)
     return {"name": name, "groups": len(groups), "messages": messages, "files": files}

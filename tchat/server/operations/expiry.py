@@ -32,9 +32,10 @@ async def remove_expired_messages(context: ServerContext) -> None:
 
 async def expire(context: ServerContext) -> None:
     """Remove the messages that have expired by the beginning of this day (UTC)."""
-    if context.limits.keep_messages is None:
+    now = context.clock.expiry_time()
+    if context.limits.keep_messages is None or now is None:
         return
-    before = context.clock() // DAY_MS * DAY_MS - context.limits.keep_messages
+    before = now // DAY_MS * DAY_MS - context.limits.keep_messages
     commander = Commander(context)
     with suppress(DataDamaged):  # the log says so
         await _expire(context, commander, before)

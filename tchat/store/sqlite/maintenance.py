@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from tchat.core.group.features import decode_event
 from tchat.core.group.messages import Edited, Posted
+from tchat.core.protocol.framing import split_frames
+from tchat.errors import ProtocolError
 from tchat.store.base import DataDamaged, Maintenance, ServerBan
 from tchat.store.sqlite.log import segments_from
 
@@ -52,6 +54,23 @@ class SqliteMaintenance(Maintenance):
                 if last := await self._last_message(name, number, upto, before):
                     found.append((name, last))
         return found
+
+    async def newest(self) -> int:
+        """Return the newest time; see `Maintenance.newest`. What is damaged is left out."""
+        sql = (
+            "SELECT frames FROM groups JOIN segments"
+            " ON group_id = id AND segments.last = groups.last"
+        )
+
+        def query(connection: sqlite3.Connection) -> int:
+            newest = 0
+            for (frames,) in connection.execute(sql):
+                with suppress(ProtocolError, ValueError, TypeError):
+                    *_, body = split_frames(frames)
+                    newest = max(newest, decode_event(body).at)
+            return newest
+
+        return await self._database.read_slowly(query)
 
     async def _last_message(self, name: str, number: int, after: int, before: int) -> int:
         """Return the last message or edit after `after` older than `before`; 0 if none is."""
