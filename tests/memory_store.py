@@ -265,19 +265,30 @@ class MemoryFileIndex(FileIndex):
         self._blobs.pop(sha256, None)
         self._leases = {key: at for key, at in self._leases.items() if key[1] != sha256}
 
-    async def sweep(self, leased_before: int, shared_before: int) -> list[bytes]:
-        """Remove expired and unreferenced files; see `FileIndex.sweep`."""
+    async def expire(self, leased_before: int, shared_before: int) -> list[bytes]:
+        """Remove expired files; see `FileIndex.expire`."""
         await trio.lowlevel.checkpoint()
+        referenced = self._referenced()
         self._leases = {key: at for key, at in self._leases.items() if at >= leased_before}
         for group, shelf in self._group_files.items():
             for number in [n for n, file in shelf.items() if file.at < shared_before]:
                 self._remove(group, number)
+        return self._forget(referenced - self._referenced())
+
+    async def sweep(self) -> list[bytes]:
+        """Remove unreferenced files; see `FileIndex.sweep`."""
+        await trio.lowlevel.checkpoint()
+        return self._forget(self._blobs.keys() - self._referenced())
+
+    def _referenced(self) -> set[bytes]:
         shared = {file.sha256 for shelf in self._group_files.values() for file in shelf.values()}
-        kept = shared | {sha256 for _, sha256 in self._leases}
-        forgotten = [sha256 for sha256 in self._blobs if sha256 not in kept]
-        for sha256 in forgotten:
+        return shared | {sha256 for _, sha256 in self._leases}
+
+    def _forget(self, files: set[bytes]) -> list[bytes]:
+        there = [sha256 for sha256 in self._blobs if sha256 in files]
+        for sha256 in there:
             del self._blobs[sha256]
-        return forgotten
+        return there
 
     async def digests(self) -> set[bytes]:
         """Return the SHA-256 of every file; see `FileIndex.digests`."""

@@ -63,7 +63,7 @@ async def sweep(store: Store, log: Log, keep_files: int | None, now: int | None)
     expired: list[bytes] = []
     async with store.blobs.lock():
         with _logged(log, StorageFull), suppress(DataDamaged):
-            expired = await store.files.sweep(
+            expired = await store.files.expire(
                 now - DAY_MS, 0 if keep_files is None else max(0, now - keep_files)
             )
         with _logged(log):
@@ -82,7 +82,7 @@ async def remove_unreferenced_files(store: Store, log: Log) -> None:
         # Only a full disk and damage are tolerated here: after any other error the database is
         # unreliable, and the server has to stop.
         with _logged(log, StorageFull), suppress(DataDamaged):
-            removed = await store.files.sweep(0, 0)
+            removed = await store.files.sweep()
         with _logged(log):
             await store.blobs.remove(removed)
     if removed:

@@ -447,11 +447,14 @@ class FileIndex(Protocol):
     async def forget(self, sha256: bytes) -> None:
         """Remove a damaged file; the groups' entries stay, and work again if it is re-uploaded."""
 
-    async def sweep(self, leased_before: int, shared_before: int) -> list[bytes]:
-        """End leases and shares that started before these times; remove unreferenced files.
+    async def expire(self, leased_before: int, shared_before: int) -> list[bytes]:
+        """End leases and shares that started before these times; remove files that had no others.
 
         Returns the SHA-256 of the removed files, so that the caller can remove their blobs.
         """
+
+    async def sweep(self) -> list[bytes]:
+        """Remove files that nobody has a lease on, and no group has; return them as `expire`."""
 
     async def digests(self) -> set[bytes]:
         """Return the SHA-256 of every file."""

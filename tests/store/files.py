@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tchat.core.protocol.frames import Standing
-    from tchat.store.base import Store
+    from tchat.store.base import FileIndex, Store
 
 SONG, FILM, BOOK = (hashlib.sha256(name).digest() for name in (b"song", b"film", b"book"))
 HEAD, OTHER_HEAD = (hashlib.sha256(piece).digest() for piece in (b"la", b"ti"))
 SIZES = {SONG: 30, FILM: 7000, BOOK: 500}
 NUMBERS_END = 2**63 - 1
 NOON = 1_000_000
+
+
+async def swept(shelves: FileIndex, leased_before: int, shared_before: int) -> list[bytes]:
+    """Return what is removed as expired, and then as unreferenced."""
+    expired = await shelves.expire(leased_before, shared_before)
+    assert await shelves.expire(leased_before, shared_before) == []
+    return [*expired, *await shelves.sweep()]
 
 
 def blob_path(store: Store) -> Path:

@@ -24,6 +24,7 @@ from tests.store.files import (
     remove,
     send,
     share,
+    swept,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ async def test_an_unknown_file_is_not_found(shelves: FileIndex) -> None:
     assert not await shelves.has_similar("alice", 30, HEAD)
     assert await shelves.usage("alice") == 0
     assert await shelves.digests() == set()
-    assert await shelves.sweep(NOON, NOON) == []
+    assert await swept(shelves, NOON, NOON) == []
     assert await shelves.page("ops", NUMBERS_END, 10, 10) == []
     assert await shelves.find("ops", 1) is None
 
@@ -104,7 +105,7 @@ async def test_non_members_learn_nothing_about_files(
 async def test_a_refused_lease_keeps_no_file(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG, at=NOON)
     assert await shelves.lease("mallory", SONG, NOON + 500) is None
-    assert await shelves.sweep(NOON + 1, 0) == [SONG]
+    assert await swept(shelves, NOON + 1, 0) == [SONG]
 
 
 async def test_removal_from_a_group_ends_access(store: Store, shelves: FileIndex) -> None:
@@ -276,8 +277,8 @@ async def test_sharing_ends_the_lease(store: Store, shelves: FileIndex) -> None:
     await remove(store, "ops", 1)
     assert await shelves.usage("alice") == 0, "sharing ended her hold"
     assert await shelves.usage("bob") == 30, "and nobody else's"
-    assert await shelves.sweep(NOON, NOON) == []
-    assert await shelves.sweep(NOON + 1, NOON) == [SONG]
+    assert await swept(shelves, NOON, NOON) == []
+    assert await swept(shelves, NOON + 1, NOON) == [SONG]
 
 
 async def test_file_is_removed_with_its_last_reference(store: Store, shelves: FileIndex) -> None:
@@ -286,27 +287,27 @@ async def test_file_is_removed_with_its_last_reference(store: Store, shelves: Fi
     await share(store, "ops", file(1, SONG, "alice"))
     await share(store, "dev", file(1, SONG, "bob"))
     await remove(store, "ops", 1)
-    assert await shelves.sweep(NOON + 1, 0) == []
+    assert await swept(shelves, NOON + 1, 0) == []
     assert await shelves.find("dev", 1) == file(1, SONG, "bob")
     await shelves.add("carol", SONG, 30, HEAD, NOON + 5)
     await remove(store, "dev", 1)
-    assert await shelves.sweep(NOON + 5, 0) == []
+    assert await swept(shelves, NOON + 5, 0) == []
     assert await shelves.size_of(SONG) == 30
-    assert await shelves.sweep(NOON + 6, 0) == [SONG]
+    assert await swept(shelves, NOON + 6, 0) == [SONG]
     assert await shelves.size_of(SONG) is None
     assert await shelves.digests() == set()
-    assert await shelves.sweep(NOON + 6, 0) == []
+    assert await swept(shelves, NOON + 6, 0) == []
 
 
 async def test_a_lease_expires_unless_renewed(store: Store, shelves: FileIndex) -> None:
     await send(store, "alice", SONG, at=NOON)
     await send(store, "alice", FILM, at=NOON)
     await send(store, "alice", BOOK, at=NOON)
-    assert await shelves.sweep(NOON, NOON) == []
+    assert await swept(shelves, NOON, NOON) == []
     assert await shelves.lease("alice", FILM, NOON + 100) == 7000
     await send(store, "alice", BOOK, at=NOON + 200)
-    assert await shelves.sweep(NOON + 1, NOON) == [SONG]
-    assert await shelves.sweep(NOON + 101, NOON) == [FILM]
+    assert await swept(shelves, NOON + 1, NOON) == [SONG]
+    assert await swept(shelves, NOON + 101, NOON) == [FILM]
     assert await shelves.usage("alice") == 500
 
 
@@ -316,8 +317,8 @@ async def test_old_shares_expire(store: Store, shelves: FileIndex) -> None:
     await share(store, "ops", file(1, SONG, at=NOON), file(2, FILM, at=NOON + 1))
     await share(store, "dev", file(1, FILM, at=NOON))
     await shelves.record_fetch("ops", 1, "bob", NOON)
-    assert await shelves.sweep(NOON, NOON) == []
-    assert await shelves.sweep(NOON, NOON + 1) == [SONG]
+    assert await swept(shelves, NOON, NOON) == []
+    assert await swept(shelves, NOON, NOON + 1) == [SONG]
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2], [])
     assert await shelves.usage("alice") == 7000
     await send(store, "alice", SONG)
@@ -344,7 +345,7 @@ async def test_a_new_upload_restores_group_entries(store: Store, shelves: FileIn
     assert not await shelves.has_similar("bob", 30, HEAD)
     assert (await shelves.usage("alice"), await shelves.usage("bob")) == (7000, 0)
     assert await shelves.digests() == {FILM}
-    assert await shelves.sweep(NOON, 0) == []
+    assert await swept(shelves, NOON, 0) == []
     await send(store, "carol", SONG)
     assert (await numbers_on(store, "ops"), await numbers_on(store, "dev")) == ([2, 1], [1])
     found = await shelves.find("ops", 1)

@@ -39,7 +39,8 @@ async def change(store: Store, rng: Random) -> None:
         case 5:
             await store.files.forget(sha256)
         case 6:
-            await store.files.sweep(*rng.choices(range(NOON, NOON + 50), k=2))
+            await store.files.sweep()
+            await store.files.expire(*rng.choices(range(NOON, NOON + 50), k=2))
 
 
 async def usage_in(store: Store) -> list[int]:

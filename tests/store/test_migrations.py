@@ -257,7 +257,7 @@ async def test_unshared_uploads_are_dropped(tmp_path: Path) -> None:
     async with open_store(tmp_path) as store:
         assert await store.files.digests() == {SONG, FILM}
         assert await store.files.size_of(bytes(32)) is None
-        assert await store.files.sweep(NOON, NOON) == []
+        assert await store.files.expire(NOON, NOON) == await store.files.sweep() == []
     with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         assert "uploads" not in tables

@@ -1,6 +1,6 @@
 """The file index in SQLite: tables of stored and shared files.
 
-Every query uses an index, except those of `sweep` and `total`, which have to scan tables.
+Every query uses an index, except those of `sweep`, `expire` and `total`, which have to scan tables.
 """
 
 from __future__ import annotations
@@ -149,10 +149,14 @@ class SqliteFileIndex(FileIndex):
         """Remove a damaged file; see `FileIndex.forget`."""
         await self._database.write(lambda connection: _forget(connection, sha256))
 
-    async def sweep(self, leased_before: int, shared_before: int) -> list[bytes]:
-        """Remove expired and unreferenced files; see `FileIndex.sweep`."""
+    async def expire(self, leased_before: int, shared_before: int) -> list[bytes]:
+        """Remove expired files; see `FileIndex.expire`."""
 
-        def expire(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> list[bytes]:
+            files = connection.execute(
+                "SELECT sha256 FROM held WHERE at < ? UNION SELECT sha256 FROM shelf WHERE at < ?",
+                (leased_before, shared_before),
+            ).fetchall()
             connection.execute("DELETE FROM held WHERE at < ?", (leased_before,))
             past = connection.execute(
                 "SELECT group_id, number FROM shelf WHERE at < ?", (shared_before,)
@@ -160,23 +164,19 @@ class SqliteFileIndex(FileIndex):
             _remove_from_groups(connection, past)
             if past:  # `verify` knows that these files are not missing by mistake
                 connection.execute("UPDATE swept SET upto = max(upto, ?)", (shared_before,))
+            return _forget_unreferenced(connection, files)
 
-        def forget(connection: sqlite3.Connection) -> list[bytes]:
-            return [
-                sha256
-                for sha256 in found
-                if connection.execute(
-                    f"DELETE FROM blobs WHERE sha256 = ? AND {_UNREFERENCED}",  # noqa: S608  # ours
-                    (sha256,),
-                ).rowcount
-            ]
+        return await self._database.write(work)
 
-        await self._database.write(expire)
+    async def sweep(self) -> list[bytes]:
+        """Remove unreferenced files; see `FileIndex.sweep`."""
         # The scan takes a while, so it runs as a read: no message waits for it. A file that it
         # finds may be referenced again by the time of the DELETE, which therefore checks again.
         sql = f"SELECT sha256 FROM blobs WHERE {_UNREFERENCED}"  # noqa: S608  # ours
-        found = await self._database.read_slowly(lambda c: [one for (one,) in c.execute(sql)])
-        return await self._database.write(forget) if found else []
+        found = await self._database.read_slowly(lambda c: c.execute(sql).fetchall())
+        if not found:
+            return []
+        return await self._database.write(lambda c: _forget_unreferenced(c, found))
 
     async def digests(self) -> set[bytes]:
         """Return the SHA-256 of every file; see `FileIndex.digests`."""
@@ -242,6 +242,20 @@ def _lease(connection: sqlite3.Connection, person: str, sha256: bytes, at: int) 
         " ON CONFLICT DO UPDATE SET at = excluded.at",
         (person, sha256, at),
     )
+
+
+def _forget_unreferenced(
+    connection: sqlite3.Connection, files: Sequence[tuple[bytes]]
+) -> list[bytes]:
+    """Remove those of these files that are unreferenced; return them."""
+    return [
+        sha256
+        for (sha256,) in files
+        if connection.execute(
+            f"DELETE FROM blobs WHERE sha256 = ? AND {_UNREFERENCED}",  # noqa: S608  # ours
+            (sha256,),
+        ).rowcount
+    ]
 
 
 def _forget(connection: sqlite3.Connection, sha256: bytes) -> None:
