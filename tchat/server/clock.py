@@ -87,8 +87,8 @@ _FOLLOWED = (
     " tchat admin trust-clock)"
 )
 _NOT_FOLLOWED = (
-    "events are dated {expected} and on, and nothing expires, until the clock is corrected or"
-    " confirmed (if it is right: tchat admin trust-clock)"
+    "it is not used, and nothing expires, until it is corrected or confirmed (if it is right:"
+    " tchat admin trust-clock)"
 )
 
 
@@ -168,7 +168,7 @@ class ServerClock:
         self._report = report
         self._path: Path | None = None
         self._suspect: _Suspect | None = None
-        self._is_reported = False
+        self._told: _Suspect | None = None  # what the log says is wrong
         self._check_at = 0
         self._anchor = steady()
         self._start_at(Mark(max(wall(), EARLIEST_MS), 0, None))
@@ -180,6 +180,8 @@ class ServerClock:
         self._believed = mark.believed
         self._is_settled = False  # whether the clock was right since the start of the process
         self._ahead = 0  # of the reckoned time: by how much the clock is believed
+        self._downtime = 0  # before this process, as far as the clock is believed
+        self._is_near = False  # whether the clock is at most a day ahead of the reckoned time
         self._is_certain = False
         self()
 
@@ -212,10 +214,15 @@ class ServerClock:
             self._step(wall, steady, offset)
             return wall
         self._is_certain = False
-        self._ahead = offset if self._is_plausible(offset) else 0
-        if not self._is_reported and not (not self._is_settled and 0 < self._ahead <= DAY_MS):
-            self._is_reported = True
-            self._tell("clock_jumped", wall, reckoned)
+        is_plausible = self._is_plausible(offset)
+        if is_plausible and not self._is_settled:
+            self._downtime = offset
+        self._ahead = offset if is_plausible else self._downtime
+        self._is_near = 0 < offset <= DAY_MS
+        is_ordinary = self._is_near and not self._is_settled  # the server was off for a while
+        if self._told is not self._suspect and not is_ordinary:
+            self._told = self._suspect
+            self._tell_jump(wall, reckoned, _FOLLOWED if is_plausible else _NOT_FOLLOWED)
         return reckoned + self._ahead
 
     def timer(self) -> int:
@@ -224,8 +231,7 @@ class ServerClock:
         reckoned = self._reckoned + self._steady() - self._anchor
         # What has passed while no process ran: the wall clock is all that knows it. It is not
         # certain yet, so it is only added to what is returned.
-        downtime = 0 if self._is_settled else self._ahead
-        return reckoned + self._lead + downtime
+        return reckoned + self._lead + self._downtime
 
     def expiry_time(self) -> int | None:
         """Return the time by which files and messages expire; None if nothing may expire now.
@@ -235,7 +241,7 @@ class ServerClock:
         now, reckoned = self(), self._reckoned + self._steady() - self._anchor
         if self._is_certain:
             return now
-        return reckoned if 0 < self._ahead <= DAY_MS else None
+        return reckoned if self._is_near else None
 
     def trust(self) -> int:
         """Use the wall clock as it is, since the operator says that it is right; return it."""
@@ -267,7 +273,6 @@ class ServerClock:
         if self._suspect is None or abs(run - self._suspect.run) > TOLERANCE_MS:
             self._suspect = _Suspect(steady, run)
             self._check_at = steady
-            self._is_reported = False
         needed = offset // _BELIEVED_AFTER if self._is_plausible(offset) else abs(offset)
         if steady - self._suspect.since >= max(needed, TOLERANCE_MS):
             return True
@@ -286,22 +291,16 @@ class ServerClock:
     def _settle(self, wall: int) -> None:
         """Note that the clock is right."""
         self._suspect = None
-        self._ahead = 0
+        self._ahead = self._downtime = 0
         self._is_certain = self._is_settled = True
         self._believed = 0
-        if self._is_reported:
-            self._is_reported = False
-            self._tell("clock_right", wall, wall)
+        if self._told is not None and self._report is not None:
+            self._report("clock_right", shown=_text(wall))
+        self._told = None
 
-    def _tell(self, kind: str, wall: int, reckoned: int) -> None:
-        if self._report is None:
-            return
-        shown, expected = _text(wall), _text(reckoned)
-        if kind == "clock_right":
-            self._report(kind, shown=shown)
-        else:
-            what = _FOLLOWED if self._ahead else _NOT_FOLLOWED.format(expected=expected)
-            self._report(kind, shown=shown, expected=expected, what=what)
+    def _tell_jump(self, wall: int, reckoned: int, what: str) -> None:
+        if self._report is not None:
+            self._report("clock_jumped", shown=_text(wall), expected=_text(reckoned), what=what)
 
 
 async def keep_clock(clock: ServerClock) -> None:
