@@ -390,6 +390,12 @@ def _bans(given: argparse.Namespace) -> int:
     return 0
 
 
+def _trust_clock(given: argparse.Namespace) -> int:
+    report = _change(given, "trust-clock")
+    _print(given, report, f"The server goes by this machine's clock, which shows {report['now']}.")
+    return 0
+
+
 SUBCOMMANDS: dict[str, Subcommand] = {
     "set-aside": Subcommand(
         _set_aside,
@@ -571,5 +577,16 @@ A running server uses the new key at once; open connections stay. It is no remed
 for a stolen key: the thief can sign a new key, too.
 """,
         (("tchat admin rotate-key --data /srv/tchat", "for example once a year"),),
+    ),
+    "trust-clock": Subcommand(
+        _trust_clock,
+        "tell the server that this machine's clock is right",
+        """\
+A server does not go by a clock that shows another time than it expects, such as
+one that is ten years ahead: nothing expires then, and messages are dated by the
+time that was expected. Its log says so. This command confirms the clock, for
+example when the server was off for months and NTP is not in use.
+""",
+        (("tchat admin trust-clock --data /srv/tchat", "the clock is right"),),
     ),
 }
