@@ -77,7 +77,6 @@ if TYPE_CHECKING:
 _INCOMING = "incoming"
 _TRASH = "trash"
 _CONNECTION_LOST_SECONDS = 1.0
-_NAME_LENGTH = 64  # of a SHA-256 in hexadecimal
 
 
 def blob_path(files: Path, sha256: bytes) -> Path:
@@ -287,10 +286,10 @@ class BlobDirectory(Blobs):
             self._remove_from_trash(path.name)
 
     def _remove_unknown(self, known: set[bytes]) -> None:
-        for path in self.path.glob(f"{_TRASH}/*"):
-            if len(path.name) == _NAME_LENGTH and bytes.fromhex(path.name) in known:
-                self._restore(path.name)
         names = {sha256.hex() for sha256 in known}
+        for path in trash_path(self.path).glob("*"):
+            if path.name in names:
+                self._restore(path.name)
         self._discard(
             [
                 path

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tchat.core.group.files import RemoveFile
 from tchat.errors import Code, StorageError
+from tchat.server.control import perform
 from tchat.store.open import open_store
 from tests.faulty_store import FaultyStore
-from tests.helpers import members, raw_client, running_server
+from tests.helpers import NO_RATE_LIMITS, members, raw_client, running_server
 from tests.server.file_transfers import (
     DATA,
     SHA,
@@ -26,11 +28,15 @@ from tests.server.file_transfers import (
     stored_names,
     stored_path,
     sweep,
+    trashed_names,
     upload,
 )
 from tests.store.files import blob_path
 
 __all__ = ["clock"]
+
+HOUR = 3_600_000
+DAY = 24 * HOUR
 
 
 def broken(*_: object, **__: object) -> None:
@@ -94,6 +100,45 @@ async def test_undeletable_file_is_logged_and_not_fatal(
         async with running_server(store, clock=clock) as server:
             await sweep(server)
             assert stored_names(server) == set(), "what could not be removed then is removed now"
+
+
+async def test_expired_file_is_in_the_trash_for_a_day(clock: ShiftedClock) -> None:
+    keep = replace(NO_RATE_LIMITS, keep_files=10 * DAY)
+    async with (
+        running_server(limits=keep, clock=clock) as server,
+        members(server, "alice") as (alice,),
+    ):
+        await share(server, alice, DATA)
+        clock.later += 11 * DAY
+        await sweep(server)
+        await server.logged("moved 1 expired files to the trash, where they are kept for a day")
+        assert (stored_names(server), trashed_names(server)) == (set(), {SHA.hex()})
+        await share(server, alice, DATA)
+        assert (stored_names(server), trashed_names(server)) == ({SHA.hex()}, set())
+        clock.later += 11 * DAY
+        await sweep(server)
+        clock.later += DAY - HOUR
+        await sweep(server)
+        assert trashed_names(server) == {SHA.hex()}
+        clock.later += 2 * HOUR
+        await sweep(server)
+        assert trashed_names(server) == set()
+
+
+async def test_operator_who_erases_empties_the_trash(tmp_path: Path, clock: ShiftedClock) -> None:
+    async with (
+        open_store(tmp_path) as store,
+        running_server(store, clock=clock, data=tmp_path) as server,
+        members(server, "alice", "bob") as (alice, bob),
+    ):
+        await upload(server, bob, b"held")
+        clock.later += 2 * DAY
+        await sweep(server)
+        await share(server, bob, DATA)
+        assert trashed_names(server) == {sha(b"held").hex()}
+        await perform(tmp_path, "erase", name="bob")
+        assert stored_names(server) == trashed_names(server) == set()
+        await alice.post("the chat goes on")
 
 
 async def test_full_disk_during_a_sweep_is_not_fatal() -> None:

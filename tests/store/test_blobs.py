@@ -18,7 +18,7 @@ from tchat.core.protocol.frames import Have
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.errors import Code, Refused, StorageError
 from tchat.store.base import DiskReserved, FileDamaged, StorageFull, StoredFile, storage_errors
-from tchat.store.blobs import BlobDirectory
+from tchat.store.blobs import BlobDirectory, trash_path
 from tchat.transfer.partial_file import PartialFile
 from tchat.transfer.pieces import CHUNK_SIZE, EMPTY_DIGEST, piece_end, piece_start
 from tests.helpers import GUARD
@@ -372,6 +372,87 @@ async def test_cleaning_keeps_known_files_and_fresh_uploads(blobs: BlobDirectory
     (part,) = begun(blobs)
     known = [name_of(DATA), name_of(DATA) + ".sums", name_of(SMALL)]
     assert names(blobs) == sorted([*known, str(part.relative_to(blobs.path))])
+
+
+# ------------------------------------------------------------------ the trash
+
+
+def trashed(blobs: BlobDirectory) -> list[str]:
+    """Return the names of what is in the trash."""
+    return sorted(path.name for path in trash_path(blobs.path).glob("*"))
+
+
+async def test_discarded_file_comes_back_when_asked_for(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA)
+    await blobs.discard([DIGEST, sha(b"never sent")])
+    assert (names(blobs), trashed(blobs)) == ([], [DIGEST.hex(), DIGEST.hex() + ".sums"])
+    async with blobs.download(DIGEST, len(DATA)) as file:
+        assert file.start(Have(0, EMPTY_DIGEST), lambda: None) == 0
+        assert read_all(file) == DATA
+    assert (names(blobs), trashed(blobs)) == ([name_of(DATA), name_of(DATA) + ".sums"], [])
+
+
+async def test_unknown_file_comes_back_once_it_is_known(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA)
+    (blobs.path / "ab").mkdir()
+    (blobs.path / "ab" / ("-" * 64)).write_bytes(b"of somebody else")
+    await blobs.remove_unknown(set())
+    assert (names(blobs), len(trashed(blobs))) == ([], 3)
+    await blobs.remove_unknown({DIGEST})
+    assert names(blobs) == [name_of(DATA), name_of(DATA) + ".sums"]
+    assert trashed(blobs) == ["-" * 64]
+
+
+async def test_new_upload_replaces_the_discarded_copy(blobs: BlobDirectory) -> None:
+    await send(blobs, DATA)
+    await blobs.discard([DIGEST])
+    await send(blobs, DATA)
+    assert (names(blobs), trashed(blobs)) == ([name_of(DATA), name_of(DATA) + ".sums"], [])
+
+
+async def test_trash_is_emptied_by_the_clock_of_the_server(blobs: BlobDirectory) -> None:
+    now = 1_000_000
+    blobs.set_clock(lambda: now)
+    await send(blobs, DATA)
+    await blobs.discard([DIGEST])
+    await blobs.empty_trash(now)
+    assert len(trashed(blobs)) == 2
+    await blobs.empty_trash(now + 1)
+    assert trashed(blobs) == []
+
+
+async def test_removed_file_leaves_the_trash_at_once(blobs: BlobDirectory) -> None:
+    for data in (DATA, SMALL):
+        await send(blobs, data)
+        await blobs.discard([sha(data)])
+    await blobs.remove([DIGEST])
+    assert trashed(blobs) == [sha(SMALL).hex()]
+    await blobs.empty_trash()
+    assert trashed(blobs) == []
+
+
+async def test_trash_gives_way_to_an_upload(
+    blobs: BlobDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_000_000
+    blobs.set_clock(lambda: now)
+    for data in (b"older", b"newer"):
+        await send(blobs, data)
+        await blobs.discard([sha(data)])
+        now += 1000
+    disk = 12  # bytes
+
+    def free() -> int:
+        return disk - sum(path.stat().st_size for path in trash_path(blobs.path).glob("*"))
+
+    monkeypatch.setattr(blobs.space, "available", free)
+    await blobs.check_space("bob", 2, HEAD, 0)
+    assert len(trashed(blobs)) == 2
+    await blobs.check_space("bob", 7, HEAD, 0)
+    assert trashed(blobs) == [sha(b"newer").hex()], "the oldest first"
+    with pytest.raises(DiskReserved):
+        await blobs.check_space("bob", 13, HEAD, 0)
+    assert trashed(blobs) == []
 
 
 # ------------------------------------------------------------------ downloads
