@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tchat.api.groups import JoinRequest as JoinRequest
     from tchat.api.groups import JoinRequestEnded as JoinRequestEnded
     from tchat.api.groups import Left as Left
+    from tchat.api.groups import LogReplaced as LogReplaced
     from tchat.api.groups import Message as Message
     from tchat.api.groups import MessagesExpired as MessagesExpired
     from tchat.api.groups import Notice as Notice
@@ -73,6 +74,7 @@ _MODULES = {
         "JoinRequestEnded",
         "Joined",
         "Left",
+        "LogReplaced",
         "Message",
         "MessagesExpired",
         "Notice",

@@ -77,7 +77,7 @@ LAYERS: dict[str, list[set[str]]] = {
     "core.group": [
         {"direct", "mentions"},
         {"state"},
-        {"compaction", "feature", "snapshots"},
+        {"compaction", "feature", "log_digest", "snapshots"},
         {"membership", "messages", "files", "rules"},
         {"settings"},
         {"operation"},
@@ -105,7 +105,7 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "store.sqlite": [
         {"damage", "soundness"},
-        {"appearances", "log", "schema", "wal", "watch"},
+        {"appearances", "log", "log_heads", "schema", "wal", "watch"},
         {"database", "directory"},
         {"accounts", "files", "memberships", "reports", "search", "view"},
         {"backup", "closing", "verify"},

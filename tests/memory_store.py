@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.group.features import decode_event
+from tchat.core.group.log_digest import EMPTY, extend
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Edited, Posted
 from tchat.core.lookalikes import appearances_of
@@ -19,6 +21,8 @@ from tchat.store.base import (
     BACK_LIMIT,
     NO_EFFECTS,
     PAGE_LIMIT,
+    UNFOUNDED,
+    UNKNOWN_HEAD,
     AccountKey,
     Accounts,
     Blobs,
@@ -28,6 +32,7 @@ from tchat.store.base import (
     FileIndex,
     GroupLookalike,
     Hit,
+    LogHead,
     Maintenance,
     Membership,
     Page,
@@ -55,6 +60,7 @@ class _Log:
     last: int = 0
     closed_after: int = 0
     pages: list[Page] = field(default_factory=list)
+    head: LogHead = UNFOUNDED
 
     def bodies(self) -> dict[int, bytes]:
         """Return the body of each event."""
@@ -353,6 +359,12 @@ class _Maintenance(Maintenance):
     async def forget(self, person: str, groups: Collection[str]) -> None:
         """Do nothing."""
 
+    async def renew_identities(self) -> None:
+        """Give every log a new identity; see `Maintenance.renew_identities`."""
+        await trio.lowlevel.checkpoint()
+        for log in self._logs.values():
+            log.head = LogHead(secrets.token_bytes(16), log.head.digest)
+
     async def settle(self) -> bool:
         """Do nothing; see `Maintenance.settle`."""
         await trio.lowlevel.checkpoint()
@@ -392,6 +404,7 @@ class MemoryStore(Store):
         count: int,
         frames: bytes,
         effects: SideEffects = NO_EFFECTS,
+        head: LogHead = UNKNOWN_HEAD,
     ) -> None:
         """Add packed events; see `Store.append`."""
         await trio.lowlevel.checkpoint()
@@ -403,6 +416,7 @@ class MemoryStore(Store):
             if any(not looks.isdisjoint(self._looks[one]) for one in self._looks if one != group):
                 raise GroupLookalike(effects.display_name)
             self._looks[group] = looks
+        log.head = LogHead(log.head.identity or head.identity, head.digest)
         log.last = expected + count
         log.pages.append(Page(expected + 1, log.last, frames))
         if effects.erased:
@@ -440,7 +454,17 @@ class MemoryStore(Store):
         """Return what is needed to load a group; see `Store.load`."""
         snapshot = self._snapshots.get(group)
         page = await self.read(group, snapshot.seq if snapshot else 0)
-        return StoredGroup(snapshot, page, await self.cursors(group))
+        return StoredGroup(snapshot, page, await self.cursors(group), self._log(group).head)
+
+    async def digests(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
+        """Return digests of a log; see `Store.digests`."""
+        await trio.lowlevel.checkpoint()
+        log, digest, found = self._log(group), EMPTY, {0: EMPTY}
+        if not log.head.digest:
+            return {}  # what was appended has no digests, and need not be events
+        for seq, body in log.bodies().items():
+            found[seq] = digest = extend(digest, [decode_event(body)])
+        return {seq: found[seq] for seq in seqs if seq in found}
 
     async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
         """Save a snapshot; see `Store.save_snapshot`."""

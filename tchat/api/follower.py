@@ -9,7 +9,15 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import trio
 
-from tchat.api.groups import Connected, Disconnected, Group, Notice, Presence, StandingChanged
+from tchat.api.groups import (
+    Connected,
+    Disconnected,
+    Group,
+    LogReplaced,
+    Notice,
+    Presence,
+    StandingChanged,
+)
 from tchat.client import updates
 from tchat.client.connector import first_visit_notice, rotation_notice
 from tchat.client.replica import Replica
@@ -276,6 +284,12 @@ class Follower:
                 self._log_standing(replica, news)
             case updates.PresenceChanged(replica):
                 self._notify(Presence(self.group_of(replica)))
+            case updates.LogReplaced(replica):
+                # The server was restored, so that positions are those of other events.
+                self._delivered.clear()
+                self._before_news.clear()
+                logger.warning("%s", clean_line(f"{replica.name}: {updates.LOG_REPLACED}"))
+                self._notify(LogReplaced(self.group_of(replica)))
             case updates.RefusalFound(pending, failure):
                 self._discard_refused(pending, failure)
             case _:

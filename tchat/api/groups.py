@@ -710,7 +710,17 @@ class Disconnected:
     retry_in: float
 
 
-Notice = Presence | StandingChanged | Connected | Disconnected
+@dataclass(frozen=True, slots=True)
+class LogReplaced:
+    """The server was restored from a backup: the group's latest events are lost.
+
+    Streams go on with the events that are later than those that they have delivered.
+    """
+
+    group: Group = field(repr=False)
+
+
+Notice = Presence | StandingChanged | Connected | Disconnected | LogReplaced
 """What is in no log, and is told only to those who listen: see `Client.notices`."""
 
 

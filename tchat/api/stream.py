@@ -190,18 +190,22 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         """Find the place of each group that has none, once the user is a member of it."""
         for replica in self._followed():
             if replica not in self._places and replica.caught_up:
-                self._places[replica] = self._former_place(replica) or await self._find_place(
+                self._places[replica] = await self._former_place(replica) or await self._find_place(
                     replica
                 )
 
-    def _former_place(self, replica: Replica) -> _Place | None:
+    async def _former_place(self, replica: Replica) -> _Place | None:
         """Take the place in a former replica of the same group, if there is one."""
         for former in list(self._places):
             if fold(former.name) == fold(replica.name):
                 place = self._places.pop(former)
                 return _Place(place.next, place.at, replica.resets)
-        if (aside := self._set_aside.pop(fold(replica.name), None)) is not None:
-            return _Place(*aside, replica.resets)
+        if (aside := self._set_aside.get(fold(replica.name))) is not None:
+            place = _Place(*aside, replica.resets)
+            if place.at and not await self._is_at(replica, place.next - 1, place.at):
+                await self._move_after(replica, place)
+            self._set_aside.pop(fold(replica.name), None)
+            return place
         return None
 
     async def _find_place(self, replica: Replica) -> _Place:

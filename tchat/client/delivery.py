@@ -194,6 +194,16 @@ class Delivery:
                 self._requests.succeed(pending.request, Ok(pending.request.id, event.seq))
                 return
 
+    def on_log_replaced(self, replica: Replica) -> None:
+        """Forget the acknowledged messages: they are in the new log, or lost with the old one.
+
+        The others are sent. Their numbers are higher than those that the new log has from this
+        client, or it has the same message with the same number.
+        """
+        for pending in list(self.of(replica.name)):
+            if pending.request.answer is not None:
+                self._remove(pending)
+
     def on_standing(self, replica: Replica) -> None:
         """Send what waited for the person's membership; let it fail if that was denied."""
         if replica.standing == "member":

@@ -8,6 +8,10 @@ which events are applied, and `last`, up to which they are in the log. After a b
 catch-up begins after `last`.
 
 A log that has become long loses its first events (see `retention`), which can be loaded again.
+
+A replica knows which log it is one of: its identity, and the running digest up to `last` (see
+`log_digest`). If the server finds that it has other events, because it was restored from a backup,
+the replica is reset, and begins anew.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tchat.client.bounds import FIELD_NAMES, MOST_EDITS, MOST_PRESENT, check_state, exceeded
+from tchat.core.group.log_digest import UNKNOWN, extend
 from tchat.core.group.membership import COOL_DOWN_MS, Created
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
 from tchat.core.group.rules import apply
@@ -74,7 +79,7 @@ class Replica:
     program began to follow the group. `position` is the read position as the server last told it:
     events up to it are read on some device, or from before the person's admission. `seen` is the
     read position that was last sent to the server. `resets` counts how often the server's log was
-    shorter than this one (see `reset`).
+    another than this one (see `reset`).
     `attached` says that the server has answered an attach on the present connection: only then is
     anything believed that it says about the group. `unusable` is why the group cannot be followed,
     if the server sends what this client does not accept, or cannot read it. `size` is what the log
@@ -133,6 +138,9 @@ class Replica:
         self._snapshot_seq = 0
         self.resets = 0
         self._was_reset = False
+        self._identity: bytes | None = None
+        self._digest = UNKNOWN
+        """The running digest of the log up to `last`."""
         self.attached = False
         self.unusable: Refused | None = None
         self.size = 0
@@ -170,7 +178,8 @@ class Replica:
     def attach_request(self, request_id: int) -> Attach:
         """Return the request to attach, with catch-up from `last`."""
         if self.state.seq:
-            return Attach(request_id, self.name, self.last)
+            known = self._digest or None
+            return Attach(request_id, self.name, self.last, log=self._identity, digest=known)
         return Attach(request_id, self.name, 0, self._recent, None if self._unread else False)
 
     def history_request(self, request_id: int) -> HistoryRequest:
@@ -181,9 +190,11 @@ class Replica:
     # ------------------------------------------------------------------ applying frames
 
     def apply_attached(self, answer: Attached) -> bool:
-        """Apply the answer to an attach; return False if the server's log is shorter than ours.
+        """Apply the answer to an attach; return False if the server has another log than this.
 
-        A shorter log means that the server was restored from a backup; the replica is then reset.
+        That means that the server was restored from a backup. The replica is then reset, and has to
+        attach again. A server of an earlier version does not tell, but its log may be shorter.
+        Raises `ProtocolError` if the server says it of an empty replica.
         """
         first_time = self.standing != "member"
         self.attached = True
@@ -198,7 +209,7 @@ class Replica:
         self.head = answer.seq
         self._announced_first = answer.first
         self._snapshot.clear()
-        if answer.standing == "member":
+        if answer.standing == "member" and not self._has_diverged(answer):
             read = min(answer.read, answer.seq)
             if first_time or self._was_reset:
                 self.read, self._was_reset = read, False
@@ -206,10 +217,20 @@ class Replica:
             if not self.state.seq:  # an empty replica, perhaps of a log that was restored
                 self.position = known
             self.position = max(self.position, known)
-        if answer.seq >= self.state.seq or answer.standing != "member":
+            self._identity = answer.log or self._identity
+            if answer.first > self.last:  # otherwise, later events have come meanwhile
+                self._digest = answer.digest or UNKNOWN
             return True
+        if answer.standing != "member":
+            return True
+        if not self.state.seq:
+            raise ProtocolError(Code.MALFORMED, "The server refuses to begin a log.")
         self.reset()
+        self.attached = False
         return False
+
+    def _has_diverged(self, answer: Attached) -> bool:
+        return answer.diverged is True or answer.seq < self.state.seq
 
     def collect_snapshot(self, part: Snapshot) -> bytes | None:
         """Add a part of a snapshot; return the whole snapshot with the last part, for `restore`.
@@ -245,11 +266,14 @@ class Replica:
                 raise GapError
             # The group was founded again, and its earlier log is not for its new members.
             self._clear_log(event.seq)
+            if event.seq != self._announced_first:
+                self._digest = UNKNOWN
         if event.seq > self.state.seq:
             entries = self.state.count_entries()
             self._apply(event)
             self.state_growth += _growth_of(event, self.state.count_entries() - entries)
         self.log.append(event)
+        self._digest = extend(self._digest, (event,))
         self.size += size_of(event)
         self._note_missing(self.head - event.seq)
         match event.body:
@@ -378,6 +402,8 @@ class Replica:
         self._snapshot = bytearray()
         self.resets += 1
         self._was_reset = True
+        self._identity, self._digest = None, UNKNOWN
+        self.seen = 0
         self._clear_log(1)
         self.clear_presence()
 

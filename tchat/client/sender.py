@@ -109,6 +109,7 @@ class Sender:
         """Start on a new connection: queue the unanswered requests, at the pace in the welcome."""
         self._urgent.clear()
         self._in_flight.clear()
+        self._seen.clear()  # they are queued again once their groups are attached
         self._queue = deque(sorted(requests, key=_send_order))
         self._not_before = -math.inf
         rate = _rate_of(welcome)

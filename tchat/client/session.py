@@ -61,7 +61,6 @@ from tchat.core.protocol.frames import (
     Pong,
     Search,
     SearchResults,
-    Seen,
     UnknownType,
     decode,
     encode,
@@ -390,9 +389,7 @@ class Session:
 
     def mark_seen(self, replica: Replica, seq: int) -> None:
         """Move the person's read position in a group to `seq`: events up to `seq` are read."""
-        if seq > replica.seen and replica.standing == "member":
-            replica.seen = seq
-            self._requests.sender.queue_seen(Seen(replica.name, seq))
+        self._following.mark_seen(replica, seq)
 
     # ------------------------------------------------------------------ connections
 
@@ -460,7 +457,7 @@ class Session:
         self._link_changed = trio.Event()
 
     def _resume_session(self, link: Link, welcome: Welcome) -> None:
-        """Resume on a new connection: attach groups, resend requests, presence, read positions."""
+        """Resume on a new connection: attach groups, resend requests and presence."""
         link.allow_long_frames()
         self._key_changes = 0
         self.user = clean_line(welcome.user)
@@ -472,10 +469,6 @@ class Session:
             self._away = make, self._requests.ask(make)
         self._set_link(link)
         self._requests.on_connected(welcome)
-        for replica in self.groups.values():
-            # Send the read position again: the last one may have been lost with the connection.
-            seen, replica.seen = replica.seen, 0
-            self.mark_seen(replica, seen)
         if (pin := self.connector.remember()) is not None:
             self._notify(NewServer(pin))
         if self.connector.rotated:

@@ -21,7 +21,7 @@ import trio
 from tchat.client.backoff import Backoff
 from tchat.client.bounds import check_bounds, check_event, read_state, sentence_of
 from tchat.client.history import expect, is_group_name, read_page
-from tchat.client.replica import GapError, Replica, size_of
+from tchat.client.replica import Replica, size_of
 from tchat.client.retention import Trimmer
 from tchat.client.state_budget import StateBudget, memory_of
 from tchat.client.updates import (
@@ -31,6 +31,7 @@ from tchat.client.updates import (
     GroupJoined,
     GroupUnusable,
     HistoryLoaded,
+    LogReplaced,
     PositionMoved,
     PresenceChanged,
     StandingChanged,
@@ -47,6 +48,7 @@ from tchat.core.protocol.frames import (
     MembershipChange,
     PresenceUpdate,
     ReadPosition,
+    Seen,
     Snapshot,
     SubscriptionEnded,
     encode,
@@ -217,6 +219,17 @@ class FollowedGroups:
             replica.history_request, partial(self._handle_history, replica)
         )
 
+    def mark_seen(self, replica: Replica, seq: int) -> None:
+        """Move the person's read position in a group to `seq`: events up to `seq` are read.
+
+        It is sent once the server has confirmed that it has the same log: in another, it would be
+        the position of other events.
+        """
+        if seq > replica.seen and replica.standing == "member":
+            replica.seen = seq
+            if replica.attached:
+                self._requests.sender.queue_seen(Seen(replica.name, seq))
+
     def on_connected(self) -> None:
         """Attach all groups on a new connection."""
         for replica in self.groups.values():
@@ -287,25 +300,33 @@ class FollowedGroups:
             self._suspend(replica, Refused(clean_line(news.code), sentence_of(news.text)))
 
     def _handle_attached(self, replica: Replica, answer: Answer) -> None:
-        """Apply the answer to an attach: standing and head of the log.
-
-        Raises `GapError` or `ProtocolError`.
-        """
+        """Apply the answer to an attach: standing and head of the log. Raises `ProtocolError`."""
         answer = expect(answer, Attached)
         if fold(answer.group) != fold(replica.name) or not is_group_name(answer.group):
             raise ProtocolError(Code.MALFORMED, "The answer is about another group.")
         self._client_id.advance_past(answer.counted)
         before, anew = replica.standing, not replica.state.seq
-        if not replica.apply_attached(answer):
-            raise GapError
+        is_same_log = replica.apply_attached(answer)
         if replica.standing != before:
             self._standing_changed(replica, None)
+        if not is_same_log:
+            self._begin_anew(replica)
+            return
         if replica.standing == "member":
+            # Again, since the last position may have been lost with the connection before.
+            seen, replica.seen = replica.seen, 0
+            self.mark_seen(replica, seen)
             self._notify(PositionMoved(replica, replica.position, anew))
         else:
             self._suspended.pop(replica, None)
         if replica.caught_up:
             self._caught_up(replica)
+
+    def _begin_anew(self, replica: Replica) -> None:
+        """Load a group again whose log the server has replaced; the replica has been reset."""
+        self._delivery.on_log_replaced(replica)
+        self._notify(LogReplaced(replica))
+        self._requests.ask(replica.attach_request, partial(self._handle_attached, replica))
 
     def _handle_event(self, replica: Replica, event: Event) -> None:
         was_caught_up = replica.caught_up

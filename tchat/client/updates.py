@@ -103,6 +103,22 @@ class Trimmed:
 
 
 @dataclass(frozen=True, slots=True)
+class LogReplaced:
+    """The server has another log of the group than before: it was restored from a backup.
+
+    The replica is empty, and is loaded again.
+    """
+
+    replica: Replica
+
+
+LOG_REPLACED = (
+    "The server was restored from a backup. What was said here since that backup is lost; the rest"
+    " is loaded again."
+)
+
+
+@dataclass(frozen=True, slots=True)
 class GroupUnusable:
     """This client does not follow the group any more, because of what the server sends of it.
 
@@ -204,6 +220,7 @@ Update = (
     | AllAnswered
     | HistoryLoaded
     | Trimmed
+    | LogReplaced
     | GroupUnusable
     | Addressed
     | GroupJoined

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from tchat.core.group.features import erase_event
+from tchat.core.group.log_digest import EMPTY, UNKNOWN
 from tchat.core.lookalikes import group_lookalike_refusal
 from tchat.core.protocol.framing import PREFIX, skip_frames, split_frames
 from tchat.errors import Code, Refused, StorageError
@@ -275,6 +276,23 @@ NO_EFFECTS = SideEffects()
 
 
 @dataclass(frozen=True, slots=True)
+class LogHead:
+    """The identity of a log, and its running digest after its last event (see `log_digest`).
+
+    Each is empty if it is unknown.
+    """
+
+    identity: bytes
+    digest: bytes
+
+
+UNKNOWN_HEAD = LogHead(b"", UNKNOWN)
+
+UNFOUNDED = LogHead(b"", EMPTY)
+"""The head of a group that does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
 class StateSnapshot:
     """A group's state as of event `seq`, serialized by the server.
 
@@ -293,11 +311,13 @@ class StoredGroup:
     """The data to load a group from: its latest snapshot, if any, and the first page after it.
 
     Without a snapshot, `page` is the first page of the log. `cursors` are as in `Store.cursors`.
+    `head` is that of the whole log.
     """
 
     snapshot: StateSnapshot | None
     page: Page | None
     cursors: dict[str, int]
+    head: LogHead = UNKNOWN_HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +526,17 @@ class Maintenance(Protocol):
     async def remove_ban(self, kind: BanKind, value: str) -> None:
         """Remove a ban."""
 
+    async def renew_identities(self) -> None:
+        """Give every log a new identity: it is not any more what clients know, as after a restore.
+
+        Clients then drop what they have of each group, and load it anew. Nothing else has to be
+        dropped if the whole store was replaced by a backup: its snapshots, read cursors and
+        digests belong to its logs. Whoever removes or replaces events has to drop the group's
+        snapshot, read cursors and search index as well, and to keep the digests that are stored:
+        they are compared with those that clients were told, and never computed from the beginning.
+        The server must not be running.
+        """
+
     async def settle(self) -> bool:
         """Remove all traces of what has been erased so far; return whether that was possible.
 
@@ -639,9 +670,11 @@ class Store(Protocol):
         count: int,
         frames: bytes,
         effects: SideEffects = NO_EFFECTS,
+        head: LogHead = UNKNOWN_HEAD,
     ) -> None:
         """Append `count` packed events after `expected`; return once they are durable.
 
+        `head` is the log's after these events; a log that exists keeps its identity.
         `effects` is committed with them; the texts it erases are then gone from the disk, or as
         soon as no other program reads an older state of the store. Raises
         `Conflict`, `GroupLookalike` if another group, which is not closed, looks like the display
@@ -654,6 +687,12 @@ class Store(Protocol):
 
     async def load(self, group: str) -> StoredGroup:
         """Return the data to load a group from, with a single read."""
+
+    async def digests(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
+        """Return the running digest of a group's log after each of these events.
+
+        Those that do not exist, or whose digest is unknown, are left out.
+        """
 
     async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
         """Save a snapshot, unless a newer one is stored, or the log does not reach that far.

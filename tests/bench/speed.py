@@ -26,6 +26,7 @@ import trio
 
 from tchat.core.group.feature import Event
 from tchat.core.group.features import encode_event
+from tchat.core.group.log_digest import UNKNOWN
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Posted
 from tchat.store.base import SideEffects
@@ -179,7 +180,7 @@ async def _write_segments(store: SqliteStore, events: int) -> None:
     def add(connection: sqlite3.Connection) -> None:
         for seq in range(2, events + 2):
             event = Event("g0", seq, _AT, "m0", bytes(8), seq, Posted(TEXT))
-            add_segment(connection, 1, seq, seq, encode_event(event))
+            add_segment(connection, 1, seq, seq, encode_event(event), UNKNOWN)
 
     await store.database.write(add)
     last = "UPDATE groups SET last = ?"

@@ -33,6 +33,7 @@ import trio
 
 from tchat.core.group.feature import Event
 from tchat.core.group.features import encode_event
+from tchat.core.group.log_digest import UNKNOWN
 from tchat.core.group.membership import Approved, Created, Requested
 from tchat.core.group.messages import Edited, Posted
 from tchat.core.group.rules import apply
@@ -122,7 +123,7 @@ async def write_group(
         number, _ = find_group(connection, name)
         assert number is not None
         for seq, frame in segments[1:]:
-            add_segment(connection, number, seq, seq, frame)
+            add_segment(connection, number, seq, seq, frame, UNKNOWN)
         connection.execute("UPDATE groups SET last = ? WHERE name = ?", (length, name))
 
     await store.database.write(work)

@@ -83,7 +83,7 @@ async def test_state_of_a_closed_group_survives_a_replay(tmp_path: Path) -> None
             await share(server, alice, b"water boils", "one")
             await share(server, alice, b"steam rises", "two")
             done = await alice.command(Leave)
-        group, cursors = await StateCache(store, GROUP).load()
+        group, cursors, _ = await StateCache(store, GROUP).load()
         assert (group.seq, group.numbered, group.members, cursors) == (done.seq, 2, {}, {})
         assert (group.topic, group.keys, group.floor) == ("", {}, 0)
         async with running_server(store) as server, raw_client(server.address, "bob") as bob:

@@ -254,7 +254,7 @@ async def test_larger_state_is_saved_less_often() -> None:
     store = MemoryStore()
     cache = StateCache(store, GROUP)
     await write(store, 10 * IDLE_TAIL)
-    group, _ = await cache.load()
+    group, *_ = await cache.load()
     full = group.copy()
     full.counts = {("alice", n.to_bytes(8, "big")): (n, 1) for n in range(100 * IDLE_TAIL)}
     await cache.save(full)
@@ -304,7 +304,7 @@ async def test_saving_costs_little_compared_to_the_events() -> None:
     store = FaultyStore()
     await write(store, 1)
     cache = StateCache(store, GROUP)
-    group, _ = await cache.load()
+    group, *_ = await cache.load()
     group.counts = {("alice", bytes([n])): (1, 1) for n in range(200)}
     events = 0
     for _ in range(10 * IDLE_TAIL):
@@ -345,7 +345,7 @@ async def write(store: Store, number: int) -> None:
 async def test_snapshot_at_any_event_restores_the_state(made_with: str, at: int) -> None:
     store = MemoryStore()
     await write(store, at)
-    group, _ = await StateCache(store, GROUP).load()
+    group, *_ = await StateCache(store, GROUP).load()
     await replace_snapshot(store, StateSnapshot(at, made_with, freeze_whole(group)))
     await write(store, 150)
     page = await store.read(GROUP, 0)

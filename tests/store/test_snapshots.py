@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tchat.store.base import Page, StateSnapshot, StorageFull, Store, StoredGroup
+from tchat.store.base import UNFOUNDED, Page, StateSnapshot, StorageFull, Store, StoredGroup
 from tchat.store.open import open_store
 from tests.store.batches import append, numbered
 
@@ -32,7 +32,7 @@ async def ops(store: Store) -> Store:
 
 
 async def test_an_unknown_group_loads_empty(store: Store) -> None:
-    assert await store.load("ops") == StoredGroup(None, None, {})
+    assert await store.load("ops") == StoredGroup(None, None, {}, UNFOUNDED)
 
 
 async def test_without_a_snapshot_the_log_is_loaded(ops: Store) -> None:
@@ -78,7 +78,7 @@ async def test_a_snapshot_beyond_the_log_is_ignored(ops: Store) -> None:
     await ops.save_snapshot("ops", kept(7))
     await ops.save_snapshot("dev", kept(1))
     assert (await ops.load("ops")).snapshot is None
-    assert await ops.load("dev") == StoredGroup(None, None, {})
+    assert await ops.load("dev") == StoredGroup(None, None, {}, UNFOUNDED)
     await append(ops, "dev", b"one")
     assert (await ops.load("dev")).snapshot is None
 

@@ -65,6 +65,9 @@ class Attach(Frame):
     the latest events, or all unread ones if these are more. For a member who has never read the
     group, those since their admission are unread; if `recent` is 0, they get the whole log. With
     `unread` false, the `recent` latest events are sent and no more, however many are unread.
+
+    `log` and `digest` are the identity and the running digest, up to `after`, of the log that the
+    client has (see `core.group.log_digest`), as far as it knows them.
     """
 
     type = "attach"
@@ -73,6 +76,8 @@ class Attach(Frame):
     after: int
     recent: int | None = None
     unread: bool | None = None
+    log: bytes | None = None
+    digest: bytes | None = None
 
 
 @record
@@ -249,6 +254,10 @@ class Attached(Frame):
     if `read` is 0; it is absent in direct conversations. People who are not members get
     the `admin`'s name, `kicked` if they were kicked or banned, and `banned` if the ban still
     stands. If their request was denied, they may ask again after `wait` ms.
+
+    `log` is the identity of the log, and `digest` its running digest before event `first`. If the
+    events of the client are not those of this log (any more), `diverged` is true, and nothing is
+    sent: the client drops what it has of the group, and attaches from the beginning.
     """
 
     type = "attached"
@@ -264,6 +273,9 @@ class Attached(Frame):
     joined: int | None = None
     banned: bool | None = None
     wait: int | None = None
+    log: bytes | None = None
+    digest: bytes | None = None
+    diverged: bool | None = None
 
 
 @record

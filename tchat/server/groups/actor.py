@@ -30,6 +30,7 @@ import trio
 from tchat.core.group.compaction import last_forgotten_edit
 from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
+from tchat.core.group.log_digest import extend
 from tchat.core.group.membership import wait_after_denial
 from tchat.core.group.messages import Delete, Posted
 from tchat.core.group.operation import Closed
@@ -62,10 +63,17 @@ from tchat.server.groups.side_effects import side_effects_of
 from tchat.server.groups.state_cache import StateCache, is_large, too_large_refusal
 from tchat.server.groups.subscriptions import Subscription, Subscriptions
 from tchat.server.groups.unsubscribed import UnsubscribedMembers
-from tchat.store.base import DataDamaged, GroupLookalike, Page, StorageFull
+from tchat.store.base import (
+    UNFOUNDED,
+    DataDamaged,
+    GroupLookalike,
+    LogHead,
+    Page,
+    StorageFull,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tchat.core.group.feature import Command, Event
     from tchat.server.groups.environment import GroupEnvironment
@@ -97,6 +105,7 @@ class GroupActor:
         self.key = key
         self.group = Group.unwritten(key)
         self.entries = 0  # of the state
+        self._head = UNFOUNDED
         self.inbox = Inbox(environment.inbox_limit, environment.inbox_bytes)
         self._waiting: deque[Item] = deque()
         self._batch = Batch(self.group)
@@ -141,7 +150,7 @@ class GroupActor:
         refusal: DataDamaged | None = None
         try:
             try:
-                self.group, positions = await self._states.load()
+                self.group, positions, self._head = await self._states.load()
                 self.entries = self.group.count_entries()
             except DataDamaged as damaged:
                 refusal = damaged
@@ -283,6 +292,7 @@ class GroupActor:
         if targets := _targets_of(commands):
             await self._find_targets(batch, targets)
             batch.older_edits = await self._find_older_edits(batch)
+        batch.digests = await self._find_digests()
         await self._prepare_snapshot()
         if self._waiting and self.group.direct and not self.group.seq:
             try:
@@ -362,9 +372,10 @@ class GroupActor:
         """
         page = Page(self.group.seq + 1, batch.draft.seq, b"".join(batch.frames))
         effects = side_effects_of(self.group, batch.draft, batch.events, batch.older_edits)
+        head = LogHead(self._head.identity, extend(self._head.digest, batch.events))
         try:
             await self._store.append(
-                self.key, self.group.seq, len(batch.events), page.frames, effects
+                self.key, self.group.seq, len(batch.events), page.frames, effects, head
             )
         except StorageFull as full:
             self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
@@ -372,6 +383,7 @@ class GroupActor:
         except (GroupLookalike, DataDamaged) as refusal:
             batch.fail(refusal)
         else:
+            self._head = head
             self._publish(batch, page, effects)
         # Report the standings after a failed commit, too. A person whose join was not stored is
         # reported as an outsider; this releases the quota that was reserved for the join.
@@ -530,7 +542,7 @@ class GroupActor:
         standing = group.standing(name)
         if standing == "member":
             try:
-                self._subscribe_member(subscription, request)
+                self._subscribe_member(subscription, request, batch.digests)
             except Refused as refusal:
                 subscription.send_queue.push(encode(failed(refusal, request.id)))
             return
@@ -549,8 +561,13 @@ class GroupActor:
         if standing == "waiting" and not subscription.gone:
             self._subscriptions.add(subscription)
 
-    def _subscribe_member(self, subscription: Subscription, request: Attach) -> None:
+    def _subscribe_member(
+        self, subscription: Subscription, request: Attach, digests: Mapping[int, bytes]
+    ) -> None:
         """Reply with the position of the log, and send the part of it that was asked for.
+
+        If the client has events that are not in this log, the reply says so, and nothing is sent:
+        the client has to drop them, and to attach again from the beginning.
 
         Raises `Refused` (group_too_large) if no client would accept the state.
 
@@ -559,23 +576,59 @@ class GroupActor:
         """
         group, author, send_queue = self.group, subscription.author, subscription.send_queue
         read = self.last_read(fold(author.name))
-        first = self._first_to_send(request, read, group.joined.get(fold(author.name), 0))
+        first = self._first_to_send(request, author.name)
         counted = group.counted(author)
         joined = group.joined.get(fold(author.name))
+        diverged = self._has_diverged(request, digests)
         with_state = begins_with_state(request)
         if with_state and self._subscriptions.snapshot_size > SNAPSHOT_LIMIT:
             raise too_large_refusal(group)
         answer = Attached(
-            request.id, group.name, "member", group.seq, counted, read, first, joined=joined
+            *(request.id, group.name, "member", group.seq, counted, read, first),
+            joined=joined,
+            log=(group.seq and self._head.identity) or None,
+            digest=(group.seq and digests.get(first - 1)) or None,
+            diverged=diverged or None,
         )
         send_queue.push(encode(answer))
         subscription.read = read
-        if subscription.gone or not group.seq:
+        if subscription.gone or not group.seq or diverged:
             return
         self._subscriptions.add(subscription)
         self._subscriptions.feed_from(subscription, first - 1, with_state=with_state)
 
-    def _first_to_send(self, request: Attach, read: int, joined: int) -> int:
+    def _has_diverged(self, request: Attach, digests: Mapping[int, bytes]) -> bool:
+        """Return whether a client has events of another log than this, as after a restore.
+
+        Clients of earlier versions do not tell.
+        """
+        if request.log is None:
+            return False
+        digest = digests.get(request.after)
+        return (
+            request.log != self._head.identity
+            or request.after > self.group.seq
+            or (request.digest is not None and digest is not None and request.digest != digest)
+        )
+
+    async def _find_digests(self) -> dict[int, bytes]:
+        """Return the digests at the positions of those who subscribe in front of all commands."""
+        found = {self.group.seq: self._head.digest} if self._head.digest else {}
+        wanted: set[int] = set()
+        for item in takewhile(lambda item: not isinstance(item, Execute), self._waiting):
+            if isinstance(item, Subscribe) and self.group.seq:
+                name = item.subscription.author.name
+                if self.group.standing(name) == "member":
+                    wanted.add(self._first_to_send(item.request, name) - 1)
+                    if item.request.digest is not None:
+                        wanted.add(item.request.after)
+        if missing := wanted - found.keys():
+            # Without them, a client is resumed as one that has none.
+            with suppress(DataDamaged):
+                found |= await self._store.digests(self.key, missing)
+        return found
+
+    def _first_to_send(self, request: Attach, name: str) -> int:
         """Return the seq of the first event to send, never one from before the group's founding.
 
         A client that resumes gets the events after `request.after`. A client that begins with
@@ -583,6 +636,7 @@ class GroupActor:
         member has never read the group, the events since their admission (`joined`) are unread;
         with `recent` 0, such a member gets all events.
         """
+        read, joined = self.last_read(fold(name)), self.group.joined.get(fold(name), 0)
         begin, end = max(self.group.floor, 1), self.group.seq + 1
         if request.recent is not None and begins_with_state(request):
             if request.unread is False:

@@ -209,7 +209,8 @@ class Batch:
 
     `draft` is a copy of the state with the events applied. `targets` are the events that edits and
     deletions refer to, `older_edits` the edits of the message to delete that the state may have
-    forgotten. `acquainted` says whether the two people of a direct conversation share a group.
+    forgotten, `digests` the running digests of the log after the events that subscriptions begin
+    at. `acquainted` says whether the two people of a direct conversation share a group.
     `unreadable` are the targets in a damaged part of the log; `damaged` refuses what needs them.
     `strangers` are the people (folded) whom events concern, but who do not know the group. The
     first `independent` replies do not depend on events of the batch.
@@ -218,6 +219,7 @@ class Batch:
     draft: Group
     targets: dict[int, Event] = field(default_factory=dict)
     older_edits: tuple[int, ...] = ()
+    digests: dict[int, bytes] = field(default_factory=dict)
     acquainted: bool = True
     unreadable: set[int] = field(default_factory=set)
     damaged: Refused | None = None

@@ -22,6 +22,7 @@ connection holds does not depend on the size of the groups that it follows.
 from __future__ import annotations
 
 import os
+import secrets
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.group.features import decode_event
+from tchat.core.group.log_digest import EMPTY, IDENTITY_SIZE
 from tchat.core.group.rules import apply
 from tchat.core.group.snapshots import (
     MADE_WITH,
@@ -41,7 +43,7 @@ from tchat.core.group.state import Group
 from tchat.core.protocol.frames import Snapshot, encode
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, ProtocolError, Refused
-from tchat.store.base import DataDamaged, LogDamaged, StateSnapshot, StorageFull
+from tchat.store.base import DataDamaged, LogDamaged, LogHead, StateSnapshot, StorageFull
 from tchat.store.computing import compute
 
 if TYPE_CHECKING:
@@ -76,10 +78,11 @@ class StateCache:
         self._key = key
         self._saved_seq = 0
 
-    async def load(self) -> tuple[Group, dict[str, int]]:
-        """Return the current state, and the read position (seq) of each person.
+    async def load(self) -> tuple[Group, dict[str, int], LogHead]:
+        """Return the current state, the read position (seq) of each person, and the log's head.
 
-        Raises `DataDamaged` if the log after the snapshot, or all of it, cannot be read.
+        A group that is not founded yet has the identity that its log will get. Raises `DataDamaged`
+        if the log after the snapshot, or all of it, cannot be read.
         """
         stored = await self._store.load(self._key)
         group, page = await _restored(stored.snapshot), stored.page
@@ -91,7 +94,8 @@ class StateCache:
         while page is not None:
             self._replay(group, page)
             page = await self._store.read(self._key, page.last)
-        return group, stored.cursors
+        head = stored.head if group.seq else LogHead(secrets.token_bytes(IDENTITY_SIZE), EMPTY)
+        return group, stored.cursors, head
 
     def _replay(self, group: Group, page: Page) -> None:
         """Apply the events of a page. Raises `LogDamaged` if it has others than it should."""

@@ -44,12 +44,13 @@ def checksum(group: int, first: int, last: int, frames: bytes) -> bytes:
 
 
 def add_segment(
-    connection: sqlite3.Connection, group: int, first: int, last: int, frames: bytes
+    connection: sqlite3.Connection, group: int, first: int, last: int, frames: bytes, digest: bytes
 ) -> None:
-    """Add a segment to the end of a group's log."""
+    """Add a segment to the end of a group's log; `digest` is the log's running digest then."""
     connection.execute(
-        "INSERT INTO segments (group_id, first, last, frames, crc) VALUES (?, ?, ?, ?, ?)",
-        (group, first, last, frames, checksum(group, first, last, frames)),
+        "INSERT INTO segments (group_id, first, last, frames, crc, digest)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (group, first, last, frames, checksum(group, first, last, frames), digest),
     )
 
 

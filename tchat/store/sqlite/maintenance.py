@@ -13,6 +13,7 @@ from tchat.core.protocol.framing import split_frames
 from tchat.errors import ProtocolError
 from tchat.store.base import DataDamaged, Maintenance, ServerBan
 from tchat.store.sqlite.log import segments_from
+from tchat.store.sqlite.log_heads import RENEW_IDENTITIES
 
 if TYPE_CHECKING:
     import sqlite3
@@ -112,6 +113,10 @@ class SqliteMaintenance(Maintenance):
         """Remove a ban; see `Maintenance.remove_ban`."""
         sql = "DELETE FROM bans WHERE kind = ? AND value = ?"
         await self._database.write(lambda c: c.execute(sql, (kind, value)).rowcount)
+
+    async def renew_identities(self) -> None:
+        """Give every log a new identity; see `Maintenance.renew_identities`."""
+        await self._database.write(lambda c: c.execute(RENEW_IDENTITIES).rowcount)
 
     async def settle(self) -> bool:
         """Remove all traces of what has been erased; see `Maintenance.settle`."""

@@ -19,6 +19,7 @@ from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import fold
 from tchat.errors import Code, StartupError
 from tchat.store.sqlite.log import checksum
+from tchat.store.sqlite.log_heads import fill_digests
 
 if TYPE_CHECKING:
     import sqlite3
@@ -256,6 +257,17 @@ _GROUP_APPEARANCES = """
     DELETE FROM appearances_made_with;
     """
 
+# `identity` names a log, and `digest` is its running digest after a segment (see `log_heads`). The
+# table is copied for the same reason as for the checksums.
+_HEADS = """
+    ALTER TABLE groups ADD COLUMN identity BLOB NOT NULL DEFAULT x'';
+    UPDATE groups SET identity = randomblob(16);
+    CREATE TABLE chained (
+        group_id INTEGER NOT NULL REFERENCES groups, last INTEGER NOT NULL,
+        first INTEGER NOT NULL, frames BLOB NOT NULL, crc BLOB NOT NULL, digest BLOB NOT NULL,
+        PRIMARY KEY (group_id, last));
+    """
+
 
 def _find_closed(connection: sqlite3.Connection) -> None:
     """Mark the events of groups that were closed, whether or not they were founded anew."""
@@ -373,6 +385,7 @@ MIGRATIONS = (
     (_APPEARANCES, None),
     (_FILE_USAGE, _count_usage),
     (_GROUP_APPEARANCES, None),
+    (_HEADS, fill_digests),
 )
 """For each migration, its SQL statements and a function that fills the new tables, if any."""
 

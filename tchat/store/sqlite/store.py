@@ -19,6 +19,7 @@ from tchat.errors import Code, StartupError
 from tchat.file_lock import try_lock
 from tchat.store.base import (
     NO_EFFECTS,
+    UNKNOWN_HEAD,
     Accounts,
     Conflict,
     DamageReports,
@@ -26,6 +27,7 @@ from tchat.store.base import (
     FileIndex,
     GroupLookalike,
     Hit,
+    LogHead,
     Maintenance,
     Membership,
     Page,
@@ -69,6 +71,7 @@ from tchat.store.sqlite.log import (
     page_after,
     page_before,
 )
+from tchat.store.sqlite.log_heads import digests_at, find_head
 from tchat.store.sqlite.maintenance import SqliteMaintenance
 from tchat.store.sqlite.memberships import groups_of, memberships_of
 from tchat.store.sqlite.schema import forget_before, migrate, set_standings
@@ -114,6 +117,7 @@ class SqliteStore(Store):
         count: int,
         frames: bytes,
         effects: SideEffects = NO_EFFECTS,
+        head: LogHead = UNKNOWN_HEAD,
     ) -> None:
         """Add packed events; see `Store.append`."""
         tokenized = await self._index.tokenize(group, effects.erased) if effects.erased else {}
@@ -126,8 +130,8 @@ class SqliteStore(Store):
             if (name := effects.display_name) and has_group_like(connection, number, name):
                 raise GroupLookalike(name)
             if number is None:
-                number = _add_group(connection, group)
-            add_segment(connection, number, expected + 1, expected + count, frames)
+                number = _add_group(connection, group, head.identity)
+            add_segment(connection, number, expected + 1, expected + count, frames, head.digest)
             connection.execute(
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
             )
@@ -162,12 +166,16 @@ class SqliteStore(Store):
                 cursors: dict[str, int] = {}
                 cursors = _cursors(connection, group)
             page = page_after(connection, group, snapshot.seq if snapshot else 0)
-            return StoredGroup(snapshot, page, cursors)
+            return StoredGroup(snapshot, page, cursors, find_head(connection, group))
 
         stored = await self.database.read(query, group)
         for damaged in lost:
             self.damage.report(damaged)
         return stored
+
+    async def digests(self, group: str, seqs: Collection[int]) -> dict[int, bytes]:
+        """Return digests of a log; see `Store.digests`."""
+        return await self.database.read(lambda c: digests_at(c, group, seqs), group)
 
     async def save_snapshot(self, group: str, snapshot: StateSnapshot) -> None:
         """Save a snapshot; see `Store.save_snapshot`."""
@@ -372,8 +380,9 @@ class _Commits:
             write_record(self._lock, self._commits, 0)
 
 
-def _add_group(connection: sqlite3.Connection, name: str) -> int:
-    added = connection.execute("INSERT INTO groups (name, last) VALUES (?, 0)", (name,))
+def _add_group(connection: sqlite3.Connection, name: str, identity: bytes) -> int:
+    sql = "INSERT INTO groups (name, last, identity) VALUES (?, 0, ?)"
+    added = connection.execute(sql, (name, identity))
     return added.lastrowid or 0
 
 

@@ -40,6 +40,7 @@ from tchat.client.updates import (
     KeyLinked,
     KeyRotated,
     KeyUnlinked,
+    LogReplaced,
     MessageRefused,
     NewServer,
     PositionMoved,
@@ -98,6 +99,7 @@ _GroupUpdate = (
     | HistoryLoaded
     | Trimmed
     | GroupUnusable
+    | LogReplaced
 )
 """What a window shows of its group."""
 
@@ -1043,6 +1045,7 @@ class Chat:
                 | HistoryLoaded()
                 | Trimmed()
                 | GroupUnusable()
+                | LogReplaced()
             ):
                 self._recognise(update.replica, getattr(update, "event", None))
                 if (window := self._window_of(update.replica)) is not None:
@@ -1171,6 +1174,9 @@ class Chat:
                 window.handle_past(events)
             case Trimmed(_, first):
                 window.handle_trimmed(first)
+            case LogReplaced():
+                self.elsewhere.on_log_replaced()
+                window.handle_replaced()
             case GroupUnusable(_, refusal):
                 window.fail(refusal)
 

@@ -190,6 +190,11 @@ class Elsewhere:
         """Remember how far the person was shown a group whose window was closed."""
         self._closed[fold(replica.name)] = replica.last
 
+    def on_log_replaced(self) -> None:
+        """Forget all positions: the server was restored, and they are those of other events."""
+        self._closed = dict.fromkeys(self._closed, 0)
+        self.searched.forget()
+
     def was_closed(self, group: str) -> bool:
         """Return whether a window of the group was closed since the start."""
         return fold(group) in self._closed

@@ -274,6 +274,13 @@ class Transcript:
             del self.lines[index]
         return old
 
+    def restart(self) -> None:
+        """Remove all lines: the log that they are from was replaced by another."""
+        self.lines = []
+        self.cleared, self._cleared_to = False, 0
+        self._quoted.clear()
+        self._elsewhere.clear()
+
     def clear(self, upto: int) -> None:
         """Remove all lines, of events up to `upto`; `uncover` shows the events again."""
         self.lines = []

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
+from tchat.client.updates import LOG_REPLACED
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.membership import Banned, Kicked, Requested
 from tchat.core.group.messages import Deleted, Edit, Edited
@@ -870,6 +871,17 @@ class Window:
         """Remove the lines before event `first`, which can be loaded again."""
         self.reading.trim(first)
         self._inserted(-self._transcript.trim(first))
+
+    def handle_replaced(self) -> None:
+        """Remove all lines, and say why: the server has another log, which is loaded now."""
+        self.context.gatherings.flush()
+        self._transcript.restart()
+        self._unquoted.clear()
+        self.reading.restart(0)
+        self.caught_up = False
+        self.shown = self._left_at = 0
+        self.context.frontend.cleared(self)
+        self.notice(LOG_REPLACED)
 
     def clear(self) -> None:
         """Remove all lines, until the person asks for the history."""

@@ -33,11 +33,13 @@ class Backlog:
     """The lines of a window's log, with their events, until `release`.
 
     `count` is how many messages are printed, also those that the person has seen. With `only`, no
-    other messages are printed; otherwise all that are unread.
+    other messages are printed; otherwise all that are unread. It is of the log after so many
+    `resets` of the replica.
     """
 
     def __init__(self, window: Window, count: int, *, only: bool) -> None:
         self.is_cut = False
+        self.resets = window.replica.resets
         self._window = window
         self.count = count
         self._only = only

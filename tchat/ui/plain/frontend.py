@@ -138,7 +138,8 @@ class PlainFrontend:
 
     def _backlog_of(self, window: Window) -> Backlog:
         """Return the backlog of a window."""
-        if window not in self._backlogs:
+        backlog = self._backlogs.get(window)
+        if backlog is None or backlog.resets != window.replica.resets:
             is_first_visit = not window.replica.read and not window.direct
             count = self._history
             if count is None:
