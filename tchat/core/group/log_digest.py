@@ -11,8 +11,8 @@ a directory, and a client that has events that the server lost in a crash of its
     d(0) = 16 zero bytes
     d(s) = the first 16 bytes of BLAKE2b-512(d(s - 1) | seq | at | n | client | actor)
 
-`seq`, `at` and `n` have 8 bytes each (big-endian), `client` and `actor` (UTF-8) as many as they
-have.
+`seq`, `at` and `n` have 8 bytes each (big-endian), and so has the id of the client; `actor` is in
+UTF-8.
 
 The digest covers only the header of an event, because texts are erased in place later, which must
 leave the digest as it is. The header is enough to tell events apart: a
