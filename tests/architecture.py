@@ -181,6 +181,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"join_command", "request_tracker", "replica"},
         {"retention", "state_budget", "updates"},
         {"delivery", "update_queue"},
+        {"counts"},
         {"subscriptions"},
         {"session"},
         {"adoption", "files"},

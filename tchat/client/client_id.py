@@ -4,8 +4,9 @@ A group remembers the highest number of each client id for ever, so ids should b
 may be used twice. Each id has its own file, which also holds its next number and is locked while a
 process uses the id: a script that runs every minute reuses one id; two terminals use two. Numbers
 are reserved in blocks: a block is saved to disk before its first number is used. A crash skips the
-rest of the block, which is harmless. The journal of an id's unsent messages is another file of
-the same name, with its own suffix.
+rest of the block, which is harmless. The file itself may go back to an earlier state, so that a
+process may give numbers that were used: `sender` prevents that. The journal of an id's unsent
+messages is another file of the same name, with its own suffix.
 
 Each server has a directory of its own for them (see `server_directory`): no server learns the ids
 that are used at another one, and none can use up the numbers for another one.
@@ -16,7 +17,6 @@ that are used at another one, and none can use up the numbers for another one.
 from __future__ import annotations
 
 import json
-import secrets
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -58,9 +58,12 @@ class ClientId:
     ) -> None:
         self._path = path
         self._directories = directories
-        self.client, self._next = _load(path)
-        self._reserved = self._next
-        self.journal = Journal(self.client, path and path.with_suffix(_JOURNAL_SUFFIX))
+        client, number = _load(path)
+        # Without a valid file of the id, the journal still knows the id of its messages.
+        self.journal = Journal(client, path and path.with_suffix(_JOURNAL_SUFFIX))
+        given = self.journal.highest if self.journal.highest < _LAST_SKIP else 0
+        self.client, self._next = self.journal.client, max(number, given + 1)
+        self._reserved = number
         self.programs = ProgramState(state and state / "programs.db")
 
     def other_journals(self) -> Iterator[Journal]:
@@ -223,8 +226,8 @@ def is_in_a_journal(
     )
 
 
-def _load(path: Path | None) -> tuple[bytes, int]:
-    """Return a file's client id and next number; a new id if the file is missing or damaged."""
+def _load(path: Path | None) -> tuple[bytes | None, int]:
+    """Return a file's client id and next number; no id if the file is missing or damaged."""
     if path is not None and path.exists():
         try:
             kept = json.loads(path.read_text())
@@ -234,4 +237,4 @@ def _load(path: Path | None) -> tuple[bytes, int]:
         else:
             if len(client) == CLIENT_ID_SIZE and number > 0:
                 return client, number
-    return secrets.token_bytes(CLIENT_ID_SIZE), 1
+    return None, 1

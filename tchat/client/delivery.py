@@ -32,7 +32,7 @@ from tchat.client.updates import (
 )
 from tchat.core.group.direct import is_direct
 from tchat.core.group.messages import Post
-from tchat.core.group.state import not_approved_refusal
+from tchat.core.group.state import WINDOW, not_approved_refusal
 from tchat.core.protocol.frames import Ok, encode
 from tchat.core.text import check_text, clean_line, fold
 from tchat.errors import Code, Refused
@@ -64,6 +64,7 @@ class Delivery:
         groups: Mapping[str, Replica],
         notify: Callable[[Update], None],
     ) -> None:
+        self._client_id = client_id
         self._client = client_id.client
         self._journal = client_id.journal
         self._programs = client_id.programs
@@ -119,7 +120,8 @@ class Delivery:
         encode(Post(0, 0, group, text, reply))  # too long a message fails before it is saved
         at = time.time_ns() // 1_000_000
         place = self._user, self._server, group
-        entry = self._journal.add(*place, text, reply, at, once, held=held)
+        floor = self._client_id.upcoming
+        entry = self._journal.add(*place, text, reply, at, once, held=held, floor=floor)
         if not held:
             self._await_approval(entry)
         pending = self._send(entry)
@@ -187,11 +189,12 @@ class Delivery:
         """Complete the pending message that has become this event, if there is one."""
         if event.client != self._client or fold(event.actor) != self._user:
             return
-        for pending in replica.pending:
+        for pending in list(replica.pending):
             if pending.entry.number == event.n:
-                self._record_key(pending, event.seq)
-                self._remove(pending)
-                self._requests.succeed(pending.request, Ok(pending.request.id, event.seq))
+                if pending.is_event(event):
+                    self.succeed(pending, event.seq)
+                else:
+                    self._requests.renumber(pending.request)
                 return
 
     def on_log_replaced(self, replica: Replica) -> None:
@@ -203,6 +206,40 @@ class Delivery:
         for pending in list(self.of(replica.name)):
             if pending.request.answer is not None:
                 self._remove(pending)
+
+    def succeed(self, pending: PendingMessage, seq: int) -> None:
+        """Complete a message that is in the log as event `seq`."""
+        self._record_key(pending, seq)
+        self._remove(pending)
+        request = pending.request
+        self._requests.succeed(request, Ok(request.id, seq))
+        if not request.done.is_set():  # it was held or refused, so nobody has sent it
+            pending.entry.held = False
+            request.succeed(Ok(request.id, seq))
+
+    # ------------------------------------------------------------------ what was left unsent
+
+    def unsure(self, group: str, counted: int) -> list[PendingMessage]:
+        """Return what an earlier process left unsent in a group, and may have been sent after all.
+
+        The server has counted to `counted` there: further than the journal knows, if the files have
+        gone back to an earlier state. Or so far that it can only take a number for a repeat.
+        """
+        return [one for one in self.of(group) if _is_unsure(one.entry, counted)]
+
+    def settle(self, pending: PendingMessage) -> None:
+        """Note that a message that was left unsent is not in the log: it is sent like a new one."""
+        pending.entry.left = 0
+        if pending.entry.number is not None and pending.failure is None:
+            self._requests.forget_number(pending.request)
+
+    def give_up(self, pending: PendingMessage, reason: Refused) -> None:
+        """Leave it to the person whether a message is sent, since it may be in the log."""
+        pending.entry.left = 0
+        if pending.failure is None:
+            self._requests.refuse(pending.request, reason)
+            if not pending.request.done.is_set():  # it was held
+                pending.request.fail(reason)
 
     def on_standing(self, replica: Replica) -> None:
         """Send what waited for the person's membership; let it fail if that was denied."""
@@ -312,6 +349,12 @@ class Delivery:
         replica = self._groups.get(fold(group))
         if replica is not None:
             self._notify(PendingChanged(replica))
+
+
+def _is_unsure(entry: JournalEntry, counted: int) -> bool:
+    if entry.number is None:
+        return 0 < entry.left <= counted
+    return entry.failure is None and 0 < entry.left <= counted - WINDOW
 
 
 def _is_held(pending: PendingMessage) -> bool:

@@ -15,12 +15,18 @@ deduplicates (see `core.group.state`). The next process is one that starts later
 running already (see `adoption`). The journal belongs to the process that holds the lock of the
 client id, so no second process can send the same message.
 
+A file can go back to an earlier state: a home directory that is restored, or a block that a crash
+has lost. What was typed then looks as if it had never been sent. So the number of a message is not
+given before the server has said how far it has counted (`sender`). If it has counted further than
+the file knows (`highest`), whatever an earlier process left without a number is looked for in the
+group's log, before it is sent (`leftovers`).
+
 The format is append-only: lines of JSON, with a key by which later lines refer to a message. A
 write that fails is rolled back, so that no line is ever appended to half of another. If a line is
-damaged nevertheless, only that line is lost, and the damage is reported. When no message is left,
-the file is truncated; when most of it is obsolete, it is compacted. A refused message stays until
-the person discards it. A message that is *held* waits, across restarts too, until the person has
-entered its group (see `delivery`).
+damaged nevertheless, only that line is lost, the damage is reported, and the file is copied. When
+no message is left, the file is truncated; when most of it is obsolete, it is compacted. A refused
+message stays until the person discards it. A message that is *held* waits, across restarts too,
+until the person has entered its group (see `delivery`).
 
 Why not SQLite: it would save some fifty lines here, and need as many for a schema, a migration and
 a fallback for a damaged database. In WAL mode, SQLite needs three fsyncs per message, this format
@@ -31,11 +37,15 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from tchat.core.group.direct import check_group
+from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.core.protocol.schema import INT_LIMIT
 from tchat.core.text import check_text, fold
 from tchat.errors import Code, Refused
@@ -62,7 +72,9 @@ class JournalEntry:
     It has a `number` if it may have been sent, and a `failure` if it was refused. It is `held` if
     it was typed before the server had said whether `user` may write to the group, and was not sent
     since. A message with `once`, a text that its author chose, is posted once (see
-    `program_state`).
+    `program_state`). All numbers below `floor` were given before it was typed; that is unknown for
+    a message of an earlier version. `left` is not 0 if it was typed by an earlier process: then it
+    was sent with this number or a higher one, or never.
     """
 
     key: int
@@ -76,26 +88,46 @@ class JournalEntry:
     failure: Refused | None = None
     once: str | None = None
     held: bool = False
+    floor: int | None = None
+    left: int = 0
 
 
 class Journal:
     """The unsent messages of a client id, in the file at `path`; without a path, in memory.
 
-    If a part of the file could not be read, `damage` is a sentence that says so. Raises OSError.
+    If a part of the file could not be read, `damage` is a sentence that says so. `highest` is the
+    highest number that a message was given. `client` is the id; without one, it is that in the
+    file, if there is any, and otherwise a new one. Raises OSError.
     """
 
-    def __init__(self, client: bytes, path: Path | None = None) -> None:
+    def __init__(self, client: bytes | None, path: Path | None = None) -> None:
         self.damage: str | None = None
-        self._client = client.hex()
+        self.highest = 0
+        self._unreadable = False
+        data = path.read_bytes() if path is not None and path.exists() else b""
+        self.client = client or _last_client(data) or secrets.token_bytes(CLIENT_ID_SIZE)
+        self._client = self.client.hex()
         self._path = path
         self._entries: dict[int, JournalEntry] = {}
         self._file: int | None = None
         self._size = 0
         self._lines = 0
         self._stale = False
-        if path is not None and path.exists():
-            self._load(path)
+        if path is not None and data:
+            self._load(path, data)
+        for entry in self._entries.values():
+            if entry.number is not None:
+                entry.left = entry.number
+            elif entry.floor is not None:
+                entry.left = max(entry.floor, self.highest + 1)
         self._next = max(self._entries, default=0) + 1
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def places(self) -> Counter[tuple[str, str]]:
+        """Return how many messages there are, by person (folded) and name of the server."""
+        return Counter((entry.user, entry.server) for entry in self._entries.values())
 
     def entries(self, user: str, servers: Collection[str]) -> list[JournalEntry]:
         """Return the unsent messages of a person to a server with one of these names, in order."""
@@ -113,6 +145,7 @@ class Journal:
         once: str | None = None,
         *,
         held: bool = False,
+        floor: int | None = None,
     ) -> JournalEntry:
         """Add a message.
 
@@ -122,9 +155,8 @@ class Journal:
             raise Refused(
                 Code.TOO_MANY, f"{MOST_ENTRIES} messages wait to be sent; try again later."
             )
-        entry = JournalEntry(
-            self._next, fold(user), server, group, at, text, reply, once=once, held=held
-        )
+        place = fold(user), server, group
+        entry = JournalEntry(self._next, *place, at, text, reply, once=once, held=held, floor=floor)
         self._append([_typed_item(entry)])
         return self._insert(entry)
 
@@ -139,6 +171,15 @@ class Journal:
             )
         for entry, number in numbered:
             entry.number, entry.held = number, False
+            self.highest = max(self.highest, number)
+
+    def forget_number(self, entry: JournalEntry) -> None:
+        """Save that a message has no number any more, since the server has it for another command.
+
+        Raises `Refused`; then it keeps its number.
+        """
+        self._append([_typed_item(replace(entry, held=False))], sync=True)
+        entry.number = None
 
     def record_refusal(self, entry: JournalEntry, failure: Refused) -> None:
         """Save that a message was refused: it is not sent again unless the person asks for it."""
@@ -147,7 +188,7 @@ class Journal:
 
     def resubmit(self, entry: JournalEntry) -> JournalEntry:
         """Add a refused message again, as if it had just been typed. Raises `Refused`."""
-        new = replace(entry, key=self._next, number=None, failure=None, held=False)
+        new = replace(entry, key=self._next, number=None, failure=None, held=False, left=0)
         self._append([_typed_item(new), _removed_item(entry)])
         del self._entries[entry.key]
         self._insert(new)
@@ -158,7 +199,7 @@ class Journal:
 
     def adopt(self, entry: JournalEntry) -> JournalEntry:
         """Add a message of another journal that was refused or is held there. Raises `Refused`."""
-        new = replace(entry, key=self._next, number=None)
+        new = replace(entry, key=self._next, number=None, floor=None, left=0)
         self._append(list(self._items_of(new)))
         return self._insert(new)
 
@@ -175,7 +216,12 @@ class Journal:
         """Rewrite the file with only the present entries, if possible."""
         if self._path is None or not (self._lines or self._stale):
             return
+        if self._unreadable and not self._keep_damaged(self._path):
+            self._stale = True
+            return
         lines = [line for entry in self._entries.values() for line in self._items_of(entry)]
+        if lines and self.highest:
+            lines.insert(0, self._highest_item())
         try:
             self._rewrite(self._path, lines)
         except OSError:
@@ -202,14 +248,31 @@ class Journal:
 
     # ------------------------------------------------------------------ reading
 
-    def _load(self, path: Path) -> None:
-        *lines, torn = path.read_bytes().split(b"\n")
+    def _load(self, path: Path, data: bytes) -> None:
+        *lines, torn = data.split(b"\n")
         whole = [self._read_line(line) for line in lines]
         self._lines = len(lines)
         self._size = sum(len(line) + 1 for line in lines)
         self._stale = bool(torn)
         if torn or not all(whole):
+            self._unreadable = True
             self.damage = f"{path} was damaged: unsent messages may be lost."
+
+    def _keep_damaged(self, path: Path) -> bool:
+        """Copy a damaged file before it is rewritten; return whether that was possible."""
+        names = (f"{path.name}.damaged{number or ''}" for number in count())
+        aside = next(one for name in names if not (one := path.with_name(name)).exists())
+        try:
+            replace_file(aside, path.read_bytes())
+        except OSError as error:
+            self.damage = (
+                f"{path} was damaged, and cannot be copied ({error.strerror}): unsent messages may"
+                " be lost."
+            )
+            return False
+        self._unreadable = False
+        self.damage = f"{path} was damaged: unsent messages may be lost. It is kept as {aside}."
+        return True
 
     def _read_line(self, line: bytes) -> bool:
         """Apply a line; return whether it is valid."""
@@ -225,6 +288,10 @@ class Journal:
     def _apply(self, item: dict[str, Any]) -> None:
         key = _as_natural(item["key"])
         entry = self._entries.get(key)
+        if item.get("client") == self._client:
+            self.highest = max(self.highest, _as_natural(item.get("number", item.get("upto"))))
+        if "upto" in item:
+            return
         if "text" in item:
             self._entries[key] = _entry_from(key, item)
         elif entry is None:
@@ -305,13 +372,18 @@ class Journal:
     def _number_item(self, entry: JournalEntry, number: int) -> dict[str, object]:
         return {"key": entry.key, "number": number, "client": self._client}
 
+    def _highest_item(self) -> dict[str, object]:
+        """Return the line with the highest number; to earlier versions, it says nothing."""
+        return {"key": 0, "gone": True, "upto": self.highest, "client": self._client}
+
 
 def _typed_item(entry: JournalEntry) -> dict[str, object]:
     place = {"user": entry.user, "server": entry.server, "group": entry.group}
     said = {"reply": entry.reply, "at": entry.at, "text": entry.text}
     once = {"once": entry.once} if entry.once else {}
     held = {"held": True} if entry.held else {}
-    return {"key": entry.key, **place, **said, **once, **held}
+    floor = {} if entry.floor is None else {"floor": entry.floor}
+    return {"key": entry.key, **place, **said, **once, **held, **floor}
 
 
 def _refused_item(entry: JournalEntry, failure: Refused) -> dict[str, object]:
@@ -336,13 +408,26 @@ def _entry_from(key: int, item: dict[str, Any]) -> JournalEntry:
         raise TypeError
     group, at = check_group(group), _as_natural(item["at"])
     held = item.get("held") is True
-    return JournalEntry(key, user, server, group, at, text, reply, once=once, held=held)
+    floor = _as_natural(item["floor"]) if "floor" in item else None
+    place = user, server, group
+    return JournalEntry(key, *place, at, text, reply, once=once, held=held, floor=floor)
 
 
 def _as_natural(value: object) -> int:
     if type(value) is int and 0 <= value < INT_LIMIT:
         return value
     raise TypeError
+
+
+def _last_client(data: bytes) -> bytes | None:
+    """Return the client id in the last line of a file that has one."""
+    for line in reversed(data.split(b"\n")):
+        if b'"client"' in line and _TEXT not in line:
+            with suppress(ValueError, KeyError, TypeError, RecursionError):
+                client = bytes.fromhex(json.loads(line)["client"])
+                if len(client) == CLIENT_ID_SIZE:
+                    return client
+    return None
 
 
 def _hold_back(entry: JournalEntry) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tchat.core.group.messages import Erased, Posted
+from tchat.core.text import clean_message
 from tchat.errors import Code
 
 if TYPE_CHECKING:
     from tchat.client.journal import JournalEntry
     from tchat.client.request import Answer, PendingRequest
+    from tchat.core.group.feature import Event
     from tchat.errors import Refused
 
 
@@ -58,6 +61,16 @@ class PendingMessage:
     def awaits_approval(self) -> bool:
         """Whether it is sent again by itself, once the person is approved."""
         return self.failure is not None and self.failure.code == Code.NOT_APPROVED
+
+    def is_event(self, event: Event) -> bool:
+        """Return whether an event, by this client, can be this message."""
+        body = event.body
+        if isinstance(body, Erased):
+            return True  # whatever it was
+        if not isinstance(body, Posted) or body.reply != self.reply:
+            return False
+        # The server stores a sanitized text.
+        return body.text == self.text or clean_message(body.text) == clean_message(self.text)
 
     async def wait(self) -> Answer:
         """Return the answer when the server has stored it. Raises `Refused`."""

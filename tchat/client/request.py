@@ -22,11 +22,13 @@ from tchat.core.protocol.frames import (
     encode,
 )
 from tchat.core.protocol.schema import INT_LIMIT, Frame
+from tchat.core.text import fold
 from tchat.core.vocabulary import ANSWERED_BY
 from tchat.errors import Code, ProtocolError, Refused, TchatError
 
 if TYPE_CHECKING:
     from tchat.client.journal import JournalEntry
+    from tchat.core.group.feature import Command
 
 Answer = (
     Ok
@@ -52,10 +54,11 @@ class PendingRequest:
     """A request without an answer yet. Calling `wait` is optional: the request is sent in any case.
 
     A command gets its `number` when it is first sent, and keeps it until it is answered, so that
-    the server can deduplicate what is sent again. `check` validates the answer before anybody else
-    sees it, and raises `ProtocolError`; the type of the answer was validated before. `on_done` is
-    called after success and after failure. `entry` is the command's entry in the journal, if it is
-    a message. `wrong_answers` counts the answers that were not valid.
+    the server can deduplicate what is sent again; `group` is the folded name of its group. `check`
+    validates the answer before anybody else sees it, and raises `ProtocolError`; the type of the
+    answer was validated before. `on_done` is called after success and after failure. `entry` is the
+    command's entry in the journal, if it is a message. `wrong_answers` counts the answers that were
+    not valid, and `renumbered` how often its number turned out to be that of another command.
     """
 
     def __init__(self, request_id: int, make: MakeRequest | MakeCommand, *, command: bool) -> None:
@@ -63,11 +66,13 @@ class PendingRequest:
         self.make = make
         self.command = command
         self.number: int | None = None
+        self.group = ""
         self.entry: JournalEntry | None = None
         self.check: Callable[[Answer], object] = _accept
         self.on_done: Callable[[], None] = _ignore
         self.done = trio.Event()
         self.wrong_answers = 0
+        self.renumbered = 0
         self._answered_by: tuple[type[Frame], ...] = ()
         self.answer: Answer | None = None
         self.failure: TchatError | None = None
@@ -77,6 +82,7 @@ class PendingRequest:
         if self.command:
             # A command without a number is encoded with the largest one, to check its length.
             frame = cast("MakeCommand", self.make)(self.id, self.number or INT_LIMIT - 1)
+            self.group = fold(cast("Command", frame).group)
         else:
             frame = cast("MakeRequest", self.make)(self.id)
         self._answered_by = ANSWERED_BY[type(frame)]

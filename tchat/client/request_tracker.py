@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from tchat.client.bounds import sentence_of
 from tchat.client.request import PendingRequest
 from tchat.client.sender import Sender
+from tchat.core.protocol.frames import Ok
 from tchat.core.text import clean_line
 from tchat.errors import Code, ProtocolError, Refused
 
@@ -32,8 +33,20 @@ LONGEST_WAIT_SECONDS = 60.0
 """The longest pause after a rate limit, whatever the server asks for."""
 
 
+MOST_RENUMBERED = 3
+"""How often a message gets another number, since the server has the one before for another."""
+
 MOST_WRONG_ANSWERS = 3
 """Wrong answers to one request, after which it fails: others must not wait for it for ever."""
+
+
+def taken_refusal() -> Refused:
+    """Return the refusal of a message of which nobody can tell whether it is in the log."""
+    return Refused(
+        Code.OUTCOME_UNKNOWN,
+        "This client's files have gone back to an earlier state, or another machine uses a copy of"
+        " them, so it may have been sent already: look for it before you send it again.",
+    )
 
 
 class RequestTracker:
@@ -46,6 +59,7 @@ class RequestTracker:
 
     def __init__(self, client_id: ClientId, on_all_answered: Callable[[], None]) -> None:
         self.sender = Sender(client_id, self._fail)
+        self._client_id = client_id
         self._on_all_answered = on_all_answered
         self._unanswered: dict[int, PendingRequest] = {}
         self.answered = 0
@@ -120,6 +134,9 @@ class RequestTracker:
         request = self._find_asked(answer.re)
         if request is None:
             return False
+        if self._is_taken(request, answer):
+            self.renumber(request)
+            return True
         try:
             request.validate(answer)
         except ProtocolError as error:
@@ -130,6 +147,49 @@ class RequestTracker:
         else:
             self.succeed(request, answer)
         return True
+
+    def _is_taken(self, request: PendingRequest, answer: Answer) -> bool:
+        """Return whether the number of a new message turns out to be that of another command.
+
+        Another machine with a copy of this client's files has used it since the server was asked. A
+        message always adds an event, unless the server takes it for a repeat.
+        """
+        is_repeat = isinstance(answer, Ok) and answer.seq is None and request.entry is not None
+        return is_repeat and not self.sender.is_repeat(request)
+
+    def renumber(self, request: PendingRequest) -> None:
+        """Send a message again with another number, since its number is that of another command."""
+        request.renumbered += 1
+        if request.entry is None or request.renumbered > MOST_RENUMBERED:
+            self._fail(request, taken_refusal())
+            return
+        try:
+            self._client_id.journal.forget_number(request.entry)
+        except Refused as refusal:
+            self._fail(request, refusal)
+            return
+        self.sender.release(request)
+        self.sender.forget_count(request.group)
+        self._unanswered.pop(request.id, None)
+        request.number, request.id = (
+            None,
+            self._new_id(),
+        )  # an answer to the former id means nothing
+        self._start(request)
+
+    def forget_number(self, request: PendingRequest) -> None:
+        """Give a message that waits for its group's count another number than it had.
+
+        It had that in an earlier process, and is not in the log.
+        """
+        if request.entry is not None:
+            try:
+                self._client_id.journal.forget_number(request.entry)
+            except Refused as refusal:
+                self._fail(request, refusal)
+                return
+        self.sender.release(request)
+        request.number = None
 
     def handle_failure(self, failed: Failed) -> None:
         """Fail the refused request.
@@ -145,6 +205,10 @@ class RequestTracker:
             self.sender.retry(request, min(failed.wait / 1000, LONGEST_WAIT_SECONDS))
             return
         self._fail(request, Refused(clean_line(failed.code), sentence_of(failed.text)))
+
+    def refuse(self, request: PendingRequest, refusal: Refused) -> None:
+        """Fail a request that is not sent any more, for a reason of this client's own."""
+        self._fail(request, refusal)
 
     def succeed(self, request: PendingRequest, answer: Answer) -> None:
         """Complete a request, unless it is done already."""

@@ -1,6 +1,9 @@
 """Send queue of a session: command order, in-flight window, pacing below the server's rate limit.
 
-Commands get their numbers when they are sent, not when they are submitted. The numbers of
+Commands get their numbers when they are sent, not when they are submitted, and not before the
+server has said on the present connection how far it has counted in their group: this client's files
+may have gone back to an earlier state, or another machine may have a copy of them. Until then, the
+commands of that group are set aside, and those of others go on. The numbers of
 unanswered commands never span more than a group's deduplication window. Commands that were sent
 before the connection broke, or by an earlier process, go first on the next connection.
 
@@ -51,7 +54,8 @@ class Sender:
     """Sends the requests of one session, with command numbers from `client_id`.
 
     `on_refused` is called with a command that cannot get a number, because the number cannot be
-    saved.
+    saved. `ask_count` is called with a group (as the command names it) in which the server's count
+    is not known; `on_counted` then goes on.
     """
 
     def __init__(
@@ -59,6 +63,12 @@ class Sender:
     ) -> None:
         self._client_id = client_id
         self._on_refused = on_refused
+        self.ask_count: Callable[[str], object] = self.on_counted
+        # The groups (folded) whose counts are known on the present connection, the commands that
+        # wait for the others, and the numbers that were given on it.
+        self._counted: set[str] = set()
+        self._aside: dict[str, list[PendingRequest]] = {}
+        self._given: set[int] = set()
         self._queue: deque[PendingRequest] = deque()
         # Commands with a number and no answer, in the order of their numbers.
         self._unanswered: dict[int, PendingRequest] = {}
@@ -86,6 +96,25 @@ class Sender:
         self._urgent.append(frame)
         self._wakeup.set()
 
+    def on_counted(self, group: str) -> None:
+        """Send the commands that waited for the count of a group (folded)."""
+        self._counted.add(group)
+        self._queue.extendleft(reversed(self._aside.pop(group, [])))
+        self._wakeup.set()
+
+    def ask_again(self, group: str) -> None:
+        """Ask for the count of a group (folded) again, if commands wait for it."""
+        if group in self._aside:
+            self.ask_count(group)
+
+    def is_repeat(self, request: PendingRequest) -> bool:
+        """Return whether a command may have been sent on an earlier connection."""
+        return request.number not in self._given
+
+    def forget_count(self, group: str) -> None:
+        """Ask for the count of a group (folded) again, before its next command gets a number."""
+        self._counted.discard(group)
+
     def retry(self, request: PendingRequest, seconds: float) -> None:
         """Send a request that is no command again; send nothing at all for `seconds`."""
         if request not in self._queue:
@@ -96,6 +125,7 @@ class Sender:
     def release(self, request: PendingRequest) -> None:
         """Stop tracking a request that is done, which makes room in the window."""
         self._in_flight.discard(request.number or 0)
+        self._given.discard(request.number or 0)
         if request.number is not None and self._unanswered.pop(request.number, None) is not None:
             self._wakeup.set()
 
@@ -110,6 +140,9 @@ class Sender:
         self._urgent.clear()
         self._in_flight.clear()
         self._seen.clear()  # they are queued again once their groups are attached
+        self._given.clear()
+        self._counted.clear()
+        self._aside.clear()
         self._queue = deque(sorted(requests, key=_send_order))
         self._not_before = -math.inf
         rate = _rate_of(welcome)
@@ -152,6 +185,9 @@ class Sender:
         wait = 0.0
         while self._queue and len(due) < _BATCH_SIZE:
             request = self._queue[0]
+            if self._waits_for_count(request):
+                self._set_aside(self._queue.popleft())
+                continue
             if wait := self._wait_for(request):
                 break
             self._queue.popleft()
@@ -167,6 +203,19 @@ class Sender:
         frames = [request.encode() for request in due if not request.done.is_set()]
         return b"".join([*urgent, *frames]), wait or math.inf
 
+    def _waits_for_count(self, request: PendingRequest) -> bool:
+        is_left = request.entry is not None and request.entry.left > 0
+        is_new = request.number is None or is_left
+        waits = request.command and is_new and request.group not in self._counted
+        return waits and not request.done.is_set()
+
+    def _set_aside(self, request: PendingRequest) -> None:
+        """Keep a command until the count of its group is known."""
+        waiting = self._aside.setdefault(request.group, [])
+        waiting.append(request)
+        if len(waiting) == 1:
+            self.ask_count(request.group)
+
     def _assign_number(self, request: PendingRequest) -> bool:
         """Give a command its number; if that cannot be saved, fail it and return False."""
         try:
@@ -174,6 +223,7 @@ class Sender:
         except Refused as refusal:
             self._on_refused(request, refusal)
             return False
+        self._given.add(request.number)
         self.track(request)
         return True
 

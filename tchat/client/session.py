@@ -439,6 +439,7 @@ class Session:
             self._resume_session(link, welcome)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._requests.sender.run, link)
+                nursery.start_soon(self._following.counts.run)
                 nursery.start_soon(self._keep_alive, link)
                 nursery.start_soon(self._reset_backoff)
                 nursery.start_soon(self._following.retry_suspended)

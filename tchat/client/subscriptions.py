@@ -20,6 +20,7 @@ import trio
 
 from tchat.client.backoff import Backoff
 from tchat.client.bounds import check_bounds, check_event, read_state, sentence_of
+from tchat.client.counts import Counts
 from tchat.client.history import expect, is_group_name, read_page
 from tchat.client.replica import Replica, size_of
 from tchat.client.retention import Trimmer
@@ -43,6 +44,7 @@ from tchat.core.group.feature import Event
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
     Activity,
+    Attach,
     Attached,
     Detach,
     MembershipChange,
@@ -137,6 +139,7 @@ class FollowedGroups:
         self._notify = notify
         self._recent = recent
         self._unread = unread
+        self.counts = Counts(client_id, requests, delivery, self._ask_count)
         self.trimmer = Trimmer(groups.values(), self._on_trimmed)
         self.state_budget = StateBudget(groups.values())
         self._suspended: dict[Replica, _Suspended] = {}
@@ -182,6 +185,7 @@ class FollowedGroups:
         return request
 
     def _on_attach_done(self, replica: Replica, request: PendingRequest) -> None:
+        self.counts.on_answered(replica.name, request)
         failure = request.failure
         if isinstance(failure, Refused) and failure.code == Code.LOG_DAMAGED:
             self._suspend(replica, failure)
@@ -212,6 +216,27 @@ class FollowedGroups:
             due = min((one.due for one in self._suspended.values()), default=float("inf"))
             with trio.move_on_at(due):
                 await self._suspended_more.wait()
+
+    def _ask_count(self, group: str) -> PendingRequest:
+        """Ask for the server's count in a group; if it is not followed, without staying attached.
+
+        The answer comes with a snapshot, which is ignored.
+        """
+        replica = self.groups.get(fold(group))
+        if replica is not None and replica.unusable is None:
+            return self.request_attach(replica)
+
+        def read(answer: Answer) -> None:
+            self._client_id.advance_past(expect(answer, Attached).counted)
+            if fold(group) not in self.groups:
+                self._requests.sender.send_urgent(encode(Detach(group)))
+
+        def make(request_id: int) -> Attach:
+            return Attach(request_id, group, 0, 0, unread=False)
+
+        request = self._requests.ask(make, read)
+        request.on_done = partial(self.counts.on_answered, group, request)
+        return request
 
     def request_history(self, replica: Replica) -> PendingRequest:
         """Request the page of events before the log, unless such a request is unanswered."""

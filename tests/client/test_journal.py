@@ -375,16 +375,26 @@ def test_looking_for_unsent_messages_changes_nothing(tmp_path: Path) -> None:
             assert (tmp_path / "slots" / "0.outbox").read_bytes() == before
 
 
-def test_new_id_holds_back_possibly_sent_messages(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", [b"{", None, b'{"client": "0011223344556677", "next": 5}'])
+def test_id_of_numbered_messages_is_kept(file: bytes | None, tmp_path: Path) -> None:
+    """With another id, nobody could tell whether such a message was sent."""
     with acquire_client_id(tmp_path) as client_id:
+        before = client_id.client
         client_id.journal.record_numbers(
             [(entry, client_id.next_number()) for entry in typed(client_id.journal, "perhaps")]
         )
         typed(client_id.journal, "surely not")
-    (tmp_path / "slots" / "0.json").write_bytes(b"{")
+    id_file = tmp_path / "slots" / "0.json"
+    if file is None:
+        id_file.unlink()
+    else:
+        id_file.write_bytes(file)
     with acquire_client_id(tmp_path, "alice", [SERVER]) as client_id:
         perhaps, surely_not = client_id.journal.entries("alice", [SERVER])
-        assert perhaps.failure is not None
+        is_other = file is not None and b"0011" in file
+        assert (perhaps.failure is not None) == is_other
+        assert (client_id.client == before) == (not is_other)
+        assert is_other or (perhaps.number == 1 and client_id.next_number() > 1)
         assert surely_not.failure is None
 
 

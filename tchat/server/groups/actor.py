@@ -552,6 +552,7 @@ class GroupActor:
             request.id,
             shown,
             standing,
+            counted=group.counted(subscription.author),
             admin=group.admin_name or None,
             kicked=fold(name) in group.kicked,
             banned=group.ban_on(name, subscription.author.key) is not None or None,
