@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,5 +28,7 @@ def make_directory(path: Path) -> None:
         return
     missing = [place for place in (path, *path.parents) if not place.exists()]
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Not every file system can sync a directory, and it is too late to fail.
     for place in missing:
-        sync_directory(place.parent)
+        with suppress(OSError):
+            sync_directory(place.parent)

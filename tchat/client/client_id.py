@@ -26,6 +26,7 @@ from tchat.client.program_state import ProgramState
 from tchat.client.server_directory import directories_of
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.core.text import fold
+from tchat.durable_directory import make_directory
 from tchat.errors import Code, Refused, StartupError
 from tchat.file_lock import try_lock
 from tchat.transfer.durable import replace_file
@@ -167,7 +168,7 @@ def _lock_first_free(
     directories: Sequence[Path], user: str, servers: Collection[str]
 ) -> tuple[AbstractContextManager[object], Path]:
     directory = directories[0]
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(directory)
     unsent = _with_unsent_messages(directories, user, servers)
     found = _lock_first(chain(unsent, _id_files(directory)))
     if found is None:

@@ -16,8 +16,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tchat.core.text import fold
+from tchat.durable_directory import make_directory
 from tchat.file_lock import try_lock
-from tchat.transfer.durable import replace_file
+from tchat.transfer.durable import remove_file, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class Drafts:
             self._texts[group] = [*(text for text in texts if text not in mine), *mine]
         if (data := self.pending()) is not None:
             self.write(data)
-        other.unlink()
+        remove_file(other)
 
     def pending(self) -> bytes | None:
         """Return the new contents of the file; None if they have not changed."""
@@ -78,7 +79,7 @@ class Drafts:
         if self.path is None:
             return
         if data == _EMPTY:
-            self.path.unlink(missing_ok=True)
+            remove_file(self.path)
         else:
             replace_file(self.path, data)
         self._written = data
@@ -112,7 +113,7 @@ def open_drafts(directory: Path | None, user: str, servers: Sequence[str]) -> It
     path = lock = failure = None
     if directory is not None:
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(directory)
             path, lock = _lock_first_free(directory, names[0])
         except OSError as error:
             failure = error

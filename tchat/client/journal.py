@@ -48,6 +48,7 @@ from tchat.core.group.direct import check_group
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.core.protocol.schema import INT_LIMIT
 from tchat.core.text import check_text, fold
+from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused
 from tchat.transfer.durable import replace_file
 
@@ -335,8 +336,12 @@ class Journal:
 
     def _open(self, path: Path) -> int:
         """Open the file and truncate it after its last complete line."""
+        is_new = not path.exists()
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
+            if is_new:  # otherwise, a power cut may remove the file, whatever was synced in it
+                with suppress(OSError):
+                    sync_directory(path.parent)
             os.ftruncate(file, self._size)
         except OSError:
             os.close(file)

@@ -21,7 +21,7 @@ from tchat.client.shared_records import locked
 from tchat.core.fingerprints import fingerprint
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
-from tchat.transfer.durable import replace_file
+from tchat.transfer.durable import rename_file, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -200,7 +200,7 @@ class Preferences:
         aside = path.with_name(f"{path.name}.damaged")
         self.damage = f"{path} is damaged: the lists of people and muted groups are lost."
         try:
-            path.replace(aside)
+            rename_file(path, aside)
         except OSError:
             return
         self.damage += f" It is kept as {aside.name}."

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tchat.core.text import fold
+from tchat.durable_directory import make_directory
 from tchat.errors import Code, Refused
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class ProgramState:
 
 def _open(path: Path | None) -> sqlite3.Connection:
     if path is not None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
     database = sqlite3.connect(
         ":memory:" if path is None else path,
         timeout=_BUSY_SECONDS,

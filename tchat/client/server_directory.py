@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from tchat.client.shared_records import read_table
+from tchat.durable_directory import make_directory
 from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def save_record(state: Path, record: ServerRecord) -> None:
     if _record_in(directory) == record:
         return
     with suppress(OSError):  # then the keys are tried again next time
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
         replace_file(directory / _RECORD, json.dumps(asdict(record)).encode())
 
 

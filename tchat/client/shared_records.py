@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tchat.core.text import fold
+from tchat.durable_directory import make_directory
 from tchat.file_lock import lock_within
 from tchat.transfer.durable import replace_file
 
@@ -24,7 +25,7 @@ _LOCK_SECONDS = 1.0
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep other programs from changing a file while the block runs. Raises OSError."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(path.parent)
     with lock_within(path.with_name(f"{path.name}.lock"), _LOCK_SECONDS):
         yield
 

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.protocol.handshake import PIECE_SIZE
+from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused, StorageError
 from tchat.store.base import (
     Blobs,
@@ -49,7 +50,6 @@ from tchat.store.base import (
 )
 from tchat.store.begun_uploads import BegunUploads, digests_file
 from tchat.store.disk_space import DiskSpace
-from tchat.transfer.durable import sync_directory
 from tchat.transfer.partial_file import (
     DIGESTS_SUFFIX,
     PartialFile,

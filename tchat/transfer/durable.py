@@ -54,3 +54,20 @@ def _open_draft(path: Path) -> tuple[Path, FileIO]:
             raise
     draft = path.with_name(f"{path.name}.new")
     return draft, FileIO(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
+
+
+def rename_file(path: Path, target: Path) -> None:
+    """Rename a file within its directory, and make that durable. Raises OSError."""
+    path.replace(target)
+    with suppress(OSError):
+        sync_directory(target.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it exists, and make that durable. Raises OSError."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    with suppress(OSError):
+        sync_directory(path.parent)

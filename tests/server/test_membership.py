@@ -68,7 +68,7 @@ async def test_joining_an_existing_group_asks_the_admin() -> None:
         await bob.command(Join)
         (request,) = await alice.events(1)
         assert (request.actor, request.body) == ("bob", requested_by("bob"))
-        assert await bob.attach() == Attached(2, GROUP, "waiting", admin="alice")
+        assert await bob.attach() == Attached(2, GROUP, "waiting", counted=1, admin="alice")
 
 
 async def test_waiting_person_receives_nothing_of_the_group() -> None:

@@ -30,6 +30,7 @@ from io import FileIO
 from typing import TYPE_CHECKING
 
 from tchat.core.text import clean_line
+from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused
 from tchat.file_lock import lock_opened
 from tchat.transfer.partial_file import DIGESTS_SUFFIX, PartialFile, is_disk_full
@@ -168,6 +169,8 @@ def _claim_name(part: PartialFile, path: Path) -> None:
         part.move_to(path)
     else:
         part.discard()
+    with suppress(OSError):
+        sync_directory(path.parent)
 
 
 def _is_same(path: Path, file: File) -> bool:

@@ -15,9 +15,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused
 from tchat.store.sqlite.backup import back_up
-from tchat.transfer.durable import replace_file, sync_directory
+from tchat.transfer.durable import replace_file
 from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tchat.durable_directory import sync_directory
 from tchat.store.blobs import blob_path
 from tchat.store.sqlite.directory import DATABASE
 from tchat.store.sqlite.view import connect_read_only, open_view, reading
-from tchat.transfer.durable import sync_directory
 from tchat.transfer.partial_file import DIGESTS_SUFFIX
 
 if TYPE_CHECKING:
