@@ -15,11 +15,11 @@ from tchat.client.program_state import ProgramState
 from tchat.client.server_directory import ServerRecord, save_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 @pytest.fixture
-def unsynced(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Record the last change of each directory that is not synced yet."""
     changes: dict[str, str] = {}
     sync = os.fsync
