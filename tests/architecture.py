@@ -33,6 +33,7 @@ MAY_USE = {
     },
     "client": {
         "errors",
+        "durable_directory",
         "exits",
         "file_lock",
         "invocation",
