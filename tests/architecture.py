@@ -149,8 +149,10 @@ LAYERS: dict[str, list[set[str]]] = {
         {"app"},
     ],
     "server.operations": [
-        {"backup", "group_commands", "key_rotation", "reports", "set_aside"},
-        {"erasure", "expiry", "verification"},
+        {"drafts", "group_commands", "identities", "key_rotation", "reports", "set_aside"},
+        {"backup", "erasure", "expiry"},
+        {"verification"},
+        {"restore"},
         {"changes"},
     ],
     "server.groups": [

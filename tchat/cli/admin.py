@@ -100,8 +100,34 @@ def _backup(given: argparse.Namespace) -> int:
     report = take_backup(given.data, given.target)
     damaged = [f"file {sha256} is missing or damaged in {given.data}" for sha256 in report.damaged]
     done = f"{report.target}: the database and {report.files} files ({size_text(report.size)})"
-    _print(given, asdict(report), done, *damaged)
+    removed = ["removed what an interrupted backup had left"] if report.abandoned else []
+    _print(given, asdict(report), *removed, done, *damaged)
     return DATA if report.damaged else 0
+
+
+def _add_backup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("backup", type=path_argument, metavar="BACKUP", help="a backup's directory")
+
+
+def _restore(given: argparse.Namespace) -> int:
+    from tchat.core.text import size_text
+    from tchat.server.operations.reports import time_text
+    from tchat.server.operations.restore import UNDONE, restore
+
+    report = restore(given.backup, given.data)
+    last = time_text(report.last_at) if report.last_at else None
+    newest = f"the newest event is of {last}" if last else "there are no events"
+    done = (
+        f"{report.data}: {report.groups} groups, {report.people} people, {report.events} events and"
+        f" {report.files} files ({size_text(report.size)}); {newest}"
+    )
+    lines = [done, UNDONE]
+    if report.former:
+        lines.append(f"The former data is in {report.former}; nothing of it was deleted.")
+    found = asdict(report)
+    del found["last_at"]
+    _print(given, {**found, "newest": last, "undone": UNDONE}, *lines)
+    return 0
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -461,9 +487,11 @@ Copy all data of a server to a new directory: the database, the files, and last
 the server's keys. The server may keep running: messages do not wait for it, but
 its write-ahead log grows until the database is copied.
 
-The copy is a data directory itself. To restore it, start a server on it with
---data, or on a copy of it. The exit status is 65 if a file of the server is
-missing or damaged; everything else is then copied.
+The copy is a data directory itself; `tchat admin restore` puts it back. It gets
+its name when it is complete and on the disk: what an interrupted backup has left
+is removed by the next one to the same directory, which begins anew. The exit
+status is 65 if a file of the server is missing or damaged; everything else is
+then copied.
 """,
         (
             ("tchat admin backup /backup/monday", "of the default data directory"),
@@ -486,6 +514,25 @@ Each fault is a line; the exit status is 65 if there is any.
             ("tchat admin verify", "the default data directory"),
             ("tchat admin verify --data /backup/monday --json", "a backup, for a program"),
         ),
+    ),
+    "restore": Subcommand(
+        _restore,
+        "put a backup in the place of the data directory",
+        """\
+Restore a backup: verify a copy of it, and put that in the place of the data
+directory, whose former contents are kept beside it. The server must not run. If
+the backup has a fault, or this is interrupted, the data directory stays as it is.
+
+The server has the key of the backup, so clients do not ask. They drop what the
+restored groups do not have. Everything that happened since the backup is undone,
+also bans, erased people, removed keys and the use of invites. Link codes are in
+no backup.
+""",
+        (
+            ("tchat admin restore /backup/monday --data /srv/tchat", "instead of what is there"),
+            ("tchat admin restore /backup/monday --data /srv/new", "into a new directory"),
+        ),
+        _add_backup,
     ),
     "ban": Subcommand(
         _ban,

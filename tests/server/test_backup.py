@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -10,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pytest
 import trio
@@ -24,6 +26,7 @@ from tchat.store.open import open_store
 from tchat.store.sqlite.backup import Copied, back_up
 from tchat.testing import open_server
 from tests.helpers import log_of, texts
+from tests.server.killed import killed_at
 from tests.server.operated import FILES, LONG_FILE, MESSAGES, make_data
 
 if TYPE_CHECKING:
@@ -121,9 +124,16 @@ async def test_a_server_continues_on_a_backup(tmp_path: Path) -> None:
         assert saved.read_bytes() == LONG_FILE
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a data directory, to be copied."""
+    return make_data(tmp_path_factory.mktemp("original"))
+
+
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    return make_data(tmp_path)
+def data(original: Path, tmp_path: Path) -> Path:
+    shutil.copytree(original, tmp_path / "server", ignore=shutil.ignore_patterns("control"))
+    return tmp_path / "server"
 
 
 def test_a_backup_is_private(data: Path, tmp_path: Path) -> None:
@@ -162,6 +172,91 @@ def test_an_interrupted_backup_is_removed_by_another(data: Path, tmp_path: Path)
     take_backup(data, tmp_path / "backup")
     assert verify_server(tmp_path / "backup").faults == []
     assert not draft.exists()
+
+
+KILLED_AT = int(os.environ.get("TCHAT_KILLS", "5"))
+"""At how many points of its work a program is killed."""
+
+IMPORTS = """
+import shutil
+from tchat.server.operations.backup import take_backup
+from tchat.server.operations.restore import restore
+from tchat.server.operations.verification import verify_server
+data, place = Path({data!r}), Path({place!r})
+target = place / "backup"
+def prepare():
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+def again():
+    was_there = target.exists()
+    if not was_there:
+        take_backup(data, target)
+    found = verify_server(target)
+    return [was_there, found.count, found.files, [path.name for path in place.iterdir()]]
+"""
+
+
+def test_a_backup_killed_anywhere_can_begin_anew(data: Path, tmp_path: Path) -> None:
+    """There is no backup then, or the whole one; the next removes what is left of it."""
+    imports = IMPORTS.format(data=str(data), place=str(tmp_path / "place"))
+    found = killed_at(KILLED_AT, imports, "prepare", "lambda: take_backup(data, target)", "again")
+    for state in found:
+        match state:
+            case [_, 0, 3, list(names)]:
+                assert "backup" in names
+                # A draft without its mark could be somebody else's.
+                assert len(names) <= 2
+            case _:
+                raise AssertionError(state)
+    assert any(state == [False, 0, FILES, ["backup"]] for state in found)
+
+
+def test_a_backup_is_on_the_disk_when_it_is_done(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every file and every directory of it is synced, and the directory above."""
+    synced: set[tuple[int, int]] = set()
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced.add((status.st_dev, status.st_ino))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    take_backup(data, tmp_path / "new" / "backup")
+    made = [tmp_path, tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    # SQLite syncs its file itself.
+    missed = [
+        path
+        for path in made
+        if (path.stat().st_dev, path.stat().st_ino) not in synced and path.name != "tchat.db"
+    ]
+    assert missed == []
+
+
+def test_an_unreadable_file_does_not_end_the_backup(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may be unable to read one file."""
+    bad = next((data / "files").glob("??/*[0-9a-f]"))
+    read = Path.open
+
+    class Unreadable:
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def read(self, _: int) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def open_file(path: Path, mode: str = "r", buffering: int = -1) -> object:
+        return Unreadable() if path == bad else read(path, mode, buffering)
+
+    monkeypatch.setattr(Path, "open", open_file)
+    report = take_backup(data, tmp_path / "backup")
+    assert (report.damaged, report.files) == ((bad.name,), FILES - 1)
 
 
 def test_a_directory_of_others_is_not_removed(data: Path, tmp_path: Path) -> None:

@@ -1,33 +1,38 @@
 """Back up a data directory: database, files, and last the server's keys.
 
-The backup is a data directory itself: to restore it, start a server on it, or on a copy of it. It
-gets its name only when it is complete, so an interrupted one is never taken for a whole one.
+The backup is a data directory itself (`restore` copies it back, in the same way). It gets its name
+only when it is complete and on the disk, so an interrupted one is never taken for a whole one.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
-import shutil
-from contextlib import contextmanager, suppress
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from tchat.durable_directory import sync_directory
-from tchat.errors import Code, Refused
+from tchat.errors import Code, Refused, StartupError
+from tchat.net.tls import CERTIFICATE_FILE, KEY_FILE, load_credentials
+from tchat.server.operations.drafts import (
+    complete,
+    disk_errors,
+    draft_of,
+    make_parents,
+    remove_abandoned,
+    resolved,
+)
 from tchat.store.sqlite.backup import back_up
 from tchat.transfer.durable import replace_file
-from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tchat.store.sqlite.backup import Copied
 
-KEY_FILES = ("server-cert.pem", "server-key.pem")
+KEY_FILES = (CERTIFICATE_FILE, KEY_FILE)
 _UNFINISHED = ".incomplete"
-_MARKER = "unfinished-backup"
-_MARK = b"An unfinished backup of tchat; the next backup to the same directory removes it.\n"
+_KEY_ATTEMPTS = 5
+_KEY_PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +40,14 @@ class BackupReport:
     """A finished backup: its path, the number and total size of its files.
 
     `damaged` are the SHA-256 (hexadecimal) of files that are missing or wrong in the data itself.
+    `abandoned` counts interrupted backups to the same directory, which were removed.
     """
 
     target: str
     files: int
     size: int
     damaged: tuple[str, ...]
+    abandoned: int = 0
 
 
 def take_backup(data: Path, target: Path) -> BackupReport:
@@ -48,31 +55,46 @@ def take_backup(data: Path, target: Path) -> BackupReport:
 
     Raises `Refused` (bad_file, file_unreadable, storage_full), `StartupError` or `StorageError`.
     """
-    target = _resolved(target)
-    try:
+    target = resolved(target)
+    with disk_errors(f"The backup to {target}"):
         _check_target(data, target)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _remove_abandoned(target)
-        with _draft_of(target) as draft:
-            copied = back_up(data, draft)
-            for name in KEY_FILES:
-                if (data / name).exists():
-                    replace_file(draft / name, (data / name).read_bytes())
-            (draft / _MARKER).unlink()
-            sync_directory(draft)
+        make_parents(target)
+        abandoned = remove_abandoned(target, _UNFINISHED)
+        with draft_of(target, _UNFINISHED) as draft:
+            copied = copy_data(data, draft)
+            complete(draft)
             _give_name(draft, target)
-    except OSError as error:
-        code = Code.STORAGE_FULL if is_disk_full(error) else Code.FILE_UNREADABLE
-        raise Refused(code, f"The backup to {target} failed: {error.strerror}.") from error
     damaged = tuple(sha256.hex() for sha256 in copied.damaged)
-    return BackupReport(str(target), copied.files, copied.size, damaged)
+    return BackupReport(str(target), copied.files, copied.size, damaged, abandoned)
 
 
-def _resolved(target: Path) -> Path:
-    try:
-        return target.resolve()
-    except (OSError, RuntimeError) as error:
-        raise Refused(Code.BAD_FILE, f"{target} has symbolic links in a circle.") from error
+def copy_data(source: Path, draft: Path) -> Copied:
+    """Copy a data directory durably into the empty directory `draft`, the keys last."""
+    copied = back_up(source, draft)
+    _copy_keys(source, draft)
+    return copied
+
+
+def _copy_keys(source: Path, draft: Path) -> None:
+    """Copy the key and its certificate; they fit unless those of `source` do not.
+
+    A rotation replaces one after the other, and may do so just now.
+    """
+    for _ in range(_KEY_ATTEMPTS):
+        for name in KEY_FILES:
+            if (source / name).exists():
+                replace_file(draft / name, (source / name).read_bytes())
+            else:
+                (draft / name).unlink(missing_ok=True)
+        certificate, key = (draft / name for name in KEY_FILES)
+        if not (certificate.exists() or key.exists()):
+            return
+        try:
+            load_credentials(certificate, key)
+        except StartupError:
+            time.sleep(_KEY_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _check_target(data: Path, target: Path) -> None:
@@ -81,9 +103,15 @@ def _check_target(data: Path, target: Path) -> None:
         parent.exists() and parent.samefile(data) for parent in (target, *target.parents)
     ):
         raise Refused(Code.BAD_FILE, f"{target} is inside the data directory; choose another.")
+    check_replaceable(target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise _exists(target)
+
+
+def check_replaceable(target: Path) -> None:
+    """Raise `Refused` if a finished draft could not take the place of a directory."""
     if not target.exists():
         return
-    # A finished backup replaces the directory, which none of these can be.
     if target.is_mount():
         raise Refused(
             Code.BAD_FILE,
@@ -94,8 +122,6 @@ def _check_target(data: Path, target: Path) -> None:
             Code.BAD_FILE,
             f"{target} is the working directory; choose a new one in it: {target / 'tchat'}",
         )
-    if not target.is_dir() or any(target.iterdir()):
-        raise _exists(target)
 
 
 def _exists(target: Path) -> Refused:
@@ -110,43 +136,3 @@ def _give_name(draft: Path, target: Path) -> None:
             raise _exists(target) from error
         raise
     sync_directory(target.parent)
-
-
-# ------------------------------------------------------------------ unfinished backups
-
-
-@contextmanager
-def _draft_of(target: Path) -> Iterator[Path]:
-    """Give a new directory beside `target`; if the block fails, it is removed.
-
-    Its name is unique, since several backups may have the same target. A lock on its marker says
-    that somebody is working on it.
-    """
-    draft = Path(mkdtemp(_UNFINISHED, f"{target.name}.", target.parent))  # with mode 0700
-    try:
-        with (draft / _MARKER).open("wb") as marker:
-            with suppress(OSError):  # without locks, it is not removed by another backup either
-                fcntl.flock(marker, fcntl.LOCK_EX)
-            marker.write(_MARK)
-            marker.flush()
-            yield draft
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove the unfinished backups to `target` that nobody works on any more.
-
-    Another directory with such a name is none of ours, and stays.
-    """
-    for draft in target.parent.iterdir():
-        if not (draft.name.startswith(f"{target.name}.") and draft.name.endswith(_UNFINISHED)):
-            continue
-        try:
-            with (draft / _MARKER).open("rb") as marker:
-                fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if marker.read() == _MARK:
-                    shutil.rmtree(draft, ignore_errors=True)
-        except OSError:  # no marker, or somebody works on it
-            continue

@@ -3,7 +3,8 @@
 The database is copied as one snapshot by SQLite's backup API. Files never change, but the server
 removes those that nobody refers to any more, and may do so after the snapshot. Then the snapshot is
 taken again: the newer one does not refer to the file. Every file is hashed while it is copied, so
-that a backup does not silently carry a damaged file.
+that a backup does not silently carry a damaged file. Everything is on the disk when it is done, the
+directories included.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from typing import TYPE_CHECKING
 from tchat.durable_directory import sync_directory
 from tchat.store.blobs import blob_path
 from tchat.store.sqlite.directory import DATABASE
-from tchat.store.sqlite.view import connect_read_only, open_view, reading
+from tchat.store.sqlite.view import connect_read_only, open_view_of_any_age, reading
 from tchat.transfer.partial_file import DIGESTS_SUFFIX
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_ATTEMPTS = 5
+_ATTEMPTS = 20
 _CHUNK = 1 << 20
+_UNREADABLE = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ def back_up(source: Path, target: Path) -> Copied:
         if not missing or _stored_files(source).keys() >= set(missing):
             break  # nothing is missing, or the server still refers to it: it is damaged
     _remove_others(target, wanted)
+    for directory in (target / "files").iterdir():
+        sync_directory(directory)
+    sync_directory(target / "files")
     size = sum(size for sha256, size in wanted.items() if sha256 not in missing)
     return Copied(len(wanted) - len(missing), size, missing)
 
@@ -71,7 +76,7 @@ def _copy_database(source: Path, target: Path) -> None:
 
 def _stored_files(directory: Path) -> dict[bytes, int]:
     """Return the size of every file in the index, by its SHA-256."""
-    with open_view(directory) as connection:
+    with open_view_of_any_age(directory) as connection:
         return dict(connection.execute("SELECT sha256, size FROM blobs"))
 
 
@@ -89,13 +94,17 @@ def _copy_file(source: Path, target: Path, sha256: bytes) -> bool:
         copy.unlink()
         return False
     sums = original.with_name(original.name + DIGESTS_SUFFIX)
-    _copy_bytes(sums, copy.with_name(sums.name))  # if it has any
-    sync_directory(copy.parent)
+    copied_sums = copy.with_name(sums.name)
+    if _copy_bytes(sums, copied_sums) == _UNREADABLE:  # or if there are none
+        copied_sums.unlink()
     return True
 
 
 def _copy_bytes(original: Path, copy: Path) -> bytes | None:
-    """Copy a file durably; return the SHA-256 of its contents, or None if there is no such file."""
+    """Copy a file durably; return the SHA-256 of its contents, or None if there is no such file.
+
+    If reading fails, the result is `_UNREADABLE`, and the copy is a part of the file.
+    """
     digest = hashlib.sha256()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
@@ -103,7 +112,13 @@ def _copy_bytes(original: Path, copy: Path) -> bytes | None:
     except FileNotFoundError:  # and only here: a target that is gone is another error
         return None
     with read, os.fdopen(os.open(copy, flags, 0o600), "wb") as write:
-        while data := read.read(_CHUNK):
+        while True:
+            try:
+                data = read.read(_CHUNK)
+            except OSError:  # this file is damaged; an error of the target ends the backup
+                return _UNREADABLE
+            if not data:
+                break
             digest.update(data)
             write.write(data)
         write.flush()

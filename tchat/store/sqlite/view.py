@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _WAIT_SECONDS = 10.0
+_FIRST_WITH_FILES = 3  # migrations
 
 
 @contextmanager
@@ -35,6 +36,15 @@ def open_view(directory: Path) -> Iterator[sqlite3.Connection]:
     with reading(directory), closing(connect_read_only(directory)) as connection:
         connection.execute("BEGIN")  # one snapshot for all statements
         _check_version(connection, directory)
+        yield connection
+
+
+@contextmanager
+def open_view_of_any_age(directory: Path) -> Iterator[sqlite3.Connection]:
+    """Read one state of a database that this version or an earlier one has written."""
+    with reading(directory), closing(connect_read_only(directory)) as connection:
+        connection.execute("BEGIN")
+        _check_version(connection, directory, oldest=_FIRST_WITH_FILES)
         yield connection
 
 
@@ -66,15 +76,18 @@ def reading(directory: Path) -> Iterator[None]:
                 Code.CANNOT_START, f"The data directory {directory} cannot be read: {error}."
             ) from error
         raise StorageError(
-            Code.FILE_DAMAGED, f"The database in {directory} cannot be read: {error}."
+            Code.FILE_DAMAGED,
+            f"The database in {directory} cannot be read: {error}. Run `tchat admin verify` on it.",
         ) from error
 
 
-def _check_version(connection: sqlite3.Connection, directory: Path) -> None:
+def _check_version(
+    connection: sqlite3.Connection, directory: Path, oldest: int = len(MIGRATIONS)
+) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version < len(MIGRATIONS):
+    if version < oldest:
         raise StartupError(
             Code.CANNOT_START,
             f"{directory} was written by an older version of tchat; start a server of this version"
-            " on it first.",
+            " on it first, or `restore` it if it is a backup.",
         )

@@ -128,6 +128,39 @@ def committed_pages(path: Path, *, check: bool) -> CommittedPages | None:
         return None
 
 
+def sound_frames(path: Path) -> tuple[int, dict[int, int]]:
+    """Return the page size, and where in the log the newest committed version of each page begins.
+
+    SQLite ends at the first wrong frame. Here only that is left out, and the checksums of the
+    others follow from the one that the frame before has. Without a log, the size is 0.
+    """
+    try:
+        log = path.read_bytes()
+    except OSError:
+        return 0, {}
+    if len(log) < _HEADER.size:
+        return 0, {}
+    magic, _, page_size, _, *salts, one, two = _HEADER.unpack_from(log)
+    if magic & ~1 != _MAGIC or not 512 <= page_size <= 65536:
+        return 0, {}
+    words = struct.Struct(">II" if magic & 1 else "<II")
+    sums, committed, pending = (one, two), dict[int, int](), dict[int, int]()
+    at = _HEADER.size
+    for head, page in _frames(log, page_size):
+        number, size, *its_salts, one, two = _FRAME.unpack(head)
+        if its_salts != salts:
+            if not any(mine == its for mine, its in zip(salts, its_salts, strict=True)):
+                break  # of an earlier use of the log
+        elif _sum(words, page, _sum(words, head[:_SUMMED_OF_FRAME], sums)) == (one, two):
+            pending[number] = at + _FRAME.size
+            if size:
+                committed |= pending
+                pending.clear()
+        sums = (one, two)
+        at += _FRAME.size + page_size
+    return page_size, committed
+
+
 def _find_once(path: Path) -> WalDamage | None:
     try:
         with path.open("rb") as file:
