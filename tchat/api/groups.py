@@ -669,7 +669,7 @@ class MessagesExpired(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other(Event):
-    """An event of a kind that this version does not know, or whose text was deleted."""
+    """An event of an unknown kind, or whose text was deleted, or that the server has lost."""
 
 
 # ------------------------------------------------------------------ notices: not in any log

@@ -18,7 +18,9 @@ from tchat.exits import DATA
 from tchat.streams import print_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from tchat.server.operations.salvage import SalvageReport
 
     Run = Callable[[argparse.Namespace], int]
 
@@ -128,6 +130,55 @@ def _restore(given: argparse.Namespace) -> int:
     del found["last_at"]
     _print(given, {**found, "newest": last, "undone": UNDONE}, *lines)
     return 0
+
+
+def _salvage(given: argparse.Namespace) -> int:
+    from tchat.core.text import clean_line
+    from tchat.server.operations.salvage import salvage
+
+    report = salvage(given.data)
+    described: dict[str, Any] = {
+        "data": report.data,
+        "aside": report.aside,
+        "unknown_files": report.unknown_files,
+    }
+    found = report.salvaged
+    if found is None:
+        _print(given, described, f"{report.data}: finished the salvage that was interrupted")
+        return 0
+    described["groups"] = [{**asdict(one), "missing": one.missing} for one in found.groups]
+    described["people"] = found.people
+    described["missing_files"] = [sha256.hex() for sha256 in found.missing_files]
+    lost = sum(group.missing for group in found.groups)
+    done = (
+        f"{report.data}: {len(found.groups)} groups go on, {lost} events are lost. The damaged"
+        f" database and {report.unknown_files} files that no group has are in {report.aside}."
+    )
+    _print(given, described, *map(clean_line, _salvaged_lines(report)), done)
+    return 0
+
+
+def _salvaged_lines(report: SalvageReport) -> Iterator[str]:
+    """Yield a line for everything that is not as it was."""
+    found = report.salvaged
+    if found is None:
+        return
+    for group in found.groups:
+        if group.lost:
+            ranges = ", ".join(f"{one}-{other}" for one, other in group.lost)
+            yield (
+                f"{group.name}: {group.missing} of {group.events} events are lost ({ranges});"
+                " changes of the topic, bans and invites among them are unknown"
+            )
+        if group.guessed_admin:
+            yield (
+                f"{group.name}: nobody knows who was its admin if that changed; it is"
+                f" {group.guessed_admin} now, and `tchat admin set-admin` makes it another"
+            )
+    for name in found.people:
+        yield f"{name}: the account was lost, and has the keys that are known from groups"
+    for sha256 in found.missing_files:
+        yield f"file {sha256.hex()} is missing; sending it again repairs it"
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -533,6 +584,20 @@ no backup.
             ("tchat admin restore /backup/monday --data /srv/new", "into a new directory"),
         ),
         _add_backup,
+    ),
+    "salvage": Subcommand(
+        _salvage,
+        "keep what can be read of damaged data",
+        """\
+Write a new database with everything that can be read of a damaged one. The
+server must not run. Of a damaged group, what can be read stays, and the members
+see in a line how many messages are missing. Members and files are those of the
+last sound state; changes of topics, bans and invites may be lost.
+
+Restore a backup instead if it is recent enough: it has everything. The damaged
+database is moved to a directory `damaged-...` in the data directory.
+""",
+        (("tchat admin salvage --data /srv/tchat", "after `verify` has found damage"),),
     ),
     "ban": Subcommand(
         _ban,

@@ -111,6 +111,8 @@ _tchat() {
         " admin export --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " admin backup --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " admin verify --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin restore --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
+        " admin salvage --data") compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return ;;
         " admin ban --name") :; return ;;
         " admin ban --key") :; return ;;
         " admin ban --address") :; return ;;
@@ -172,6 +174,10 @@ _tchat() {
         " admin backup")
             COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " admin verify")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin restore")
+            COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
+        " admin salvage")
             COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " admin ban")
             COMPREPLY+=($(compgen -W "-h --help --name --key --address --reason --data --json" -- "$word")) ;;

@@ -71,6 +71,7 @@ LINES: dict[str, str] = {
     "invitation": "to join: {command}",
     "reloaded": "applied the limits and the certificate",
     "reload_failed": "the reload failed, and nothing was applied: {reason}",
+    "salvaged": "salvaged {group}: {count} of its {events} events are lost",
     "stopping": "stopping on {signal}",
     "stopping_slowly": "the disk has not finished writing after {seconds} s: waiting for it."
     " Nothing that was acknowledged is lost if this process is killed",
@@ -125,6 +126,7 @@ LEVELS: dict[str, Level] = {
     "stopping_slowly": "warning",
     "limit_lowered": "warning",
     "certificate_invalid": "warning",
+    "salvaged": "warning",
     "key_added": "notice",
     "key_removed": "notice",
     "refused": "notice",

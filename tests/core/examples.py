@@ -44,7 +44,7 @@ from tchat.core.group.messages import (
     Unpin,
     Unpinned,
 )
-from tchat.core.group.operation import Closed, Expired
+from tchat.core.group.operation import Closed, Expired, Missing
 from tchat.core.group.settings import PolicySet, SetPolicy, SetTopic, TopicSet
 from tchat.core.protocol.frames import (
     IN_TRANSFER,
@@ -164,6 +164,7 @@ BODIES: list[Body] = [
     Left(),
     Closed(),
     Expired(4),
+    Missing(3),
     Withdrawn(),
     Kicked("bob"),
     AdminTransferred("bob"),
@@ -289,6 +290,7 @@ OPTIONAL = {
     "joined": {"by", "invite", "key"},
     "invited": {"name"},
     "posted": {"reply"},
+    "missing": {"count"},
 }
 """The keys that may be absent, by the type of their frame, or the kind of their event."""
 

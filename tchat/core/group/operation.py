@@ -1,5 +1,7 @@
 """What the server's operator does in a group: close it, appoint an admin, erase a person's texts.
 
+`Missing` is written by no command: `tchat admin salvage` puts it in the place of lost events.
+
 No client can send these commands: they are no frames of the protocol, and only the author
 `OPERATOR`, whose name nobody can claim, may give them.
 """
@@ -133,7 +135,26 @@ class Expired(Body):
         return f"{event.actor} removed older messages: this server keeps them only for a time"
 
 
+@record
+class Missing(Body):
+    """An event that was lost when the server's data was damaged.
+
+    The first of a run has their `count`. The header is that of the lost event as far as it is
+    known, so that its command is still recognized.
+    """
+
+    kind = "missing"
+    count: int | None = None
+
+    def sentence(self, event: Event, reader: object) -> str:
+        """Return how many messages are missing, once for all of a run."""
+        if not self.count:
+            return ""
+        what = "1 message is" if self.count == 1 else f"{self.count} messages are"
+        return f"{what} missing here: the server's data was damaged"
+
+
 COMMANDS: tuple[type[Command], ...] = (Close, Appoint, EraseTexts, Expire)
 """Commands that no client can send."""
 
-EVENTS: tuple[type[Body], ...] = (Closed, Expired)
+EVENTS: tuple[type[Body], ...] = (Closed, Expired, Missing)

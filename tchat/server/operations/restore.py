@@ -37,7 +37,6 @@ from tchat.server.operations.drafts import (
     remove_abandoned,
     resolved,
 )
-from tchat.server.operations.identities import renew_identities
 from tchat.server.operations.verification import verify_server
 from tchat.store.open import open_store
 from tchat.store.sqlite.directory import DATABASE
@@ -159,7 +158,7 @@ def _fill(draft: Path, backup: Path, data: Path) -> tuple[int, int, int, int, in
 async def _update(draft: Path) -> None:
     """Apply the migrations of this version, and give every group a new identity."""
     async with open_store(draft) as store:
-        await renew_identities(store)
+        await store.maintenance.renew_identities()
 
 
 def _give_owner(draft: Path, data: Path) -> None:
