@@ -85,6 +85,12 @@ def drafts_of(target: Path, suffix: str) -> list[Path]:
     return sorted(entry for entry in names if entry.name.endswith(suffix))
 
 
+def free_name(path: Path) -> Path:
+    """Return a path that does not exist: this one, or with a number behind it."""
+    names = (f"{path.name}{extra}" for extra in ("", *(f"-{n}" for n in range(2, 10_000))))
+    return next(one for name in names if not (one := path.with_name(name)).exists())
+
+
 def make_parents(target: Path) -> None:
     """Create the directories above `target` that are missing, durably."""
     missing = [parent for parent in target.parents if not parent.exists()]

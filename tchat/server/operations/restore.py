@@ -32,6 +32,7 @@ from tchat.server.operations.drafts import (
     disk_errors,
     draft_of,
     drafts_of,
+    free_name,
     is_draft,
     make_parents,
     remove_abandoned,
@@ -180,7 +181,7 @@ def _replace(data: Path, draft: Path) -> Path | None:
         sync_directory(data.parent)
         return None
     if not _exchange(draft, data):
-        aside = _free_name(data)
+        aside = _name_aside(data)
         with ExitStack() as undo:
             data.rename(aside)
             undo.callback(aside.rename, data)
@@ -200,16 +201,15 @@ def _name_former(data: Path) -> Path | None:
     aside = None
     for former in drafts_of(data, _UNFINISHED):
         if any((former / name).exists() for name in _DATA) and not is_draft(former):
-            aside = _free_name(data)
+            aside = _name_aside(data)
             former.rename(aside)
             sync_directory(data.parent)
     return aside
 
 
-def _free_name(data: Path) -> Path:
+def _name_aside(data: Path) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    names = (f"{data.name}.replaced-{stamp}{extra}" for extra in ("", *range(2, 1000)))
-    return next(path for name in names if not (path := data.with_name(name)).exists())
+    return free_name(data.with_name(f"{data.name}.replaced-{stamp}"))
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -25,7 +25,7 @@ from tchat.errors import Code, Refused, StartupError
 from tchat.file_lock import try_lock
 from tchat.server.clock import now_ms
 from tchat.server.log import Log
-from tchat.server.operations.drafts import disk_errors
+from tchat.server.operations.drafts import disk_errors, free_name
 from tchat.store.open import open_store
 from tchat.store.sqlite.directory import DATABASE
 from tchat.store.sqlite.salvage import Salvaged, salvage_database
@@ -77,8 +77,8 @@ def _salvage(data: Path) -> SalvageReport:
         found = _write_draft(data, data / _DRAFT)
         (data / _DRAFT).rename(complete)
         sync_directory(data)
-        aside = data / f"{_ASIDE}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        aside.mkdir(mode=0o700, exist_ok=True)
+        aside = free_name(data / f"{_ASIDE}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+        aside.mkdir(mode=0o700)
     else:
         aside = max(data.glob(f"{_ASIDE}*"), default=data / f"{_ASIDE}unknown")
         aside.mkdir(mode=0o700, exist_ok=True)
