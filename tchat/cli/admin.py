@@ -181,17 +181,32 @@ def _salvaged_lines(report: SalvageReport) -> Iterator[str]:
         yield f"file {sha256.hex()} is missing; sending it again repairs it"
 
 
+def _add_verified(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target",
+        type=path_argument,
+        nargs="?",
+        metavar="TARGET",
+        help="a backup, instead of --data",
+    )
+
+
 def _verify(given: argparse.Namespace) -> int:
     from tchat.core.text import clean_line, size_text
-    from tchat.server.operations.verification import verify_server
+    from tchat.server.operations.verification import next_steps, verify_server
 
-    found = verify_server(given.data)
-    faults = [clean_line(f"{one.where}: {one.subject}: {one.sentence}") for one in found.faults]
+    data = given.target or given.data
+    found = verify_server(data)
+    faults = []
+    for one in found.faults:
+        place = f" (at byte {one.offset} of the file)" if one.offset is not None else ""
+        faults.append(clean_line(f"{one.where}: {one.subject}: {one.sentence}{place}"))
     read = (
         f"{found.groups} groups with {found.events} events, {found.files} files"
         f" ({size_text(found.size)}): {found.count or 'no'} fault{'s' * (found.count != 1)}"
     )
-    _print(given, found.report(), *faults, read)
+    steps = next_steps(found, data)
+    _print(given, {**found.report(), "next": steps}, *faults, read, *steps)
     return DATA if found.count else 0
 
 
@@ -559,12 +574,15 @@ logs of all groups, what is derived from them, every file, and the server's keys
 The server may keep running. A group is read at a time, so that its write-ahead
 log does not grow much meanwhile.
 
-Each fault is a line; the exit status is 65 if there is any.
+Each fault is a line, and the last lines say what to do. Damage does not end the
+check: it says which events cannot be read, and where in the database it is. The
+exit status is 65 if there is any fault.
 """,
         (
             ("tchat admin verify", "the default data directory"),
-            ("tchat admin verify --data /backup/monday --json", "a backup, for a program"),
+            ("tchat admin verify /backup/monday --json", "a backup, for a program"),
         ),
+        _add_verified,
     ),
     "restore": Subcommand(
         _restore,

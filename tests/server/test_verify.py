@@ -19,7 +19,7 @@ from tchat.server.control import perform
 from tchat.server.limits import Limits
 from tchat.server.operations import expiry
 from tchat.server.operations.expiry import DAY_MS
-from tchat.server.operations.verification import verify_server
+from tchat.server.operations.verification import next_steps, verify_server
 from tchat.store.open import open_store
 from tchat.store.words import terms_of
 from tests.helpers import GROUP, members, running_server
@@ -210,7 +210,57 @@ def test_an_unreadable_database_is_a_fault(data: Path) -> None:
     content = bytearray(path.read_bytes())
     content[4096:] = bytes(len(content) - 4096)
     path.write_bytes(content)
-    assert {where for where, _ in faults(data)} == {"database"}
+    assert faults(data)[0] == ("database", "tchat.db")
+    assert {fault.remedy for fault in verify_server(data).faults} == {"salvage"}
+
+
+PAGE = 4096
+
+
+def test_every_garbled_page_is_found_without_an_end(data: Path) -> None:
+    """Noise in any page, and the loss of any part of the end, is reported as far as it goes."""
+    path = data / "tchat.db"
+    content = path.read_bytes()
+    pages = len(content) // PAGE
+    for number in range(20):
+        chance = random.Random(number)
+        damaged = bytearray(content)
+        if number % 4:
+            start = chance.randrange(pages) * PAGE
+            damaged[start : start + PAGE] = chance.randbytes(PAGE)
+        else:
+            del damaged[chance.randrange(PAGE, len(damaged)) :]
+        path.write_bytes(damaged)
+        found = verify_server(data)
+        assert found.faults, number
+        assert found.files == FILES, number  # they are checked nevertheless
+        assert all("Error(" not in fault.sentence for fault in found.faults), found.faults
+        assert next_steps(found, data), number
+
+
+def test_lost_events_are_named_in_every_group(data: Path) -> None:
+    """Also behind the first damaged page; with where in the file it is."""
+    with closing(sqlite3.connect(data / "tchat.db")) as connection:
+        sql = "SELECT pageno FROM dbstat WHERE name = 'segments' AND pagetype = 'leaf'"
+        pages = [page for (page,) in connection.execute(sql)]
+    content = bytearray((data / "tchat.db").read_bytes())
+    for page in (pages[0], pages[2]):
+        content[(page - 1) * PAGE : page * PAGE] = bytes(PAGE)
+    (data / "tchat.db").write_bytes(content)
+    faults = verify_server(data).faults
+    lost = [(one.first, one.last) for one in faults if one.subject == "ops" and one.first]
+    assert len(lost) == 2
+    assert lost[0][0] == 1
+    offsets = {one.offset for one in faults}
+    assert {(pages[0] - 1) * PAGE, (pages[2] - 1) * PAGE} <= offsets
+
+
+def test_damage_that_heals_is_called_harmless(data: Path) -> None:
+    """A server does not use a stored state whose digest is wrong; it replays the log."""
+    change(data, FORGED)
+    found = verify_server(data)
+    assert [fault.remedy for fault in found.faults] == ["harmless"]
+    assert next_steps(found, data) == ["What is left is harmless: the server repairs it by itself."]
 
 
 def test_other_directories_are_refused(tmp_path: Path) -> None:

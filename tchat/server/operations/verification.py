@@ -15,6 +15,8 @@ from tchat.store.sqlite.verify import Verified, verify_data
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tchat.store.sqlite.verify import Remedy
+
 
 def verify_server(data: Path) -> Verified:
     """Verify the data directory. Raises `StartupError` if it cannot be read at all."""
@@ -29,6 +31,26 @@ def verify_server(data: Path) -> Verified:
         except (InvalidSignature, ValueError, TypeError):
             found.fault("keys", certificate.name, f"{certificate} has changed.")
     return found
+
+
+_STEPS: dict[Remedy, str] = {
+    "salvage": (
+        "Stop the server, then `tchat admin restore BACKUP --data {data}` if a backup is recent"
+        " enough; else `tchat admin salvage --data {data}` keeps what can be read."
+    ),
+    "restore": "Stop the server, and copy server-key.pem and server-cert.pem from a backup.",
+    "resend": (
+        "Damaged files: whoever has them can send them again; or copy them from the same place in"
+        " a backup."
+    ),
+    "harmless": "What is left is harmless: the server repairs it by itself.",
+}
+
+
+def next_steps(found: Verified, data: Path) -> list[str]:
+    """Return what to do about the faults, in sentences, the most important first."""
+    remedies = {fault.remedy for fault in found.faults}
+    return [_STEPS[one].format(data=data) for one in _STEPS if one in remedies]
 
 
 def _check_signature(certificate: Path) -> None:

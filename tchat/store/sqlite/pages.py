@@ -100,6 +100,21 @@ class PageReader:
             if number not in owners:
                 yield from self._orphans(number)
 
+    def damaged(self) -> Iterator[tuple[int, str]]:
+        """Yield the pages of trees that cannot be read as such, with their table or index.
+
+        Among them are pages whose rows cannot be read, also because of another page.
+        """
+        for number, table in self._owners().items():
+            page, start = self._tree_page(number)
+            kind = page[start]
+            count = int.from_bytes(page[start + 3 : start + 5], "big")
+            is_sound = kind in _KINDS and len(_cells(page, start)) == count
+            if is_sound and kind != _TABLE_INTERIOR:
+                is_sound = sum(1 for _ in self._rows_of(number, table)) == count
+            if not is_sound:
+                yield number, table
+
     def is_whole(self, table: str) -> bool:
         """Return whether every page of a table without rowids, and every row, can be read."""
         pages = [number for number, name in self._owners().items() if name == table]

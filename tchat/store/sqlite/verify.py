@@ -13,6 +13,10 @@ A change that leaves no trace in any of these is not found: somebody who rewrite
 with its checksum; a log that lost its last events and their number at the same time; a missing key
 of somebody who is in no group, or a changed read position, which nothing else repeats.
 
+A damaged database does not end the check. What SQLite cannot read is looked for page by page
+(`pages`), so that the report has all lost events, and where in the file the damage is. Each fault
+says what helps (`Remedy`).
+
 The server may run meanwhile. Each group is read from a snapshot of its own, because the server's
 write-ahead log grows as long as one is held. A file that is removed meanwhile is looked up again
 before it counts as missing.
@@ -21,6 +25,7 @@ before it counts as missing.
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -38,11 +43,12 @@ from tchat.core.lookalikes import appearances_of
 from tchat.core.protocol.framing import split_frames
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.core.text import fold
-from tchat.errors import ProtocolError, StorageError
+from tchat.errors import ProtocolError, StartupError, StorageError
 from tchat.store.blobs import blob_path
 from tchat.store.sqlite.appearances import group_appearances
 from tchat.store.sqlite.directory import DATABASE
 from tchat.store.sqlite.log import checksum
+from tchat.store.sqlite.pages import PageReader
 from tchat.store.sqlite.schema import GROUP_USAGE, PERSON_USAGE
 from tchat.store.sqlite.search import SearchCheck
 from tchat.store.sqlite.view import open_view
@@ -51,24 +57,43 @@ from tchat.transfer.partial_file import DIGESTS_SUFFIX
 from tchat.transfer.pieces import join_digests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from tchat.core.group.feature import Event
 
 Where = Literal["database", "log", "state", "members", "files", "search", "accounts", "keys"]
 
+Remedy = Literal["harmless", "resend", "restore", "salvage"]
+"""What helps against a fault.
+
+Nothing is needed, since the server repairs it by itself; the file has to be sent again, or copied
+from a backup; the keys have to be restored; or a backup has to be restored, or else `salvage` keeps
+what can be read, and makes anew all that follows from the logs.
+"""
+
+_REMEDIES: dict[Where, Remedy] = {"files": "resend", "keys": "restore"}
 _MOST_FAULTS_EACH = 20
 _KEY_SIZE = 32
+_DIGEST = re.compile("[0-9a-f]{64}")
+_WRONG_DIGESTS = "The file is whole, but the digests of its pieces have changed."
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault: the part of the data, the group or file that it concerns, and a sentence."""
+    """A fault: the part of the data, the group or file that it concerns, and a sentence.
+
+    `first` and `last` are the events of the group that it concerns, `offset` is where in the
+    database file it is, if that is known.
+    """
 
     where: Where
     subject: str
     sentence: str
+    remedy: Remedy = "salvage"
+    first: int | None = None
+    last: int | None = None
+    offset: int | None = None
 
 
 @dataclass(slots=True)
@@ -106,13 +131,27 @@ class Verified:
             "faults": [asdict(fault) for fault in self.faults],
         }
 
-    def fault(self, where: Where, subject: str, sentence: str) -> None:
-        """Add a fault, unless there are many of its kind already."""
+    def fault(
+        self,
+        where: Where,
+        subject: str,
+        sentence: str,
+        remedy: Remedy | None = None,
+        *,
+        events: tuple[int, int] | None = None,
+        offset: int | None = None,
+    ) -> None:
+        """Add a fault, unless it is known, or there are many of its kind already."""
+        remedy = remedy or _REMEDIES.get(where, "salvage")
+        first, last = events or (None, None)
+        fault = Fault(where, subject, sentence, remedy, first, last, offset)
+        if fault in self.faults:
+            return
         self._counts[where, subject] += 1
         if self._counts[where, subject] > _MOST_FAULTS_EACH:
             self.further_faults += 1
         else:
-            self.faults.append(Fault(where, subject, sentence))
+            self.faults.append(fault)
 
 
 def verify_data(directory: Path) -> Verified:
@@ -122,34 +161,50 @@ def verify_data(directory: Path) -> Verified:
     """
     found = Verified()
     keys: set[tuple[str, bytes]] = set()
-    try:
-        with open_view(directory) as connection:
-            _check_log_ahead(directory, found)
-            with _errors_as_faults(found, "database", DATABASE):
-                _check_database(connection, found)
-            groups = connection.execute("SELECT id, name FROM groups").fetchall()
-        for number, name in groups:
-            with open_view(directory) as connection, _errors_as_faults(found, "log", name):
-                keys |= _GroupCheck(connection, number, found).run()
-        # Afterwards, so that whatever the groups refer to is there already.
-        with open_view(directory) as connection:
-            with _errors_as_faults(found, "accounts", DATABASE):
-                _check_accounts(connection, keys, found)
-            stored = _check_index_of_files(connection, found)
-    except StorageError as error:
-        found.fault("database", DATABASE, error.sentence)
-    else:
-        _check_files(directory, stored, found)
+    groups: list[tuple[int, str]] = []
+    read: set[int] = set()
+    stored: dict[bytes, int] | None = None
+    with _errors_as_faults(found, "database", DATABASE), open_view(directory) as connection:
+        _check_log_ahead(directory, found)
+        with _errors_as_faults(found, "database", DATABASE):
+            _check_database(connection, found)
+        groups = connection.execute("SELECT id, name FROM groups").fetchall()
+    for number, name in groups:
+        with _errors_as_faults(found, "log", str(name)), open_view(directory) as connection:
+            keys |= _GroupCheck(connection, number, found).run()
+            read.add(number)
+    # Afterwards, so that whatever the groups refer to is there already.
+    with _errors_as_faults(found, "accounts", DATABASE), open_view(directory) as connection:
+        _check_accounts(connection, keys, found)
+    with _errors_as_faults(found, "files", DATABASE), open_view(directory) as connection:
+        stored = _check_index_of_files(connection, found)
+    if any(
+        fault.where == "database" or fault.sentence.startswith(_UNREAD) for fault in found.faults
+    ):
+        with _errors_as_faults(found, "database", DATABASE):
+            _check_pages(directory / DATABASE, read, found)
+    _check_files(directory, stored, found)
     return found
+
+
+_UNREAD = "It cannot be read"
 
 
 @contextmanager
 def _errors_as_faults(found: Verified, where: Where, subject: str) -> Iterator[None]:
-    """Turn an error of SQLite within the block into a fault, so that the other checks go on."""
+    """Turn an error within the block into a fault, so that the other checks go on.
+
+    Damaged data may cause any error in code that expects sound data.
+    """
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        found.fault(where, subject, f"It cannot be read: {error}.")
+    except StartupError:
+        raise
+    except (sqlite3.DatabaseError, StorageError) as error:
+        cause = error.__cause__ if isinstance(error, StorageError) else error
+        found.fault(where, subject, f"{_UNREAD}: {cause or error}.", "salvage")
+    except Exception as error:  # noqa: BLE001  # see above
+        found.fault(where, subject, f"{_UNREAD}: {error!r}.", "salvage")
 
 
 # ------------------------------------------------------------------ the database and the accounts
@@ -167,11 +222,53 @@ def _check_log_ahead(directory: Path, found: Verified) -> None:
 
 
 def _check_database(connection: sqlite3.Connection, found: Verified) -> None:
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
     for (line,) in connection.execute("PRAGMA integrity_check"):
         if line != "ok":
-            found.fault("database", DATABASE, f"Its structure is damaged: {line}.")
+            page = re.search(r"page (\d+)", str(line))
+            offset = (int(page[1]) - 1) * size if page else None
+            found.fault("database", DATABASE, f"Its structure is damaged: {line}.", offset=offset)
     for table, *_ in connection.execute("PRAGMA foreign_key_check"):
         found.fault("database", DATABASE, f"A row of {table} belongs to no group.")
+
+
+def _check_pages(path: Path, read: Collection[int], found: Verified) -> None:
+    """Say which pages of a damaged database are damaged, and which events cannot be read.
+
+    The groups in `read` have been checked.
+    """
+    names: dict[int, tuple[str, int]] = {}
+    ranges: dict[int, list[tuple[int, int]]] = {}
+    with PageReader(path) as reader:
+        for page, table in reader.damaged():
+            found.fault(
+                "database",
+                DATABASE,
+                f"Page {page} is damaged; it belongs to {table}.",
+                offset=(page - 1) * reader.page_size,
+            )
+        for row in reader.rows():
+            match row.table, row.values:
+                case "groups", (_, str(name), int(last), *_):
+                    names.setdefault(row.rowid, (name, last))
+                case "segments", (int(group), int(last), int(first), bytes(frames), crc):
+                    if group not in read and checksum(group, first, last, frames) == crc:
+                        ranges.setdefault(group, []).append((first, last))
+                        found.events += last - first + 1
+    for group in {*names, *ranges} - set(read):
+        name, last = names.get(group, (f"group {group}", 0))
+        _check_ranges(name, last, sorted(ranges.get(group, [])), found)
+
+
+def _check_ranges(name: str, last: int, ranges: list[tuple[int, int]], found: Verified) -> None:
+    """Say which of the events up to `last` are in no range."""
+    found.groups += 1
+    expected = 1
+    for first, end in [*ranges, (last + 1, last)]:
+        if first > expected:
+            sentence = f"Events {expected} to {first - 1} cannot be read."
+            found.fault("log", name, sentence, events=(expected, first - 1))
+        expected = max(expected, end + 1)
 
 
 def _check_accounts(
@@ -254,9 +351,10 @@ class _GroupCheck:
         requests = self._group.requests.items()
         return owners | {(person, one.key) for person, one in requests if one.key is not None}
 
-    def _damage(self, sentence: str) -> None:
+    def _damage(self, sentence: str, first: int | None = None, last: int | None = None) -> None:
         self._is_whole = False
-        self._found.fault("log", self._name, sentence)
+        events = None if first is None else (first, first if last is None else last)
+        self._found.fault("log", self._name, sentence, events=events)
 
     def _check_segment(self, first: object, last: object, frames: object, crc: object) -> None:
         expected = self._seq + 1
@@ -264,12 +362,14 @@ class _GroupCheck:
             self._damage(f"A row after event {self._seq} has values of other types.")
             return
         if first > expected:
-            self._damage(f"Events {expected} to {first - 1} are missing.")
+            self._damage(f"Events {expected} to {first - 1} are missing.", expected, first - 1)
         elif first < expected:
-            self._damage(f"Event {first} is there more than once.")
+            self._damage(f"Event {first} is there more than once.", first)
         self._seq = max(self._seq, last)
         if checksum(self._number, first, last, frames) != crc:
-            self._damage(f"Events {first} to {last} have changed: their checksum is wrong.")
+            self._damage(
+                f"Events {first} to {last} have changed: their checksum is wrong.", first, last
+            )
         elif self._is_whole:
             self._replay(first, last, frames)
 
@@ -277,17 +377,19 @@ class _GroupCheck:
         try:
             events = [decode_event(body) for body in split_frames(frames)]
         except ProtocolError as error:
-            self._damage(f"Events {first} to {last} cannot be decoded: {error.sentence}")
+            self._damage(
+                f"Events {first} to {last} cannot be decoded: {error.sentence}", first, last
+            )
             return
         if [event.seq for event in events] != list(range(first, last + 1)):
-            self._damage(f"Events {first} to {last} have other numbers inside.")
+            self._damage(f"Events {first} to {last} have other numbers inside.", first, last)
             return
         for event in events:
             self._apply(event)
 
     def _apply(self, event: Event) -> None:
         if fold(event.group) != self._name or event.at < self._group.at:
-            self._damage(f"Event {event.seq} has the name or the time of another one.")
+            self._damage(f"Event {event.seq} has the name or the time of another one.", event.seq)
         self._found.events += 1
         apply(self._group, event)
         self._searched.add(event)
@@ -308,14 +410,14 @@ class _GroupCheck:
         is_text = isinstance(event.body, Posted | Edited)
         has_any = not isinstance(event.body, Erased) and bool(event.body.to_map())
         if (event.seq <= erased and has_any) or (event.seq <= expired and is_text):
-            self._damage(f"Event {event.seq} should be erased.")
+            self._damage(f"Event {event.seq} should be erased.", event.seq)
 
     def _restore(self, seq: int, _made_with: str, data: bytes) -> None:
         """Start from the stored state, as a server does when it loads the group."""
         try:
             self._restored = thaw_whole(data, seq)
         except ProtocolError as error:
-            self._found.fault("state", self._name, error.sentence)
+            self._found.fault("state", self._name, error.sentence, "harmless")
 
     def _check_restored(self) -> None:
         """Check that the stored state and the events after it lead to the state of the whole log.
@@ -420,13 +522,16 @@ class _GroupCheck:
             file = self._group.files.get(number)
             if file is None or row != [file.sha256, file.size, fold(file.by), file.at]:
                 self._found.fault(
-                    "files", self._name, f"The index of files has file {number} wrong."
+                    "files", self._name, f"The index of files has file {number} wrong.", "salvage"
                 )
         (swept,) = self._connection.execute("SELECT upto FROM swept").fetchone() or (0,)
         for number, file in self._group.files.items():
             if number not in indexed and file.at >= swept:  # others have expired
                 self._found.fault(
-                    "files", self._name, f"File {number} is missing in the index of files."
+                    "files",
+                    self._name,
+                    f"File {number} is missing in the index of files.",
+                    "salvage",
                 )
 
 
@@ -446,6 +551,11 @@ def _are_alike(one: object, other: object) -> bool:
 def _check_index_of_files(connection: sqlite3.Connection, found: Verified) -> dict[bytes, int]:
     """Check that every file of a group is in the index; return the sizes of all in it."""
     stored = dict(connection.execute("SELECT sha256, size FROM blobs").fetchall())
+    for sha256 in [one for one in stored if not (isinstance(one, bytes) and len(one) == _KEY_SIZE)]:
+        del stored[sha256]
+        found.fault(
+            "files", DATABASE, f"The index of files has a wrong digest: {sha256!r}.", "salvage"
+        )
     rows = connection.execute(
         "SELECT name, number, sha256, size FROM shelf JOIN groups ON id = group_id"
     )
@@ -457,7 +567,7 @@ def _check_index_of_files(connection: sqlite3.Connection, found: Verified) -> di
                 f"File {number} was found damaged and removed; sending it again repairs it.",
             )
         elif stored[sha256] != size:
-            found.fault("files", name, f"File {number} has another size in the index.")
+            found.fault("files", name, f"File {number} has another size in the index.", "salvage")
     _check_usage(connection, found)
     return stored
 
@@ -472,15 +582,20 @@ def _check_usage(connection: sqlite3.Connection, found: Verified) -> None:
             size, counted = right.get(owner, 0), kept.get(owner, 0)
             if size != counted:
                 name = str(names.get(owner, owner))
-                found.fault("files", name, f"The files take {size} bytes; {counted} are counted.")
+                sentence = f"The files take {size} bytes; {counted} are counted."
+                found.fault("files", name, sentence, "salvage")
 
 
-def _check_files(directory: Path, stored: dict[bytes, int], found: Verified) -> None:
+def _check_files(directory: Path, stored: dict[bytes, int] | None, found: Verified) -> None:
     """Check the files on the disk. Those in question are looked up in the index again.
 
-    The server may have removed or added them since the index was read.
+    The server may have removed or added them since the index was read. Without an index, all files
+    are checked by their names, which are their digests.
     """
     files = directory / "files"
+    if stored is None:
+        named = [path for path in files.glob("??/*") if _DIGEST.fullmatch(path.name)]
+        stored = {bytes.fromhex(path.name): path.stat().st_size for path in named}
     problems: dict[bytes, str] = {}
     for sha256, size in stored.items():
         problem = _problem_of(blob_path(files, sha256), sha256, size)
@@ -494,7 +609,8 @@ def _check_files(directory: Path, stored: dict[bytes, int], found: Verified) -> 
         known = {sha256 for (sha256,) in connection.execute("SELECT sha256 FROM blobs")}
     for sha256, problem in problems.items():
         if sha256 in known:
-            found.fault("files", sha256.hex(), problem)
+            is_harmless = problem == _WRONG_DIGESTS
+            found.fault("files", sha256.hex(), problem, "harmless" if is_harmless else "resend")
     names = {sha256.hex() for sha256 in {*known, *stored}}
     found.unknown_files = sum(
         path.name.removesuffix(DIGESTS_SUFFIX) not in names for path in files.glob("??/*")
@@ -521,5 +637,5 @@ def _problem_of(path: Path, sha256: bytes, size: int) -> str:
     if running.digest() != sha256:
         return "The file has changed: its digest is wrong."
     if kept is not None and kept != join_digests(digests):
-        return "The file is whole, but the digests of its pieces have changed."
+        return _WRONG_DIGESTS
     return ""
