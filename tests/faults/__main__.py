@@ -1,0 +1,134 @@
+"""Run the rows and print the table: `python -m tests.faults [--minutes N] [--only NAME]`.
+
+The exit status is 1 if an operation was lost, doubled or reordered, or a row found anything else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pkgutil
+import platform
+import secrets
+import sys
+import time
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tests.faults
+from tests.bench.report import say
+from tests.faults.harness import run_row
+
+if TYPE_CHECKING:
+    from tests.faults.harness import Outcome, Row
+
+WRITTEN = Path(__file__).with_name("faults.json")
+"""The outcomes of the last long run."""
+
+_DEFAULT_MINUTES = 2.0
+
+
+def all_rows() -> dict[str, Row]:
+    """Return the rows of all modules (their `ROWS`), by name."""
+    names = [module.name for module in pkgutil.iter_modules(tests.faults.__path__)]
+    found = [
+        import_module(f"{tests.faults.__name__}.{name}")
+        for name in names
+        if name != "__main__" and not name.startswith("test_")
+    ]
+    return {row.name: row for module in found for row in getattr(module, "ROWS", ())}
+
+
+def main() -> int:
+    """Run the chosen rows, or all; return the exit status."""
+    rows = all_rows()
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description="Inject faults, and account for all operations."
+    )
+    parser.add_argument("--minutes", type=float, default=_DEFAULT_MINUTES, metavar="N")
+    parser.add_argument("--only", action="append", metavar="NAME", help="run this row; repeatable")
+    parser.add_argument("--seed", type=int, metavar="S", help="of the first episode of each row")
+    parser.add_argument("--list", action="store_true", help="list the rows")
+    parser.add_argument("--write", action="store_true", help=f"write {WRITTEN.name}")
+    given = parser.parse_args()
+    if given.list:
+        for row in rows.values():
+            say(f"{row.name:16} {row.title}")
+        return 0
+    names = given.only or [*rows]
+    if unknown := set(names) - set(rows):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; --list lists them")
+    seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
+    outcomes = run_rows([rows[name] for name in names], seed, given.minutes * 60)
+    say(table(outcomes))
+    for outcome in outcomes:
+        if not outcome.held:
+            say(failure(outcome))
+    if given.write:
+        write(outcomes, given.minutes)
+    return 0 if all(outcome.held for outcome in outcomes) else 1
+
+
+def run_rows(rows: list[Row], seed: int, seconds: float) -> list[Outcome]:
+    """Run rows one after the other; share the time by their weights."""
+    outcomes = []
+    begun, weights = time.monotonic(), sum(row.weight for row in rows)
+    for row in rows:
+        left = max(0.0, seconds - (time.monotonic() - begun))
+        share = left * row.weight / weights
+        weights -= row.weight
+        say(f"{row.name}: {row.title}; seed {seed}, {share:.0f} s")
+        outcome = run_row(row, seed, share)
+        outcomes.append(outcome)
+        say(f"    {summary(outcome)}")
+    return outcomes
+
+
+def summary(outcome: Outcome) -> str:
+    """Return what a row did, in one line."""
+    if outcome.skipped:
+        return f"not run: {outcome.skipped}"
+    counts = ", ".join(f"{number:,} {what}" for what, number in outcome.counts.items())
+    return "; ".join([f"{outcome.seconds:.0f} s: {counts}", *outcome.notes])
+
+
+def failure(outcome: Outcome) -> str:
+    """Return what a row found, and how to repeat it."""
+    lines = [f"{outcome.row}: FAILED; directory {outcome.place}"]
+    lines += [f"    {problem}" for problem in outcome.problems]
+    return "\n".join([*lines, f"    again: {outcome.again}"])
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """Return the report as a Markdown table."""
+    lines = [
+        "",
+        "| row | seconds | faults and operations | lost | doubled | reordered | differing | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in outcomes:
+        if one.skipped:
+            lines.append(f"| {one.row} | | not run: {one.skipped} | | | | | |")
+            continue
+        counts = ", ".join(f"{number:,} {what}" for what, number in one.counts.items())
+        figures = f"{one.lost} | {one.doubled} | {one.reordered} | {one.differing}"
+        held = "held" if one.held else "FAILED"
+        lines.append(f"| {one.row} | {one.seconds:.0f} | {counts} | {figures} | {held} |")
+    return "\n".join(lines)
+
+
+def write(outcomes: list[Outcome], minutes: float) -> None:
+    """Write the outcomes to `WRITTEN`."""
+    found = {
+        "minutes": minutes,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "rows": [asdict(outcome) | {"place": ""} for outcome in outcomes],
+    }
+    WRITTEN.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

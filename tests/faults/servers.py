@@ -1,0 +1,257 @@
+"""Servers to be killed: forked from a process that has imported tchat, and so started quickly.
+
+`python -m tests.faults.servers` is that process (the *nest*). It reads commands in JSON from its
+standard input and forks a child for each, which runs `tchat.cli.main`; then it prints the child's
+process id, and at the child's end, its status. The child's output goes to a file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+HOST = "127.0.0.1"
+PATIENCE = 60.0
+"""Seconds after which a wait counts as hanging."""
+
+OPTIONS = ("--no-tls", "--rate-limit", "off", "--disk-reserve", "0")
+
+
+# ------------------------------------------------------------------ the process that forks
+
+
+def main() -> None:
+    """Fork a child for each command until standard input ends."""
+    commands, out = sys.stdin, sys.stdout
+    for line in commands:
+        command = json.loads(line)
+        child = os.fork()
+        if not child:
+            _run(command)
+        print(child, file=out, flush=True)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), file=out, flush=True)
+
+
+def _run(command: dict[str, Any]) -> None:
+    """Become a program of tchat; never return."""
+    status = 1
+    try:
+        os.setsid()
+        random.seed()
+        log = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ.update(command.get("environment", {}))
+        _shift_clock(command.get("clock", 0.0))
+        from tchat.cli import main as tchat_main
+
+        status = tchat_main(command["arguments"])
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # noqa: BLE001  # the child may not go on as its parent
+        with suppress(OSError):
+            traceback.print_exc()
+            sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _shift_clock(seconds: float) -> None:
+    """Shift the wall clock of this process, as Python sees it."""
+    if not seconds:
+        return
+    real, real_ns = time.time, time.time_ns
+    time.time = lambda: real() + seconds
+    time.time_ns = lambda: real_ns() + int(seconds * 1e9)
+
+
+# ------------------------------------------------------------------ the harness's side
+
+
+@dataclass(slots=True)
+class Nest:
+    """The process that forks, with at most one child at a time."""
+
+    process: subprocess.Popen[str]
+    log: Path
+    child: int = 0
+
+    def start(self, *arguments: object, clock: float = 0.0, **environment: str) -> None:
+        """Start a child."""
+        assert not self.child, "a child is still running"
+        command = {
+            "arguments": [*map(str, arguments)],
+            "log": str(self.log),
+            "clock": clock,
+            "environment": environment,
+        }
+        assert self.process.stdin is not None
+        print(json.dumps(command), file=self.process.stdin, flush=True)
+        self.child = int(self._line())
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the child."""
+        os.kill(self.child, number)
+
+    def wait(self) -> int:
+        """Wait for the child's end; return its status, or a signal as -number."""
+        status = int(self._line())
+        self.child = 0
+        return status
+
+    def kill(self) -> None:
+        """Kill the child with SIGKILL."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+
+@contextmanager
+def nest(log: Path) -> Iterator[Nest]:
+    """Give a nest for the length of the block; kill what still runs at its end."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.faults.servers"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    one = Nest(process, log)
+    try:
+        yield one
+    finally:
+        if one.child:
+            with suppress(ProcessLookupError):
+                one.kill()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+    process.kill()
+    process.wait()
+
+
+@dataclass(slots=True)
+class Server:
+    """A server on a data directory and a port, which can be killed and started again."""
+
+    nest: Nest
+    data: Path
+    options: tuple[str, ...] = OPTIONS
+    port: int = 0
+    starts: int = 0
+    _read: int = field(default=0)
+
+    def start(self, *options: str, clock: float = 0.0) -> None:
+        """Start it, on the same port as before."""
+        where = ("serve", HOST, self.port, "--data", self.data, "--log-format", "json")
+        self._read = self.nest.log.stat().st_size if self.nest.log.exists() else 0
+        self.nest.start(*where, *self.options, *options, clock=clock)
+        self.starts += 1
+
+    @property
+    def output(self) -> str:
+        """All that it has printed, in all its runs."""
+        return self.nest.log.read_text(errors="replace") if self.nest.log.exists() else ""
+
+    @property
+    def latest(self) -> str:
+        """What it has printed in its last run."""
+        if not self.nest.log.exists():
+            return ""
+        with self.nest.log.open("rb") as file:
+            file.seek(self._read)
+            return file.read().decode(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not been killed or stopped, and has not ended."""
+        return (
+            bool(self.nest.child)
+            and Path(f"/proc/{self.nest.child}/stat").exists()
+            and (
+                Path(f"/proc/{self.nest.child}/stat").read_text().rpartition(")")[2].split()[0]
+                != "Z"
+            )
+        )
+
+    async def listening(self) -> None:
+        """Wait until it listens. Raises `RuntimeError` if it ends before."""
+        with trio.fail_after(PATIENCE):
+            while not (found := listening_port(self.latest)):
+                if not self.is_running:
+                    raise RuntimeError(f"the server did not start: {self.latest}")
+                await trio.sleep(0.002)
+        self.port = found
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        self.nest.kill()
+
+    async def stop(self) -> int:
+        """Stop it with SIGTERM; return its exit status."""
+        self.nest.signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for its end; return its exit status."""
+        with trio.fail_after(PATIENCE):
+            return await trio.to_thread.run_sync(self.nest.wait, abandon_on_cancel=True)
+
+
+def listening_port(output: str) -> int:
+    """Return the port that a server says in its log that it listens on; 0 if it has not yet."""
+    for line in output.splitlines():
+        if '"listening"' in line and line.endswith("}"):
+            return int(json.loads(line)["address"].rpartition(":")[2])
+    return 0
+
+
+def run_tchat(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of tchat to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "tchat", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE * 5,
+        env={**os.environ, **environment},
+    )
+
+
+def traces_in(output: str) -> Sequence[str]:
+    """Return the last line of each traceback in a program's output."""
+    parts = output.split("Traceback (most recent call last)")[1:]
+    return [
+        next((line for line in part.splitlines()[1:] if line and not line.startswith(" ")), "")
+        for part in parts
+    ]
+
+
+if __name__ == "__main__":
+    main()
