@@ -175,6 +175,10 @@ class Member:
             self._frozen.set()
         self._frozen = None
 
+    def wake(self) -> None:
+        """Look again whether there is something to send."""
+        self._room.set()
+
     async def log_in(self, wire: Wire) -> None:
         """Log in on a connection."""
         await log_in(wire, self.name, self.private, self.client)

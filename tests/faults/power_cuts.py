@@ -2,8 +2,8 @@
 
 A server runs under strace; `recording` reads what it wrote and what it sent. For each cut, the disk
 that a power cut may leave is built (`disk_model`), the real store opens it, and the code of `tchat
-admin verify` checks it. All that the server had sent before the cut has to be there: every event, at its
-place, and every acknowledged command. Nothing may be there twice or in another order.
+admin verify` checks it. All that the server had sent before the cut has to be there: every event,
+at its place, and every acknowledged command. Nothing may be there twice or in another order.
 
 `python -m tests.faults.power_cuts RECORDING --step N --mode MODE --seed S` repeats one cut.
 """
@@ -17,7 +17,6 @@ import pickle
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -36,8 +35,8 @@ from tests.bench.report import say
 from tests.faults.disk_model import MODES, DiskModel
 from tests.faults.harness import Findings, Row, count, stored_log
 from tests.faults.members import GROUP, Crew, Habits, crew_of, dialer
-from tests.faults.recording import Send, read_traces, strace
-from tests.faults.servers import HOST, OPTIONS, PATIENCE, listening_port, traces_in
+from tests.faults.recording import Send, read_traces, recording_words
+from tests.faults.servers import traced, traces_in
 from tests.faults.uploads import share_files
 
 if TYPE_CHECKING:
@@ -78,56 +77,6 @@ class Recording:
 # ------------------------------------------------------------------ recording
 
 
-@dataclass(slots=True)
-class _Traced:
-    """A server under strace."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def server(self) -> int:
-        """The process id of the server itself, the child of strace."""
-        return _children(self.process.pid)[0]
-
-    async def port(self) -> int:
-        """Wait until it listens; return its port."""
-        with trio.fail_after(PATIENCE):
-            while not (found := listening_port(self.log.read_text())):
-                if self.process.poll() is not None:
-                    raise RuntimeError(f"the server did not start: {self.log.read_text()}")
-                await trio.sleep(0.02)
-        return found
-
-    async def end(self, number: int) -> None:
-        """End it with a signal."""
-        os.kill(self.server, number)
-        with trio.fail_after(PATIENCE):
-            await trio.to_thread.run_sync(self.process.wait)
-
-
-def _children(process: int) -> list[int]:
-    return [*map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())]
-
-
-@contextmanager
-def _traced(place: Path, name: str, options: Sequence[str]) -> Iterator[_Traced]:
-    log, data = place / f"{name}.log", place / "data"
-    command = [*strace(place / f"{name}.trace"), sys.executable, "-m", "tchat", "serve", HOST]
-    command += ["0", "--data", str(data), "--log-format", "json", *options]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        yield _Traced(process, log)
-    finally:
-        if process.poll() is None:
-            for child in (
-                Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            ):
-                os.kill(int(child), signal.SIGKILL)
-            process.wait()
-
-
 async def record(episode: Episode, operations: int) -> Recording:
     """Record two runs of a server under load: one that is killed, one that is stopped."""
     place, port = episode.place, 0
@@ -136,13 +85,13 @@ async def record(episode: Episode, operations: int) -> Recording:
         episode.seed,
         habits=Habits(giving_up=0.0, pause=0.01, edits=0.15, deletions=0.05, padding=400),
     )
-    with _traced(place, "1", OPTIONS) as one:
+    with traced(place, "1", recording_words(place / "1.trace")) as one:
         port = await one.port()
         async with crew_of(crew), trio.open_nursery() as nursery:
             nursery.start_soon(share_files, crew, episode.random)
             await crew.until(lambda: len(crew.ledger.operations) > operations, "commands are sent")
             await one.end(signal.SIGKILL)
-            with _traced(place, "2", OPTIONS) as two:
+            with traced(place, "2", recording_words(place / "2.trace")) as two:
                 port = await two.port()
                 nursery.start_soon(share_files, crew, episode.random)
                 await crew.until(

@@ -108,16 +108,21 @@ class Send:
 Step = Write | Truncate | SyncBegins | SyncEnds | SyncDirectory | Create | Rename | Remove | Send
 
 
-def strace(trace: Path, *more: str) -> list[str]:
+def strace_words(*options: str, output: Path | None = None) -> list[str]:
     """Return the words that run a program under strace. Raises `Missing`."""
     program = shutil.which("strace")
     if program is None:
         raise Missing("strace is not installed")
-    command = [program, "-f", "-qq", "-xx", "-s", str(_LONGEST), "-o", str(trace)]
-    probe = [*command[:-1], os.devnull, "-e", "trace=close", "true"]
+    probe = [program, "-f", "-o", os.devnull, "-e", "trace=close", "true"]
     if subprocess.run(probe, capture_output=True, check=False).returncode:
         raise Missing("strace may not trace programs here (ptrace)")
-    return [*command, "--seccomp-bpf", *more, "-e", f"trace={','.join(_CALLS)}"]
+    return [program, "-f", "-qq", "-o", str(output or os.devnull), *options]
+
+
+def recording_words(trace: Path) -> list[str]:
+    """Return the words that run a program and record it. Raises `Missing`."""
+    calls = f"trace={','.join(_CALLS)}"
+    return strace_words("-xx", "-s", str(_LONGEST), "--seccomp-bpf", "-e", calls, output=trace)
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from tests.faults.harness import Episode
 
 HOST = "127.0.0.1"
 PATIENCE = 60.0
@@ -224,6 +226,57 @@ class Server:
             return await trio.to_thread.run_sync(self.nest.wait, abandon_on_cancel=True)
 
 
+@dataclass(slots=True)
+class Traced:
+    """A server under strace."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def server(self) -> int:
+        """The process id of the server itself, the child of strace."""
+        return _children(self.process.pid)[0]
+
+    async def port(self) -> int:
+        """Wait until it listens; return its port."""
+        with trio.fail_after(PATIENCE):
+            while not (found := listening_port(self.log.read_text())):
+                if self.process.poll() is not None:
+                    raise RuntimeError(f"the server did not start: {self.log.read_text()}")
+                await trio.sleep(0.02)
+        return found
+
+    async def end(self, number: int) -> None:
+        """End it with a signal."""
+        os.kill(self.server, number)
+        with trio.fail_after(PATIENCE):
+            await trio.to_thread.run_sync(self.process.wait)
+
+
+def _children(process: int) -> list[int]:
+    return [*map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())]
+
+
+@contextmanager
+def traced(place: Path, name: str, under: Sequence[str], port: int = 0) -> Iterator[Traced]:
+    """Run `tchat serve` on `place`/data under strace, given as its words; kill it at the end."""
+    log, data = place / f"{name}.log", place / "data"
+    command = [*under, sys.executable, "-m", "tchat", "serve", HOST, str(port)]
+    command += ["--data", str(data), "--log-format", "json", *OPTIONS]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+    try:
+        yield Traced(process, log)
+    finally:
+        if process.poll() is None:
+            for child in (
+                Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            ):
+                os.kill(int(child), signal.SIGKILL)
+            process.wait()
+
+
 def listening_port(output: str) -> int:
     """Return the port that a server says in its log that it listens on; 0 if it has not yet."""
     for line in output.splitlines():
@@ -232,10 +285,27 @@ def listening_port(output: str) -> int:
     return 0
 
 
+@asynccontextmanager
+async def serving(
+    episode: Episode, *options: str, data: Path | None = None
+) -> AsyncIterator[Server]:
+    """Start a server in the directory of an episode; stop it at the end, if it still runs."""
+    with nest(episode.place / "server.log") as one:
+        server = Server(one, data or episode.place / "data", (*OPTIONS, *options))
+        server.start()
+        await server.listening()
+        yield server
+        if one.child and (status := await server.stop()):
+            episode.problem(f"the server ended with status {status}")
+        for trace in traces_in(server.output):
+            episode.problem(f"the server printed a traceback: {trace}")
+
+
 def run_tchat(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of tchat to its end."""
     return subprocess.run(
         [sys.executable, "-m", "tchat", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,

@@ -25,7 +25,7 @@ def event(seq: int, operation: Operation) -> bytes:
 
 @pytest.fixture
 def ledger() -> Ledger:
-    """A ledger of acknowledged posts, and a member who has received them."""
+    """Give a ledger of acknowledged posts, and a member who has received them."""
     ledger = Ledger()
     for n in range(1, NUMBER + 1):
         one = Operation(CLIENT, n, GROUP, "post", f"text {n}", fate="acknowledged", seq=n)
