@@ -4,5 +4,5 @@ Each module injects a kind of fault into real servers and clients, and has its r
 clients of most rows are those of `members`: they speak the protocol through code of their own
 (`wire`), and enter every operation into a ledger (`ledger`), which is compared at the end with the
 server's log and with what each member has received. To add a row, write a coroutine that takes a
-`Trial`, injects faults until `trial.over`, and counts in it what it did and what came of it.
+`Trial`, injects faults until `trial.is_over()`, and counts in it what it did and what came of it.
 """

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from itertools import dropwhile, pairwise
 from typing import TYPE_CHECKING
 
 import cbor2
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.faults.harness import Episode, Trial
-    from tests.faults.ledger import Fate, Findings
+    from tests.faults.ledger import Findings
     from tests.faults.servers import Server
 
 _BOT = """
@@ -35,7 +36,7 @@ import tchat
 
 
 async def answer(message):
-    if message.user == "m0":
+    if message.who == "m0":
         await message.reply(f"re {message.text}")
 
 
@@ -197,14 +198,13 @@ async def _answer_as_bot(person: Person, crew: Crew) -> None:
             person.episode.trial.counts["bot killed"] += 1
         else:
             crew.busy = False
-            await _wait_for_answers(person, crew)
+            await _wait_for_answers(crew)
             process.terminate()
         await process.wait()
 
 
-async def _wait_for_answers(person: Person, crew: Crew) -> None:
+async def _wait_for_answers(crew: Crew) -> None:
     """Wait until nothing new has come for a while: a lost answer shall end the wait, too."""
-    del person
     last = -1
     with trio.move_on_after(PATIENCE):
         while last != crew.members[0].view.last:
@@ -214,7 +214,7 @@ async def _wait_for_answers(person: Person, crew: Crew) -> None:
 
 async def client_kills(trial: Trial) -> None:
     """Kill all kinds of clients side by side."""
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         async with serving(episode) as server:
             crew = Crew(dialer(lambda: server.port), episode.seed, size=1, habits=_QUIET)
@@ -228,19 +228,25 @@ async def client_kills(trial: Trial) -> None:
                     nursery.start_soon(_answer_as_bot, people["bo"], crew)
                 await crew.quiesce()
         log = await stored_log(server.data, GROUP)
-        _enter(crew, people)
+        _enter(crew, people, log)
+        if not people["bo"].said:
+            episode.problem("the bot has answered nothing")
         found = crew.ledger.check(GROUP, log)
         _check_texts(people, log, found)
         count(trial, crew)
         episode.end(found)
 
 
-def _enter(crew: Crew, people: dict[str, Person]) -> None:
-    """Enter into the ledger what people have said, and what the bot should have answered."""
+def _enter(crew: Crew, people: dict[str, Person], log: dict[int, bytes]) -> None:
+    """Enter into the ledger what people have said, and what the bot should have answered.
+
+    A bot answers what was posted after its first start, when that was.
+    """
+    texts = {cbor2.loads(body).get("text") for body in log.values()}
     posts = [one for one in crew.ledger.operations if one.fate == "acknowledged"]
-    fate: Fate = "acknowledged"
-    for post in posts:
-        answer = Operation(b"bo", post.n, GROUP, "post", f"re {post.text}", fate=fate)
+    for post in dropwhile(lambda one: f"re {one.text}" not in texts, posts):
+        answer = Operation(b"bo", post.n, GROUP, "post", f"re {post.text}")
+        answer.fate = "acknowledged"
         people["bo"].said.append(answer)
     for person in people.values():
         crew.ledger.operations += person.said
@@ -253,7 +259,7 @@ def _check_texts(people: dict[str, Person], log: dict[int, bytes], found: Findin
     places = {text: place for place, text in enumerate(said)}
     for person in people.values():
         at = [places[one.text] for one in person.said if one.text in places]
-        for one, other in zip(at, at[1:], strict=False):
+        for one, other in pairwise(at):
             if other < one:
                 found.reordered += 1
                 found.note(f"{said[other]!r} is there before {said[one]!r}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import cbor2
 import trio
 
-from tests.faults.harness import Findings, Row, count, stored_log
+from tests.faults.harness import Row, count, stored_log
+from tests.faults.ledger import Findings
 from tests.faults.members import BROKEN, Crew, crew_of, dialer
 from tests.faults.servers import OPTIONS, Server, nest, serving, traces_in
 from tests.faults.wire import Refusal, Wire, log_in
@@ -29,12 +30,12 @@ _SECONDS = 5.0  # for an answer
 
 async def corruption(trial: Trial) -> None:
     """Damage a copy of the data of a server that was stopped, and read everything through it."""
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         crews = await _write(episode)
         logs = {crew.group: await stored_log(episode.place / "data", crew.group) for crew in crews}
         for number in range(20):
-            if number and trial.over:
+            if number and trial.is_over():
                 break
             await _damage_and_read(episode, crews, logs, number)
         for crew in crews:

@@ -36,7 +36,7 @@ _GENTLE = Habits(pause=0.01)
 
 async def io_errors(trial: Trial) -> None:
     """Let one kind of system call fail from some moment on, for a while; then restart."""
-    while not trial.over:
+    while not trial.is_over():
         await _failing_calls(trial.episode())
 
 
@@ -153,7 +153,7 @@ def _small_disk(path: Path) -> Iterator[_SmallDisk]:
 
 async def full_disk(trial: Trial) -> None:
     """Fill the disk and free it again, in turns a tmpfs and a limit of the size of files."""
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         if trial.episodes % 2:
             try:

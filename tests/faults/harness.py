@@ -47,8 +47,7 @@ class Trial:
     started: float = field(default_factory=time.monotonic)
     failed_seeds: list[int] = field(default_factory=list)
 
-    @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether the time is over."""
         return time.monotonic() - self.started >= self.seconds
 
@@ -214,5 +213,5 @@ def count(trial: Trial, crew: Crew) -> None:
     fates = crew.ledger.fates()
     trial.counts["operations"] += len(crew.ledger.operations)
     for fate in ("acknowledged", "refused", "unknown"):
-        trial.counts[fate] += fates[fate]  # type: ignore[index]
+        trial.counts[fate] += fates[fate]
     trial.counts["connections"] += crew.connections

@@ -29,7 +29,7 @@ _SHORT = Habits(silence=1.5, giving_up=0.05)
 
 async def chaos(trial: Trial) -> None:
     """Delay everything, and cut or reset a connection several times a second."""
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         async with (
             serving(episode) as server,
@@ -51,7 +51,7 @@ async def chaos(trial: Trial) -> None:
 
 async def half_open(trial: Trial) -> None:
     """Let links go dead without a word to either side."""
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         async with (
             serving(episode) as server,
@@ -84,7 +84,7 @@ def _narrow_dialer(server: Server):  # type: ignore[no-untyped-def]  # noqa: ANN
 
 async def stalled_readers(trial: Trial) -> None:
     """Let members stop reading for a while; the others go on, and all receive all."""
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         async with serving(episode) as server:
             habits = Habits(padding=4000, giving_up=0.0)
@@ -118,7 +118,7 @@ async def storm(trial: Trial) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     number = max(100, min(2000, int(trial.seconds * 40), hard // 2 - 200))
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         options = ("--max-members", "10000", "--max-connections", "5000", "--network-share", "100")
         async with serving(episode, *options) as server:

@@ -36,7 +36,7 @@ def _verify(episode: Episode, data: Path, what: str) -> None:
 
 async def shutdown(trial: Trial) -> None:
     """Send SIGTERM at any moment: while starting, under load, twice; then start again."""
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         async with serving(episode) as server:
             crew = Crew(dialer(lambda: server.port), episode.seed, size=4)
@@ -75,7 +75,7 @@ async def _stop_and_start(episode: Episode, server: Server) -> None:
 async def clocks(trial: Trial) -> None:
     """Restart the server with a wall clock that is up to ten years ahead or behind."""
     trial.notes.append("the clock is that of the server's process, as Python sees it")
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         async with serving(episode) as server:
             crew = Crew(dialer(lambda: server.port), episode.seed)
@@ -103,7 +103,7 @@ async def backup(trial: Trial) -> None:
     restores = "restore" in run_tchat("admin", "--help").stdout
     if not restores:
         trial.notes.append("not restored: there is no `tchat admin restore`")
-    while not trial.over:
+    while not trial.is_over():
         episode = trial.episode()
         async with serving(episode) as server:
             crew = Crew(dialer(lambda: server.port), episode.seed, habits=_MIXED)
@@ -167,7 +167,7 @@ async def soak(trial: Trial) -> None:
             nursery.start_soon(share_files, crew, episode.random)
             await trio.sleep(trial.seconds / 4)  # until caches are warm
             before = _sample(server)
-            while not trial.over:
+            while not trial.is_over():
                 await trio.sleep(0.2)
                 member = episode.random.choice(crew.members)
                 if member.wire is not None and episode.random.random() < 0.2:

@@ -33,7 +33,8 @@ from tchat.errors import TchatError
 from tchat.server.operations.verification import verify_server
 from tests.bench.report import say
 from tests.faults.disk_model import MODES, DiskModel
-from tests.faults.harness import Findings, Row, count, stored_log
+from tests.faults.harness import Row, count, stored_log
+from tests.faults.ledger import Findings
 from tests.faults.members import GROUP, Crew, Habits, crew_of, dialer
 from tests.faults.recording import Send, read_traces, recording_words
 from tests.faults.servers import traced, traces_in
@@ -174,8 +175,7 @@ class Replay:
             self._events[seq] = body
             self._next_event += 1
         while self._next_answer < len(answers) and answers[self._next_answer][0] < step:
-            _, seq, text = answers[self._next_answer]
-            self._answers.append((seq, text))
+            self._answers.append(answers[self._next_answer][1:])
             self._next_answer += 1
 
     def cut(self, mode: Mode, seed: int) -> Findings:
@@ -221,10 +221,11 @@ class Replay:
                 found.differing += 1
                 found.note(f"event {seq} was sent as something else")
         texts = Counter(event["text"] for event in events.values() if event["kind"] in _TEXT_KINDS)
-        for seq, text in self._answers:
-            if (seq is not None and seq not in log) or (seq is None and text and not texts[text]):
+        for at, text in self._answers:
+            is_there = at in log if at is not None else not text or bool(texts[text])
+            if not is_there:
                 found.lost += 1
-                found.note(f"{text!r} was acknowledged at {seq}, and is lost")
+                found.note(f"{text!r} was acknowledged at {at}, and is lost")
         for text, number in texts.items():
             if number > 1:
                 found.doubled += number - 1

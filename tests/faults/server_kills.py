@@ -72,7 +72,7 @@ async def run(trial: Trial) -> None:
     """Run episodes side by side, one for each processor."""
 
     async def lane() -> None:
-        while not trial.over:
+        while not trial.is_over():
             await episode_of_kills(trial.episode(), KILLS_EACH)
 
     async with trio.open_nursery() as nursery:

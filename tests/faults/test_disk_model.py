@@ -71,19 +71,19 @@ def test_file_without_a_synced_entry_is_gone() -> None:
 
 
 def test_rename_needs_a_sync_of_its_directory() -> None:
-    renamed = [*CREATED, Write(1, 0, OLD), *synced(1), Rename("/data/a", "/data/b", 1)]
+    renamed: list[Step] = [*CREATED, Write(1, 0, OLD), *synced(1), Rename("/data/a", "/data/b", 1)]
     assert disk(*renamed).after_cut("synced", Random(1)) == {"/data/a": OLD}
     assert disk(*renamed, SyncDirectory("/data")).after_cut("synced", Random(1)) == {"/data/b": OLD}
 
 
 def test_removal_and_truncation_may_be_undone() -> None:
-    steps = [*CREATED, Write(1, 0, OLD), *synced(1), Truncate(1, 0), Remove("/data/a")]
+    steps: list[Step] = [*CREATED, Write(1, 0, OLD), *synced(1), Truncate(1, 0), Remove("/data/a")]
     assert disk(*steps).after_cut("synced", Random(1)) == {"/data/a": OLD}
     assert disk(*steps).after_cut("all", Random(1)) == {}
 
 
 def test_file_below_an_unsynced_directory_is_gone() -> None:
-    steps = [Create("/data/d", 0), Create("/data/d/a", 1), SyncDirectory("/data/d")]
+    steps: list[Step] = [Create("/data/d", 0), Create("/data/d/a", 1), SyncDirectory("/data/d")]
     assert disk(*steps).after_cut("synced", Random(1)) == {}
     both = disk(*steps, SyncDirectory("/data")).after_cut("synced", Random(1))
     assert both == {"/data/d": None, "/data/d/a": b""}
