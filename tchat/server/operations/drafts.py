@@ -15,8 +15,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
+from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused
-from tchat.transfer.durable import sync_directory
 from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused, StartupError, StorageError
 from tchat.file_lock import try_lock
 from tchat.server.operations.backup import KEY_FILES, check_replaceable, copy_data
@@ -43,7 +44,6 @@ from tchat.store.open import open_store
 from tchat.store.sqlite.directory import DATABASE
 from tchat.store.sqlite.reports import all_groups
 from tchat.store.sqlite.view import open_view
-from tchat.transfer.durable import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

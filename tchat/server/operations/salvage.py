@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused, StartupError
 from tchat.file_lock import try_lock
 from tchat.server.clock import now_ms
@@ -29,7 +30,6 @@ from tchat.server.operations.drafts import disk_errors, free_name
 from tchat.store.open import open_store
 from tchat.store.sqlite.directory import DATABASE
 from tchat.store.sqlite.salvage import Salvaged, salvage_database
-from tchat.transfer.durable import sync_directory
 from tchat.transfer.partial_file import DIGESTS_SUFFIX
 
 if TYPE_CHECKING:
