@@ -140,7 +140,7 @@ async def _use(alice: RawClient, served: Served) -> None:
                 event = decode_event(body)
                 if isinstance(event.body, Posted):
                     assert event.body.text == text_of(group, event.seq - 2)
-        found = await ask(group, Search(next(ids), f"{group} 7", group))
+        found = await ask("search", Search(next(ids), f"{group} 7", group))
         if isinstance(found, SearchResults) and found.hits:
             served.found.add(group)
 

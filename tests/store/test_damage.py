@@ -13,6 +13,7 @@ from tchat.core.group.messages import Edited, Posted
 from tchat.errors import StartupError, StorageError
 from tchat.store.base import DataDamaged, LogDamaged, Page, SideEffects, StateSnapshot
 from tchat.store.open import open_store
+from tchat.store.sqlite.store import open_sqlite
 from tests.helpers import log_of, texts
 from tests.store.batches import append, packed, read_all
 from tests.store.busy import busy
@@ -162,6 +163,19 @@ async def test_search_leaves_out_what_is_damaged(sqlite: SqliteStore) -> None:
     assert sorted(await found(sqlite, "word", "ops", "dev")) == ["a third word", "a word"]
     await write(sqlite, "ops", Posted("a later word"))
     assert "a later word" in await found(sqlite, "word", "ops", "dev")
+
+
+async def test_a_damaged_index_is_made_anew_at_the_start(tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path) as store:
+        await write(store, "ops", Posted("a word"))
+        assert await found(store, "word") == ["a word"]
+        await execute(store, "DELETE FROM said_data WHERE id > 10")
+    async with open_sqlite(tmp_path) as store:
+        with pytest.raises(DataDamaged, match="search index"):
+            await found(store, "word")
+        await append(store, "dev", b"the log is not concerned")
+    async with open_sqlite(tmp_path) as store:
+        assert await found(store, "word") == ["a word"]
 
 
 async def test_erasing_passes_over_a_damaged_group(tmp_path: Path) -> None:

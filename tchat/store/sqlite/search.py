@@ -62,7 +62,6 @@ SEARCH_SECONDS = 2.0
 _INDEX = "CREATE VIRTUAL TABLE said USING fts5 (words, content='', columnsize=0, tokenize='ascii')"
 _ERASES = sqlite3.sqlite_version_info >= (3, 42)
 _MADE_WITH = f"unicode {TABLES}, {MOST_LETTERS} letters, {'erasing' if _ERASES else 'merging'}"
-_WHAT = "the search index"
 _SEQ_BITS = 36
 _PAGES_PER_MERGE = 4
 _NONE: Tokenized = MappingProxyType({})
@@ -83,12 +82,12 @@ class SearchIndex:
         on_work: Callable[[float], None],
     ) -> list[Hit]:
         """Return messages that match all terms; see `Store.search`."""
-        work, damage, doubtful = _Work(), self._database.damage, False
+        work, damage, doubtful = _Work(), self._database.damage, list[DataDamaged]()
         groups = [group for group in groups if group not in damage.blocked]
         try:
             outdated = await self._database.read_slowly(work.of(_outdated, groups=groups))
             with suppress(StorageFull):  # then the newest messages are not found
-                doubtful = await self._index_new(outdated, work)
+                doubtful += await self._index_new(outdated, work)
             query = work.of(_search, groups=groups, terms=terms, skip=skip, most=most)
             hits, lost = await self._database.read_slowly(query, SEARCH_SECONDS)
         except QueryInterrupted:
@@ -101,24 +100,26 @@ class SearchIndex:
             on_work(work.seconds)
         for one in lost:
             damage.report(one)
-        if doubtful or any(not isinstance(one, LogDamaged) for one in lost):
-            with suppress(DataDamaged):
-                await self._database.write(_rebuild_at_start)
+        for one in [*doubtful, *lost]:
+            if not isinstance(one, LogDamaged):  # it is the index, so more is missing than that
+                with suppress(DataDamaged):
+                    await self._database.write(_rebuild_at_start)
+                raise one
         return hits
 
-    async def _index_new(self, outdated: list[tuple[str, int]], work: _Work) -> bool:
-        """Index the new messages of these groups; return whether the index is damaged.
+    async def _index_new(self, outdated: list[tuple[str, int]], work: _Work) -> list[DataDamaged]:
+        """Index the new messages of these groups; return the damage that was met.
 
         What is damaged in a log is left out; the other groups are searched.
         """
-        doubtful = False
+        doubtful: list[DataDamaged] = []
         for name, number in outdated:
             step = work.of(_index_readable, group=name, number=number)
             tokenize = work.of(_tokenize_readable, group=name, number=number)
             try:
                 await self._database.write_in_slices(step, prepare=tokenize)
             except DataDamaged as damaged:
-                doubtful |= not isinstance(damaged, LogDamaged)
+                doubtful.append(damaged)
         return doubtful
 
     async def needs_purge(self) -> bool:
@@ -198,6 +199,15 @@ def finish_merge(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO said (said) VALUES ('optimize')")
         connection.execute("UPDATE search_state SET merging = 0")
         connection.execute("COMMIT")
+
+
+def _index_damaged(reason: str) -> DataDamaged:
+    return DataDamaged(
+        reason,
+        "the search index",
+        "The server's search index is damaged, so it cannot search; its operator has been told. The"
+        " index is made anew when the server starts again.",
+    )
 
 
 def _rebuild_at_start(connection: sqlite3.Connection) -> None:
@@ -313,7 +323,7 @@ def _index_readable(
         if damaged is None:
             raise
         if isinstance(error, sqlite3.Error):
-            raise DataDamaged(damaged.reason, _WHAT) from error
+            raise _index_damaged(damaged.reason) from error
         raise damaged from error
 
 
@@ -486,7 +496,7 @@ def _readable_hits(
     except sqlite3.Error as error:
         if (damaged := damage_in(error, group)) is None:
             raise
-        lost.append(DataDamaged(damaged.reason, _WHAT))
+        lost.append(_index_damaged(damaged.reason))
         return
     for seq in rows:
         try:
