@@ -4,7 +4,7 @@ _tchat() {
     local command="" at
     for ((at = 1; at < COMP_CWORD; at++)); do
         case "$command ${COMP_WORDS[at]}" in
-            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" irc"|" ping"|" admin"|" admin set-aside"|" admin stats"|" admin groups"|" admin people"|" admin show"|" admin export"|" admin backup"|" admin verify"|" admin ban"|" admin unban"|" admin bans"|" admin erase"|" admin remove-group"|" admin set-admin"|" admin link"|" admin rotate-key"|" admin trust-clock"|" completion") command="$command ${COMP_WORDS[at]}" ;;
+            " demo"|" serve"|" join"|" say"|" tail"|" ask"|" export"|" send"|" get"|" irc"|" ping"|" admin"|" admin set-aside"|" admin stats"|" admin groups"|" admin people"|" admin show"|" admin export"|" admin backup"|" admin verify"|" admin restore"|" admin salvage"|" admin ban"|" admin unban"|" admin bans"|" admin erase"|" admin remove-group"|" admin set-admin"|" admin link"|" admin rotate-key"|" admin trust-clock"|" completion") command="$command ${COMP_WORDS[at]}" ;;
         esac
     done
     COMPREPLY=()
@@ -158,7 +158,7 @@ _tchat() {
         " ping")
             COMPREPLY+=($(compgen -W "-h --help --timeout --pin --no-tls --proxy-protocol" -- "$word")) ;;
         " admin")
-            COMPREPLY+=($(compgen -W "set-aside stats groups people show export backup verify ban unban bans erase remove-group set-admin link rotate-key trust-clock -h --help" -- "$word")) ;;
+            COMPREPLY+=($(compgen -W "set-aside stats groups people show export backup verify restore salvage ban unban bans erase remove-group set-admin link rotate-key trust-clock -h --help" -- "$word")) ;;
         " admin set-aside")
             COMPREPLY+=($(compgen -W "-h --help --data --json" -- "$word")) ;;
         " admin stats")

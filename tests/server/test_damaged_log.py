@@ -140,7 +140,7 @@ async def test_only_commands_about_damaged_messages_are_refused(store: FaultySto
         ]
 
 
-async def test_damage_elsewhere_is_no_lack_of_a_common_group(store: FaultyStore) -> None:
+async def test_damage_is_no_lack_of_a_group(store: FaultyStore) -> None:
     async with running_server(store) as server, members(server, "alice", "bob") as (alice, _):
         store.fail(DataDamaged("malformed"), "share_a_group")
         refusal = await alice.refusal(Post, "hello", group="@alice,bob")

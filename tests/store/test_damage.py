@@ -165,7 +165,7 @@ async def test_search_leaves_out_what_is_damaged(sqlite: SqliteStore) -> None:
     assert "a later word" in await found(sqlite, "word", "ops", "dev")
 
 
-async def test_a_damaged_index_is_made_anew_at_the_start(tmp_path: Path) -> None:
+async def test_a_damaged_index_is_rebuilt_at_start(tmp_path: Path) -> None:
     async with open_sqlite(tmp_path) as store:
         await write(store, "ops", Posted("a word"))
         assert await found(store, "word") == ["a word"]

@@ -65,7 +65,7 @@ def reading(directory: Path) -> Iterator[None]:
         yield
     except SegmentDamaged as damaged:
         raise StorageError(
-            Code.LOG_DAMAGED,
+            Code.FILE_DAMAGED,
             f"Events {damaged.first} to {damaged.last} of a group in {directory} are damaged"
             f" ({damaged}): `tchat admin verify` says more.",
         ) from damaged
