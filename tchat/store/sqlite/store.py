@@ -327,6 +327,7 @@ def _prepare(directory: Path, connection: sqlite3.Connection, damage: DamageRepo
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
         migrate(new)
         check_schema(connection, new)
+    connection.execute("SELECT * FROM bans").fetchall()  # without them, anybody could get in
     find_doubtful_groups(connection, damage)
     check_last_row(connection, damage)
     lost: list[DataDamaged] = []
