@@ -313,7 +313,7 @@ _IN_INDEX_TABLES: dict[str, _Shape] = {
     "bans": (str, str, int, str),
 }
 _SHAPES = {True: _IN_ROWID_TABLES, False: _IN_INDEX_TABLES}
-_LENGTHS = {"segments": 5, "keys": 4, "cursors": 3, "blobs": 3, "held": 3, "shelf": 6, "fetches": 4}
+_LENGTHS = {"keys": 4, "cursors": 3, "blobs": 3, "held": 3, "shelf": 6, "fetches": 4}
 """Tables whose rows all have as many values; others have got columns later."""
 
 

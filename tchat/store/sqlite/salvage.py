@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _SUSPICIOUS = 1_000_000
 """A group's last seq, as its row has it, may be so far beyond its last sound segment."""
 
+_UNKNOWN_DIGEST = b""
+
 _KEYS_OF_TABLES = {
     "people": 1,
     "keys": 2,
@@ -134,7 +136,7 @@ def _read(reader: PageReader, segments: sqlite3.Connection) -> _Tables:
     segments.execute("PRAGMA synchronous = OFF")
     segments.execute(
         "CREATE TABLE found (id INTEGER, last INTEGER, first INTEGER, place INTEGER, frames BLOB,"
-        " PRIMARY KEY (id, last))"
+        " digest BLOB, PRIMARY KEY (id, last))"
     )
     tables = _Tables({table: {} for table in _KEYS_OF_TABLES})
     segments.execute("BEGIN")
@@ -155,12 +157,13 @@ def _read(reader: PageReader, segments: sqlite3.Connection) -> _Tables:
 
 def _keep_segment(segments: sqlite3.Connection, row: Row) -> None:
     match row.values:
-        case (int(group), int(last), int(first), bytes(frames), bytes(crc)) if (
+        case (int(group), int(last), int(first), bytes(frames), bytes(crc), *more) if (
             checksum(group, first, last, frames) == crc
         ):
+            digest = more[0] if more else _UNKNOWN_DIGEST
             segments.execute(
-                "INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?, ?)",
-                (group, last, first, row.rowid, frames),
+                "INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?, ?, ?)",
+                (group, last, first, row.rowid, frames, digest),
             )
 
 
@@ -185,6 +188,7 @@ class _Writer:
         self._now = now
         self._found = Salvaged()
         self._names: set[str] = set()
+        self._names_of: dict[str, list[str]] = {}  # of the columns of tables
         self._people = {str(row[0]): str(row[1]) for row in tables.of("people")}
         self._keys: dict[str, bytes] = {}
         for person, key, _, until in tables.of("keys"):
@@ -394,8 +398,10 @@ class _Writer:
 
     def _columns(self, table: str, values: Iterable[object]) -> dict[str, object]:
         """Return the values of a row by column; columns were only ever added at the end."""
-        names = [row[1] for row in self._connection.execute(f"PRAGMA table_info({table})")]
-        return dict(zip(names, values, strict=False))
+        if table not in self._names_of:
+            rows = self._connection.execute(f"PRAGMA table_info({table})")
+            self._names_of[table] = [row[1] for row in rows]
+        return dict(zip(self._names_of[table], values, strict=False))
 
     def _insert(self, table: str, row: dict[str, object]) -> None:
         names, marks = ", ".join(row), ", ".join("?" * len(row))

@@ -251,7 +251,7 @@ def _check_pages(path: Path, read: Collection[int], found: Verified) -> None:
             match row.table, row.values:
                 case "groups", (_, str(name), int(last), *_):
                     names.setdefault(row.rowid, (name, last))
-                case "segments", (int(group), int(last), int(first), bytes(frames), crc):
+                case "segments", (int(group), int(last), int(first), bytes(frames), crc, *_):
                     if group not in read and checksum(group, first, last, frames) == crc:
                         ranges.setdefault(group, []).append((first, last))
                         found.events += last - first + 1
