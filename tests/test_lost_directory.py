@@ -11,8 +11,9 @@ import pytest
 
 from tchat.errors import StorageError
 from tchat.store.open import open_store
+from tchat.store.sqlite.watch import FileWatch
 from tests.processes import launching
-from tests.store.batches import append, last_seq
+from tests.store.batches import append, last_seq, read_all
 from tests.store.conftest import sqlite
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def overwritten(data: Path) -> str:
 @pytest.mark.parametrize(
     "breaking",
     [
-        *(removed, moved, replaced, database_removed),
-        *(log_removed, lock_removed, lock_replaced, overwritten),
+        *(removed, moved, replaced, database_removed, overwritten),
     ],
 )
 async def test_nothing_is_acknowledged_without_its_files(
@@ -102,6 +102,28 @@ async def test_nothing_is_acknowledged_without_its_files(
     for _ in range(2):
         with pytest.raises(StorageError, match=f"{expected} while the server was using it"):
             await sqlite.append("ops", 1, 1, b"\0\0\0\1x")
+
+
+@pytest.mark.parametrize("breaking", [log_removed, lock_removed, lock_replaced])
+async def test_other_files_are_checked_every_second(
+    sqlite: SqliteStore, tmp_path: Path, breaking: Callable[[Path], str]
+) -> None:
+    await append(sqlite, "ops", b"one")
+    data, times = tmp_path / "data", iter([0.0, 0.0, 0.5, 1.0])
+    watch = FileWatch(data / "tchat.db", data / "lock", clock=lambda: next(times))
+    assert watch.lost() is None
+    expected = breaking(data)
+    assert watch.lost() is None
+    assert expected in str(watch.lost())
+
+
+async def test_a_removed_log_loses_nothing(tmp_path: Path) -> None:
+    """SQLite copies what is in the open log to the database when it closes that."""
+    async with open_store(tmp_path) as store:
+        (tmp_path / "tchat.db-wal").unlink()
+        await append(store, "ops", b"one", b"two")
+    async with open_store(tmp_path) as store:
+        assert await read_all(store, "ops") == [b"one", b"two"]
 
 
 async def test_a_moved_directory_has_everything(tmp_path: Path) -> None:
