@@ -246,6 +246,14 @@ async def test_a_linked_database_is_refused(data: Path, tmp_path: Path) -> None:
     await assert_usable(data)
 
 
+@pytest.mark.parametrize("name", ["lock", "tchat.db-wal"])
+async def test_a_directory_in_the_way_is_named(data: Path, name: str) -> None:
+    (data / name).unlink(missing_ok=True)
+    (data / name).mkdir()
+    sentence = await refusal(data)
+    assert f"{data / name}: Is a directory. Move that away" in sentence
+
+
 async def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(tmp_path / "unmounted")
     assert f"link to {tmp_path / 'unmounted'}, which does not exist" in await refusal(

@@ -183,6 +183,12 @@ def _remains(directory: Path) -> list[str]:
 
 def explain_error(directory: Path, error: OSError) -> str:
     """Return why a directory cannot be used, and what to do if that is known."""
+    in_the_way = isinstance(error, IsADirectoryError | FileExistsError | NotADirectoryError)
+    if in_the_way and error.filename not in (None, str(directory)):
+        return (
+            f"The data directory {directory} cannot be used: {error.filename}: {error.strerror}."
+            " Move that away, or give another directory with --data."
+        )
     sentence = f"The data directory {directory} cannot be used: {error.strerror}."
     existing = next(one for one in (directory, *directory.parents) if one.exists())
     is_writable = os.access(existing, os.R_OK | os.W_OK)

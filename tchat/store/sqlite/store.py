@@ -443,5 +443,7 @@ def startup_errors(directory: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             raise StartupError(Code.CANNOT_START, explain_error(directory, error)) from error
         raise StartupError(
-            Code.CANNOT_START, f"The data directory {directory} cannot be used: {error}."
+            Code.CANNOT_START,
+            f"The data directory {directory} cannot be used: {error}. Check it with: tchat admin"
+            f" verify --data {directory}; or restore it from a backup.",
         ) from error
