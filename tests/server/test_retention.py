@@ -102,7 +102,7 @@ async def test_undeletable_file_is_logged_and_not_fatal(
             assert stored_names(server) == set(), "what could not be removed then is removed now"
 
 
-async def test_expired_file_is_in_the_trash_for_a_day(clock: ShiftedClock) -> None:
+async def test_expired_file_is_kept_for_a_day(clock: ShiftedClock) -> None:
     keep = replace(NO_RATE_LIMITS, keep_files=10 * DAY)
     async with (
         running_server(limits=keep, clock=clock) as server,

@@ -410,7 +410,7 @@ async def test_new_upload_replaces_the_discarded_copy(blobs: BlobDirectory) -> N
     assert (names(blobs), trashed(blobs)) == ([name_of(DATA), name_of(DATA) + ".sums"], [])
 
 
-async def test_trash_is_emptied_by_the_clock_of_the_server(blobs: BlobDirectory) -> None:
+async def test_trash_goes_by_the_clock_of_the_server(blobs: BlobDirectory) -> None:
     now = 1_000_000
     blobs.set_clock(lambda: now)
     await send(blobs, DATA)
