@@ -197,9 +197,7 @@ def test_clock_set_back_is_followed_after_as_long(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("is_synchronised", [False, True])
-def test_periods_are_exact_when_clock_goes_back(
-    machine: Machine, is_synchronised: bool
-) -> None:
+def test_periods_are_exact_when_clock_goes_back(machine: Machine, is_synchronised: bool) -> None:
     machine.ahead = 2 * HOUR
     clock = machine.start()
     begin, expires = machine.true, clock.timer() + 30 * MINUTE
