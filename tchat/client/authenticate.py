@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from tchat.net.identity import Identity
     from tchat.net.link import Link
 
+WELCOME_SECONDS = 30.0
+"""How much longer a server may take that has seen the proof: it stores a new name on its disk."""
+
 # Codes with which the server closes a connection for good: retrying would have the same result.
 _FINAL = (
     Code.BAD_NAME,
@@ -89,8 +92,12 @@ class Account:
         return identity is not None
 
 
-async def authenticate(link: Link, account: Account) -> Welcome:
+async def authenticate(
+    link: Link, account: Account, scope: trio.CancelScope | None = None
+) -> Welcome:
     """Run the handshake and return the server's welcome.
+
+    `scope` has the deadline; the welcome may take `WELCOME_SECONDS` longer.
 
     Raises `Refused` if the server rejects this person for good or speaks an older protocol,
     `ProtocolError`, `Busy`, or `trio.BrokenResourceError`.
@@ -105,6 +112,8 @@ async def authenticate(link: Link, account: Account) -> Welcome:
     check_server_version(challenge.version)
     signature = account.identity.sign(proof_text(hello, challenge, link.server_pin()))
     await link.send(encode(Proof(signature, account.link)))
+    if scope is not None:
+        scope.deadline += WELCOME_SECONDS
     welcome = await _next(link)
     if not isinstance(welcome, Welcome):
         raise ProtocolError(Code.HANDSHAKE, "This is not a tchat server.")

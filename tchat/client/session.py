@@ -430,8 +430,8 @@ class Session:
         try:
             self._account.choose_key(self.connector.server_names)
             try:
-                with trio.fail_after(CONNECT_SECONDS):
-                    welcome = await authenticate(link, self._account)
+                with trio.fail_after(CONNECT_SECONDS) as scope:
+                    welcome = await authenticate(link, self._account, scope)
             except Refused as refused:
                 if refused.code == Code.NAME_TAKEN and self._account.try_next_key():
                     return True

@@ -63,7 +63,8 @@ class SendQueue:
     close. The writer calls `dequeue`, sends the data, reports it with `mark_sent`, and repeats
     until `dequeue` returns None. `start_feeder` is called with the feeder when there are sources,
     and starts it as a task. `admit_page` waits until the client's budget allows a page of a log.
-    `overflowed` says that the queue was closed at `OVERFLOW`.
+    `overflowed` says that the queue was closed at `OVERFLOW`. `unanswered` counts the
+    commands of the connection that are with a group's actor.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class SendQueue:
         "closed",
         "overflowed",
         "size",
+        "unanswered",
     )
 
     def __init__(
@@ -89,7 +91,7 @@ class SendQueue:
         start_feeder: Callable[[Callable[[], Awaitable[None]]], object] = _no_feeder,
         admit_page: Callable[[], Awaitable[None]] = _admit_at_once,
     ) -> None:
-        self.size = 0
+        self.size = self.unanswered = 0
         self.closed = self.overflowed = False
         self._send_now = send_now
         self._start_writer = start_writer

@@ -21,6 +21,7 @@ from tchat.core.protocol.frames import (
     Attach,
     Failed,
     Goodbye,
+    HistoryPage,
     HistoryRequest,
     MembershipChange,
     Ok,
@@ -51,6 +52,7 @@ from tests.store.batches import last_seq
 
 if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
+    from tests.faulty_store import Hold
 
 
 def goodbyes(frames: list[Frame]) -> list[str]:
@@ -240,6 +242,41 @@ async def test_clients_reconnect_after_a_fault_and_continue(
         session.post(replica, "after the fault")
         await until(session, lambda: "after the fault" in texts(replica.log))
     assert texts(await log_of(server.store)) == ["after the fault"]
+
+
+# ------------------------------------------------------------------ a slow disk
+
+
+async def test_slow_disk_holds_up_nobody_who_reads() -> None:
+    disk = FaultyStore()
+    async with running_server(disk) as server, members(server, "alice", "bob") as (alice, bob):
+        await alice.post("before")
+        hold = disk.hold("append")
+        await alice.send(Post(99, 99, GROUP, "slow"))
+        await hold.reached.wait()
+        await bob.send(HistoryRequest(98, GROUP, 4))
+        await bob.expect(HistoryPage)
+        async with raw_client(server.address, "bob") as elsewhere:
+            assert (await elsewhere.attach()).standing == "member"
+        hold.release()
+        await alice.expect(Ok)
+
+
+async def test_slow_disk_turns_no_newcomer_away() -> None:
+    disk = FaultyStore()
+    limits = replace(NO_RATE_LIMITS, handshake_seconds=0.3)
+    async with running_server(disk, limits) as server:
+        hold = disk.hold("accounts.claim")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_release_after, hold, 0.6)
+            async with raw_client(server.address, "carol") as carol:
+                assert await carol.before_pong() == []
+
+
+async def _release_after(hold: Hold, seconds: float) -> None:
+    await hold.reached.wait()
+    await trio.sleep(seconds)  # longer than a client may take
+    hold.release()
 
 
 # ------------------------------------------------------------------ storage

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio.testing
 
-from tchat.core.group.messages import Posted
+from tchat.core.group.messages import Deleted, Posted
 from tchat.errors import Code, Refused, StorageError
 from tchat.store.open import open_store
 from tchat.store.words import terms_of
@@ -179,3 +179,38 @@ async def test_erasure_on_a_full_disk_is_finished_later(tmp_path: Path) -> None:
             assert await store.maintenance.settle()
         for path in (disk.path / "data").iterdir():
             assert not path.is_file() or b"the secret" not in path.read_bytes()
+
+
+async def test_failed_checkpoints_and_scrubs_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file cannot grow, and the write-ahead log can: every commit succeeds."""
+    monkeypatch.setattr("tchat.store.sqlite.database.LONG_LOG", 1 << 16)
+    monkeypatch.setattr("tchat.store.sqlite.database.LOOK_SECONDS", 0)
+    monkeypatch.setattr("tchat.store.sqlite.erasing.SCRUB_AGAIN_SECONDS", 0.001)
+    changes: list[tuple[str, bool]] = []
+    with small_disk("limit", tmp_path / "disk") as disk:
+        async with open_store(disk.path / "data") as store:
+            store.troubles.listen(lambda trouble, begins: changes.append((trouble.kind, begins)))
+            for _ in range(300):
+                await write(store, "ops", Posted(LONG))
+            assert await store.maintenance.settle()
+        async with open_store(disk.path / "data") as store:  # the log is in the file
+            store.troubles.listen(lambda trouble, begins: changes.append((trouble.kind, begins)))
+            disk.fill()
+            for _ in range(20):
+                last = await write(store, "ops", Posted(LONG))
+            await write(store, "ops", Deleted(last), erased=(last,))
+            for _ in range(3000):
+                if len(changes) == 2:
+                    break
+                await trio.sleep(0.01)
+            assert set(changes) == {("checkpoint_failed", True), ("scrub_failed", True)}
+            assert store.troubles.current["scrub_failed"].wal_bytes > 1 << 16
+            disk.free()
+            await write(store, "ops", Posted("after"))
+            assert await store.maintenance.settle()
+            await write(store, "ops", Posted("and after"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert not store.troubles.current
+    assert sorted(changes[2:]) == [("checkpoint_failed", False), ("scrub_failed", False)]

@@ -199,6 +199,8 @@ class RequestDispatcher:
         actor = registry.find(key)
         if self._account.is_limited:
             self._charge_for(item, actor)
+        if type(item) is not Execute and actor is not None and await actor.try_read(item):
+            return
         if actor is None or not actor.inbox.try_put(item):
             await registry.send(key, item, self._charge_loading)
 

@@ -14,7 +14,9 @@ but not for one address, and the header has the same time as the rest.
 
 from __future__ import annotations
 
+import math
 import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,8 @@ from tchat.server.context import STOPPING
 from tchat.server.costs import CONNECTION, COSTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tchat.server.context import ServerContext
     from tchat.server.ledger import LedgerAccount
     from tchat.server.tickets import Permission
@@ -131,7 +135,7 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
                     # Not before, so that the reason can be told.
                     context.bans.check_address(link.peer)
                     pin = credentials.pin if credentials else b""
-                    peer = await _authenticate(context, link, account, pin)
+                    peer = await _authenticate(context, link, account, pin, scope)
                 if peer is not None:
                     context.connection_quota.check(link.peer, established=peer.established)
                 return peer
@@ -150,11 +154,15 @@ async def _run_handshake(context: ServerContext, link: Link) -> Peer | None:
 
 
 async def _authenticate(
-    context: ServerContext, link: Link, account: LedgerAccount, pin: bytes
+    context: ServerContext,
+    link: Link,
+    account: LedgerAccount,
+    pin: bytes,
+    scope: trio.CancelScope,
 ) -> Peer | None:
     """Read the first frame, then challenge a hello or redeem a transfer ticket.
 
-    `pin` is that of the key that the server has shown on this connection.
+    `pin` is that of the key that the server has shown on this connection. `scope` has the deadline.
     """
     body = await link.receive()
     if body is None:
@@ -165,11 +173,27 @@ async def _authenticate(
         permission = context.tickets.redeem(opening.ticket)
         known = context.unauthenticated.is_known(link.peer)
         return Peer(link, opening.version, permission=permission, established=known)
-    return await _challenge(context, link, account, opening, pin)
+    return await _challenge(context, link, account, opening, pin, scope)
+
+
+@contextmanager
+def _paused(scope: trio.CancelScope) -> Iterator[None]:
+    """Stop the clock of a handshake: a slow disk here must not turn newcomers away."""
+    left = scope.deadline - trio.current_time()
+    scope.deadline = math.inf
+    try:
+        yield
+    finally:
+        scope.deadline = trio.current_time() + left
 
 
 async def _challenge(
-    context: ServerContext, link: Link, account: LedgerAccount, hello: Hello, pin: bytes
+    context: ServerContext,
+    link: Link,
+    account: LedgerAccount,
+    hello: Hello,
+    pin: bytes,
+    scope: trio.CancelScope,
 ) -> Peer | None:
     """Return the authenticated person; None if the client closes the connection instead."""
     challenge = Challenge(agree(hello.version), secrets.token_bytes(NONCE_SIZE))
@@ -187,7 +211,8 @@ async def _challenge(
     name = check_name(hello.user, "username")
     claimed = await context.accounts.claimed_at(name)
     context.network_rates.acquire("claims" if claimed is None else "address_logins", link.peer)
-    name = await context.accounts.claim(hello, name, proof.link)
+    with _paused(scope):
+        name = await context.accounts.claim(hello, name, proof.link)
     established = is_established(claimed, context.clock())
     if established:
         context.unauthenticated.remember(link.peer)

@@ -117,7 +117,9 @@ async def _ask_group(
         answered.set()
 
     # An actor that fails closes the send queue, which ends the connection and so cancels this task.
-    await context.registry.send(key, Query(ask, send_queue, refuse), on_loaded)
+    query, actor = Query(ask, send_queue, refuse), context.registry.find(key)
+    if actor is None or not await actor.try_read(query):
+        await context.registry.send(key, query, on_loaded)
     await answered.wait()
     for refusal in refusals:
         raise refusal

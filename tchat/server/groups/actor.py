@@ -6,7 +6,8 @@ the replies. The order in which the actor takes commands is the order of the log
 locks, because nothing else changes the group. Only committed events are published and
 acknowledged, so nobody ever sees a message that a crash then loses.
 
-The actor never waits for a reader: see `subscriptions` for fan-out with backpressure.
+The actor never waits for a reader: see `subscriptions` for fan-out with backpressure. Nor does who
+only reads wait for the disk: the committed state is there while the next batch is written.
 
 Commands are validated against a copy of the state. The copy becomes the state once the append has
 returned, and is dropped if the append failed. Every command gets exactly one reply, refused or not.
@@ -73,7 +74,7 @@ from tchat.store.base import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from tchat.core.group.feature import Command, Event
     from tchat.server.groups.environment import GroupEnvironment
@@ -127,6 +128,7 @@ class GroupActor:
         self._will_save_positions = False
         self._saving_positions = trio.Lock()
         self._unsubscribed = UnsubscribedMembers(self._presence, self._subscriptions)
+        self._is_writing = False  # to the disk, which may be slow
 
     @property
     def listeners(self) -> int:
@@ -208,6 +210,29 @@ class GroupActor:
         self._subscriptions.presence_changed = True
         self._wake()
 
+    async def try_read(self, item: Item) -> bool:
+        """Handle an item that only reads, while this waits for the disk; return whether it did.
+
+        So a slow disk does not hold up who only reads. Whoever has sent commands gets the answers
+        in their order: what is behind a command sees what it changed. May be called from any task.
+        """
+        if not self._is_writing:
+            return False
+        if isinstance(item, Query) and not item.send_queue.unanswered:
+            item.run(self.group)
+            return True
+        if isinstance(item, Subscribe) and not item.subscription.send_queue.unanswered:
+            is_new = self.group.direct and not self.group.seq
+            if is_new or (self._needs_snapshot(item) and is_large(self.group)):
+                return False
+            batch = Batch(self.group)
+            batch.digests = await self._find_digests([item])
+            if not self._is_writing or self.group is not batch.draft:
+                return False  # it was written meanwhile
+            self._subscribe(batch, item.subscription, item.request)
+            return True
+        return False
+
     def _wake(self) -> None:
         # An actor that is not waiting checks its subscriptions anyway before it waits again.
         self.inbox.wake()
@@ -281,7 +306,11 @@ class GroupActor:
         for receipt in batch.read_receipts:
             self._record_read(receipt)
         if self._subscriptions.announce_presence():
-            await self._save_read_positions()
+            self._is_writing = True
+            try:
+                await self._save_read_positions()
+            finally:
+                self._is_writing = False
 
     async def _begin_batch(self) -> Batch:
         """Return a batch with the data that its commands are validated against."""
@@ -292,7 +321,7 @@ class GroupActor:
         if targets := _targets_of(commands):
             await self._find_targets(batch, targets)
             batch.older_edits = await self._find_older_edits(batch)
-        batch.digests = await self._find_digests()
+        batch.digests = await self._find_digests(self._waiting)
         await self._prepare_snapshot()
         if self._waiting and self.group.direct and not self.group.seq:
             try:
@@ -374,9 +403,13 @@ class GroupActor:
         effects = side_effects_of(self.group, batch.draft, batch.events, batch.older_edits)
         head = LogHead(self._head.identity, extend(self._head.digest, batch.events))
         try:
-            await self._store.append(
-                self.key, self.group.seq, len(batch.events), page.frames, effects, head
-            )
+            self._is_writing = True
+            try:
+                await self._store.append(
+                    self.key, self.group.seq, len(batch.events), page.frames, effects, head
+                )
+            finally:
+                self._is_writing = False
         except StorageFull as full:
             self._log.line("fault", where=f"group {self.key}", reason=full.sentence)
             batch.fail(full)
@@ -612,11 +645,11 @@ class GroupActor:
             or (request.digest is not None and digest is not None and request.digest != digest)
         )
 
-    async def _find_digests(self) -> dict[int, bytes]:
+    async def _find_digests(self, waiting: Iterable[Item]) -> dict[int, bytes]:
         """Return the digests at the positions of those who subscribe in front of all commands."""
         found = {self.group.seq: self._head.digest} if self._head.digest else {}
         wanted: set[int] = set()
-        for item in takewhile(lambda item: not isinstance(item, Execute), self._waiting):
+        for item in takewhile(lambda item: not isinstance(item, Execute), waiting):
             if isinstance(item, Subscribe) and self.group.seq:
                 name = item.subscription.author.name
                 if self.group.standing(name) == "member":

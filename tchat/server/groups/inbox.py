@@ -148,8 +148,13 @@ class Inbox:
             self._putting.send_nowait(item)
         except trio.WouldBlock:
             return False
-        self._size += item.size
+        self._count(item)
         return True
+
+    def _count(self, item: Item) -> None:
+        self._size += item.size
+        if type(item) is Execute:
+            item.send_queue.unanswered += 1
 
     async def put(self, item: Item) -> None:
         """Put an item in, after those that wait for space already.
@@ -167,7 +172,7 @@ class Inbox:
                     self._space = trio.Event()
                     await self._space.wait()
                 await self._putting.send(item)
-                self._size += item.size
+                self._count(item)
         finally:
             self._waiting -= 1
 
@@ -244,6 +249,7 @@ class Batch:
         for item, answer in self.replies:
             pieces.setdefault(item.send_queue, []).append(encode(answer))
         for send_queue, answers in pieces.items():
+            send_queue.unanswered -= len(answers)
             send_queue.push(b"".join(answers))
 
     def fail(self, refusal: Refused) -> None:
