@@ -251,6 +251,7 @@ async def test_slow_disk_holds_up_nobody_who_reads() -> None:
     disk = FaultyStore()
     async with running_server(disk) as server, members(server, "alice", "bob") as (alice, bob):
         await alice.post("before")
+        await bob.events(1)
         hold = disk.hold("append")
         await alice.send(Post(99, 99, GROUP, "slow"))
         await hold.reached.wait()
