@@ -1,0 +1,50 @@
+"""What a program is told, and hears, once the server was restored from a backup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+import tchat
+from tests.api.people import connected, texts
+from tests.helpers import GROUP, GUARD
+from tests.restored import found_group, restored_server, say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_program_is_told_of_the_restore(tmp_path: Path) -> None:
+    async with (
+        restored_server(tmp_path, found_group) as scene,
+        connected(scene.restored.address, tmp_path, "bob") as member,
+        connected(scene.proxy.address, tmp_path, "bob") as bob,
+        bob.notices() as notices,
+    ):
+        await member.join(GROUP)
+        ops = await bob.join(GROUP)
+        await say(scene.lost, "lost", 3)
+        scene.restore()
+        with trio.fail_after(GUARD):
+            while not isinstance(notice := await notices.receive(), tchat.LogReplaced):
+                pass
+        assert notice.group is ops
+
+
+@pytest.mark.parametrize("new", [2, 20])
+async def test_stream_goes_on_in_the_restored_log(tmp_path: Path, new: int) -> None:
+    async with (
+        restored_server(tmp_path, found_group) as scene,
+        connected(scene.restored.address, tmp_path, "bob") as member,
+        connected(scene.proxy.address, tmp_path, "bob") as bob,
+    ):
+        await member.join(GROUP)
+        ops = await bob.join(GROUP)
+        async with bob.events(ops, since="now", own=True) as events:
+            await say(scene.lost, "lost", 11)
+            assert await texts(events, 11) == [f"lost {number}" for number in range(11)]
+            await say(scene.restored, "new", new)
+            scene.restore()
+            assert await texts(events, new) == [f"new {number}" for number in range(new)]
