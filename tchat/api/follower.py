@@ -350,3 +350,5 @@ def _log(update: updates.Update) -> None:
             logger.warning("%s", refusal)
         case updates.JournalDamaged(sentence):
             logger.warning("%s", sentence)
+        case updates.UnsentElsewhere():
+            logger.warning("%s", update.sentence)

@@ -167,11 +167,11 @@ def _run(
     """Run `work` in a session, without a chat window; say `interrupted` if it was."""
     import trio
 
-    from tchat.cli.place import patient_session, run_interruptible
+    from tchat.cli.place import patient_session, run_interruptible, status_with_unsent
 
     async def run() -> int:
         async with patient_session(given) as session:
             return await work(session)
         raise AssertionError("unreachable")
 
-    return trio.run(partial(run_interruptible, run, interrupted))
+    return status_with_unsent(given, trio.run(partial(run_interruptible, run, interrupted)))

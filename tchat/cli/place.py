@@ -22,6 +22,7 @@ from tchat.client.config.settings import Server, config_file, load_config
 from tchat.client.last_names import read_last_names
 from tchat.core.text import check_name
 from tchat.errors import Code, Refused, Unavailable, UsageError
+from tchat.exits import TEMPORARY
 from tchat.net.address import Address, split_address
 from tchat.signals import ending_signals
 from tchat.streams import complain
@@ -114,7 +115,7 @@ def run_in_group(
             return await work(client, await _open(client, given))
         raise AssertionError("unreachable")
 
-    return trio.run(partial(run_interruptible, run))
+    return status_with_unsent(given, trio.run(partial(run_interruptible, run)))
 
 
 @asynccontextmanager
@@ -127,10 +128,12 @@ async def patient_session(
 ) -> AsyncIterator[Session]:
     """Run a session while the block runs; see `session_for`.
 
-    Raises `Unavailable` once there was no connection, or no answer on one, for `--patience`, or
-    `patience` seconds.
+    At its end, what earlier runs have left is sent, and what still waits is told. Raises
+    `Unavailable` once there was no connection, or no answer on one, for `--patience`, or `patience`
+    seconds.
     """
     seconds = patience if given.patience is None else given.patience
+    given.unsent = False
     async with (
         session_for(given, given.user, recent, unread=unread) as session,
         trio.open_nursery() as nursery,
@@ -138,8 +141,19 @@ async def patient_session(
         nursery.start_soon(_give_up, session, seconds)
         if seconds < math.inf:
             nursery.start_soon(_give_up_waiting, session, max(seconds, LEAST_PATIENCE))
-        yield session
+        try:
+            yield session
+            await session.wait_until_sent()
+        finally:
+            given.unsent = bool(session.waiting())
+            if unsent := session.unsent():
+                complain(f"tchat: {unsent}")
         nursery.cancel_scope.cancel()
+
+
+def status_with_unsent(given: argparse.Namespace, status: int) -> int:
+    """Return the exit status after `patient_session`: 75 if messages still wait to be sent."""
+    return status or (TEMPORARY if given.unsent else 0)
 
 
 async def _give_up(session: Session, seconds: float) -> None:

@@ -17,13 +17,13 @@ that are used at another one, and none can use up the numbers for another one.
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from tchat.client.journal import Journal
 from tchat.client.program_state import ProgramState
-from tchat.client.server_directory import directories_of
+from tchat.client.server_directory import directories_of, directory_of, read_records
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.core.text import fold
 from tchat.durable_directory import make_directory
@@ -59,6 +59,7 @@ class ClientId:
     ) -> None:
         self._path = path
         self._directories = directories
+        self._state = state
         client, number = _load(path)
         # Without a valid file of the id, the journal still knows the id of its messages.
         self.journal = Journal(client, path and path.with_suffix(_JOURNAL_SUFFIX))
@@ -74,6 +75,25 @@ class ClientId:
                 id_file = path.with_suffix(_ID_SUFFIX)
                 if id_file != self._path:
                     yield _journal_of(id_file)
+
+    def unsent_elsewhere(
+        self, user: str, servers: Collection[str]
+    ) -> Iterator[tuple[str, str, int]]:
+        """Yield the other people and servers with unsent messages here, and how many each has.
+
+        A server is named by its address, if that is known.
+        """
+        if self._state is None:
+            return
+        found = self.journal.places()
+        for path in journals_under(self._state):
+            if path.with_suffix(_ID_SUFFIX) != self._path:
+                with suppress(OSError):
+                    found += _journal_of(path.with_suffix(_ID_SUFFIX)).places()
+        addresses = {one.server: one.address for one in read_records(self._state)}
+        for (person, server), count in sorted(found.items()):
+            if person != fold(user) or server not in servers:
+                yield person, addresses.get(server, server), count
 
     @property
     def upcoming(self) -> int:
@@ -190,6 +210,12 @@ def _id_files(directory: Path) -> Iterator[Path]:
 
 def _id_file(directory: Path, number: int) -> Path:
     return directory / f"{number}{_ID_SUFFIX}"
+
+
+def journals_under(state: Path) -> list[Path]:
+    """Return the journals of all client ids for all servers."""
+    directories = [directory_of(state, ""), *(state / "servers").glob("*")]
+    return [path for one in directories for path in one.glob(f"*{_JOURNAL_SUFFIX}")]
 
 
 def _journal_of(path: Path) -> Journal:

@@ -29,6 +29,7 @@ from tchat.client.updates import (
     MessageRefused,
     PendingChanged,
     RefusalFound,
+    UnsentElsewhere,
 )
 from tchat.core.group.direct import is_direct
 from tchat.core.group.messages import Post
@@ -79,6 +80,8 @@ class Delivery:
             self.of(entry.group).append(self._send(entry))
         if self._journal.damage is not None:
             notify(JournalDamaged(self._journal.damage))
+        for person, server, count in client_id.unsent_elsewhere(user, servers):
+            notify(UnsentElsewhere(person, server, count))
 
     def of(self, group: str) -> list[PendingMessage]:
         """Return the pending messages of a group: the live list, not a copy."""
@@ -94,6 +97,22 @@ class Delivery:
         """Return the groups with held messages."""
         messages = (group[0].group for group in self._pending.values() if any(map(_is_held, group)))
         return list(messages)
+
+    def waiting(self) -> list[list[PendingMessage]]:
+        """Return the messages of each group that has any which are not stored, and not refused.
+
+        One that waits for an approval is sent by itself, and so waits, too.
+        """
+        of_groups = self._pending.values()
+        waiting = [[one for one in group if one.is_waiting] for group in of_groups]
+        return [messages for messages in waiting if messages]
+
+    async def wait_until_sent(self) -> None:
+        """Wait until the server has answered every message that could be sent so far."""
+        for messages in self.waiting():
+            for pending in messages:
+                if not (pending.held or pending.awaits_approval):
+                    await pending.request.done.wait()
 
     def find_once(self, group: str, once: str) -> PendingMessage | None:
         """Return the pending message with a key, if it was not refused."""

@@ -58,6 +58,11 @@ class PendingMessage:
         return self.entry.held
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether it is not stored, and is sent without anything that the person does."""
+        return self.request.answer is None and (self.failure is None or self.awaits_approval)
+
+    @property
     def awaits_approval(self) -> bool:
         """Whether it is sent again by itself, once the person is approved."""
         return self.failure is not None and self.failure.code == Code.NOT_APPROVED

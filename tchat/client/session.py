@@ -42,7 +42,7 @@ from tchat.client.updates import (
     KeyUnlinked,
     NewServer,
 )
-from tchat.core.group.direct import direct_name
+from tchat.core.group.direct import direct_name, is_direct, other_of
 from tchat.core.group.membership import Join
 from tchat.core.protocol.frames import (
     Attached,
@@ -276,6 +276,39 @@ class Session:
     def held(self) -> list[str]:
         """Return the groups with held messages."""
         return self._delivery.held()
+
+    def waiting(self) -> list[list[PendingMessage]]:
+        """Return the messages of each group that has any which are not stored, and not refused."""
+        return self._delivery.waiting()
+
+    async def wait_until_sent(self) -> None:
+        """Wait until the server has answered every message that could be sent so far."""
+        await self._delivery.wait_until_sent()
+
+    def unsent(self) -> str:
+        """Return a sentence about the messages that wait, or were refused; "" without any."""
+        waiting, refused = self.waiting(), self.refused()
+        sentences = []
+        if waiting:
+            sentences.append(
+                f"Not sent yet, but kept and sent the next time: {self._counts(waiting)}."
+            )
+        if given_up := [own for one in refused if (own := [p for p in one if not p.is_waiting])]:
+            reason = given_up[-1][-1].failure
+            sentences.append(
+                f"Refused, and kept until they are sent again or discarded in the chat:"
+                f" {self._counts(given_up)}, the last because: {reason}"
+            )
+        return clean_line(" ".join(sentences))
+
+    def _counts(self, groups: list[list[PendingMessage]]) -> str:
+        """Return how many messages there are to which groups or people."""
+        counts = []
+        for messages in groups:
+            group, count = messages[0].group, len(messages)
+            title = f"@{other_of(group, self.user)}" if is_direct(group) else f"#{group}"
+            counts.append(f"{count} message{'s' * (count > 1)} to {title}")
+        return ", ".join(counts)
 
     def take_over(self, journal: Journal, servers: Collection[str]) -> None:
         """Move the refused and held messages of another journal here. Raises `Refused`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tchat.core.text import clean_line
+
 if TYPE_CHECKING:
     from tchat.client.pending_message import PendingMessage
     from tchat.client.replica import Replica
@@ -183,6 +185,28 @@ class JournalDamaged:
 
 
 @dataclass(frozen=True, slots=True)
+class UnsentElsewhere:
+    """`count` messages of `person` to another `server`, or of another person, are not sent yet.
+
+    This client leaves them alone. `server` is the name of the server as people know it.
+    """
+
+    person: str
+    server: str
+    count: int
+
+    @property
+    def sentence(self) -> str:
+        """Say so, and what to do."""
+        messages = "A message" if self.count == 1 else f"{self.count} messages"
+        verb = "is" if self.count == 1 else "are"
+        return clean_line(
+            f"{messages} of {self.person} to {self.server} {verb} not sent yet: join there as"
+            f" {self.person} to send {'it' if self.count == 1 else 'them'}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RefusalFound:
     """A message that another client of this person left unsent was refused; it is pending here."""
 
@@ -228,6 +252,7 @@ Update = (
     | KeyUnlinked
     | PendingChanged
     | JournalDamaged
+    | UnsentElsewhere
     | RefusalFound
     | HeldFound
     | MessageRefused

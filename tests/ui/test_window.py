@@ -392,7 +392,7 @@ async def test_unsent_messages_are_sent_after_a_restart() -> None:
             assert not await alice.chat.finish(0)
             assert alice.lines[-1].text == (
                 "Not finished in time: 1 of your messages, commands or files."
-                " Messages are kept, and sent when you run tchat again."
+                " Not sent yet, but kept and sent the next time: 1 message to #ops."
             )
     async with running_server(server.store, port=port) as server:
         async with typing(server, slot=slot) as alice:

@@ -47,6 +47,7 @@ from tchat.client.updates import (
     RefusalFound,
     StandingChanged,
     Trimmed,
+    UnsentElsewhere,
     Update,
 )
 from tchat.core.fingerprints import fingerprint
@@ -102,6 +103,8 @@ _GroupUpdate = (
     | LogReplaced
 )
 """What a window shows of its group."""
+
+_Unsent = JournalDamaged | UnsentElsewhere | RefusalFound | HeldFound | MessageRefused
 
 _YES, _NO = ("y", "yes"), ("n", "no")
 _LISTED_CHOICES = 20
@@ -944,15 +947,44 @@ class Chat:
         with trio.move_on_after(seconds):
             while self._is_busy() or (everything and self._is_behind()):
                 await self._wait_for_progress()
+            if everything:
+                await self.session.wait_until_sent()  # also to groups without a window
         self.gatherings.flush()
+        unsent = self.session.unsent()
         if self._working:
             undone = f"Not finished in time: {self._working} of your messages, commands or files."
-            if any(window.pending() for window in self.windows):
-                undone += " Messages are kept, and sent when you run tchat again."
             if self.transfers.active:
                 undone += " Transfers resume when the files are sent or saved again."
+            if not_entered := self._not_entered():
+                undone += f" {not_entered}"
+            if unsent:
+                undone += f" {unsent}"
             self.current.fail(Refused(Code.SHUTTING_DOWN, undone))
-        return not self._working
+        elif unsent:
+            self.current.notice(unsent)
+        return not (self._working or self._is_left(self.session.waiting()))
+
+    def _is_left(self, waiting: list[list[PendingMessage]]) -> bool:
+        """Return whether a message is left for the next start, not only for an approval."""
+        return any(not one.awaits_approval for messages in waiting for one in messages)
+
+    def _not_entered(self) -> str:
+        """Return a sentence about groups that the person has asked to join in vain; "" if none."""
+        own = set(map(fold, self._start.groups))
+        names = [
+            window.title
+            for window in self.windows
+            if window.joining and fold(window.replica.name) not in own
+        ]
+        return f"Not joined: {', '.join(names)}." if names else ""
+
+    @property
+    def left(self) -> str:
+        """What is not finished at the end of the chat, for after the screen; "" if nothing."""
+        parts = [self._not_entered(), self.session.unsent()]
+        if self.transfers.active:
+            parts.insert(0, "Transfers resume when the files are sent or saved again.")
+        return " ".join(filter(None, parts))
 
     @property
     def has_updates(self) -> bool:
@@ -1031,7 +1063,13 @@ class Chat:
             case GroupJoined(group):
                 if self._opens_joined(group):
                     self.open(group, joins=False)
-            case JournalDamaged() | RefusalFound() | HeldFound() | MessageRefused():
+            case (
+                JournalDamaged()
+                | UnsentElsewhere()
+                | RefusalFound()
+                | HeldFound()
+                | MessageRefused()
+            ):
                 self._handle_unsent(update)
             case NewServer() | KeyRotated() | Connected() | Disconnected():
                 self._handle_connection(update)
@@ -1053,10 +1091,10 @@ class Chat:
         self._progress.set()
         self.frontend.changed()
 
-    def _handle_unsent(
-        self, update: JournalDamaged | RefusalFound | HeldFound | MessageRefused
-    ) -> None:
+    def _handle_unsent(self, update: _Unsent) -> None:
         match update:
+            case UnsentElsewhere():
+                self.current.notice(update.sentence)
             case JournalDamaged(sentence):
                 self.current.fail(Refused(Code.FILE_UNREADABLE, sentence))
             case RefusalFound(pending, failure):

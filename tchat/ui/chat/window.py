@@ -339,7 +339,8 @@ class Window:
     """One group of a chat; `transfers` are those of the whole chat.
 
     `shown` is the seq of the last event that was shown or skipped. `reading` is the read state of
-    the group. `commanding` counts the commands without an answer. `opened_by_other` says that the
+    the group. While the group is `entering`, nothing is sent; `joining` says that the person asks
+    to join it. `commanding` counts the commands without an answer. `opened_by_other` says that the
     window opened by itself after the start, and `uninvited` that it is the conversation of a
     stranger into which the person has not looked yet.
     """
@@ -353,6 +354,7 @@ class Window:
         self.reading = ReadState(context.session.user, context.ignored, direct=replica.state.direct)
         self.reading.restart(replica.position)
         self.entering = True
+        self.joining = False
         self.unreachable: Refused | None = None
         self.leaving = False
         self.commanding = 0
@@ -473,6 +475,7 @@ class Window:
         `asks` requests to join again after a kick; without `joins`, nothing is requested.
         """
         self.entering, self.unreachable = True, None
+        self.joining = joins and not self.direct
         self.start(partial(self.enter, although_kicked=asks, joins=joins))
 
     async def enter(
@@ -529,7 +532,7 @@ class Window:
 
     def release(self) -> None:
         """Send the messages that were typed while entering."""
-        self.entering = False
+        self.entering = self.joining = False
         self._outgoing.release()
 
     def adopt_held(self, pending: PendingMessage) -> None:

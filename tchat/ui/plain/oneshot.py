@@ -19,7 +19,14 @@ import trio
 from tchat.client.config.options import join_hint
 from tchat.client.connector import first_visit_notice, rotation_notice
 from tchat.client.files.queue import Transfers
-from tchat.client.updates import Connected, Disconnected, JournalDamaged, KeyRotated, NewServer
+from tchat.client.updates import (
+    Connected,
+    Disconnected,
+    JournalDamaged,
+    KeyRotated,
+    NewServer,
+    UnsentElsewhere,
+)
 from tchat.core.text import clean_line, quote_name
 from tchat.errors import Code, Refused
 from tchat.exits import exit_status
@@ -157,8 +164,8 @@ class _OneShot:
                     self._print(first_visit_notice(pin))
                 case KeyRotated(pin):
                     self._print(rotation_notice(pin))
-                case JournalDamaged(sentence):
-                    self._print(sentence)
+                case JournalDamaged() | UnsentElsewhere():
+                    self._print(update.sentence)
                 case Connected():
                     self._offline = False
                 case Disconnected(reason) if not self._offline:

@@ -50,10 +50,7 @@ if TYPE_CHECKING:
     from tchat.ui.tui.styles import Look
 
 _FRAME_SECONDS = 1 / 30
-_UNFINISHED = (
-    "tchat: not everything was delivered in time. Messages are kept, and sent when you run tchat"
-    " again; transfers resume when the files are sent or saved again."
-)
+_UNFINISHED = "tchat: not everything was delivered in time."
 _TRANSFER_SECONDS = 0.25
 _LONGEST_TYPED = 40
 """Longest run of characters that is inserted one by one, like typing, and is undone by words."""
@@ -91,12 +88,15 @@ async def run_curses(start: Start, config: Settings | None = None) -> int:
             await app.chat.done.wait()
             app.saver.on_typed(sent=True)
             done = await app.finish()
+            left = app.chat.left
             nursery.cancel_scope.cancel()
         unsaved = app.saver.save()
     if unsaved:
         complain(f"tchat: {unsaved}")
     if not done:
         complain(_UNFINISHED)
+    if left:
+        complain(f"tchat: {left}")
     return 0 if done else 1
 
 

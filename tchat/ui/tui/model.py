@@ -197,8 +197,9 @@ class Model:
         self.standing = "banned" if window.replica.banned else window.replica.standing or ""
         self.question = _question(chat, asked_to_quit=asked_to_quit)
         # Before the first connection, only the person's own messages: joining is no message.
-        lines = (window.pending() for window in chat.windows)
-        self.unanswered = session.unanswered if session.reached else sum(map(len, lines))
+        # Messages without a window count, too: an earlier process may have left them.
+        waiting = sum(map(len, session.waiting()))
+        self.unanswered = session.unanswered if session.reached else waiting
         self.transfers = chat.transfers.progress()
         self.requests = _requests(chat)
         self._refresh_people(window, chat.ignored)
