@@ -81,12 +81,24 @@ async def _damage_and_read(
         else:
             for crew in crews:
                 await _read(episode, server, crew, logs[crew.group], what)
-            if not server.is_running:
-                episode.problem(f"{what}: the server ended: {server.output.splitlines()[-1:]}")
+            if not await _accepts(server):
+                episode.problem(f"{what}: nobody can connect: {server.output.splitlines()[-1:]}")
         for trace in traces_in(server.output):
             episode.problem(f"{what}: a traceback: {trace}")
     if len(trial.problems) == before:
         shutil.rmtree(copy, ignore_errors=True)
+
+
+async def _accepts(server: Server) -> bool:
+    """Return whether the server still answers: damage costs a group, not everybody."""
+    try:
+        with trio.fail_after(_SECONDS):
+            stream = await dialer(lambda: server.port)()
+            async with stream:
+                await Wire(stream).send({"type": "transfer", "version": 5, "ticket": bytes(16)})
+                return bool(await stream.receive_some(1))
+    except (*BROKEN, trio.TooSlowError):
+        return False
 
 
 def _damage(file: Path, rng: random.Random) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.faults.harness import Episode, Trial
     from tests.faults.servers import Server, Traced
 
-_CALLS = ("pwrite64", "fdatasync", "fsync", "ftruncate", "pread64", "openat", "unlink", "rename")
+_CALLS = ("pwrite64", "pwrite64", "fdatasync", "fdatasync", "fsync", "ftruncate", "pread64")
 _ERRORS = ("EIO", "EIO", "ENOSPC", "EDQUOT")
 _LATEST = 400  # call that fails, counted in each thread
 _RUN_SECONDS = 1.5
@@ -45,7 +45,7 @@ async def _failing_calls(episode: Episode) -> None:
     call, error = rng.choice(_CALLS), rng.choice(_ERRORS)
     if call == "pread64":
         error = "EIO"
-    first, number = rng.randint(1, _LATEST), rng.choice([1, 1, 3, 30])
+    first, number = rng.randint(1, rng.choice([4, 30, _LATEST])), rng.choice([1, 1, 3, 30])
     when = f"{first}..{first + number - 1}"
     async with serving(episode) as server:
         crew = Crew(dialer(lambda: server.port), episode.seed, habits=_GENTLE)
@@ -55,14 +55,16 @@ async def _failing_calls(episode: Episode) -> None:
             under = strace_words(
                 *("-P", str(server.data / "tchat.db"), "-P", str(server.data / "tchat.db-wal")),
                 *("-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={when}"),
+                output=episode.place / "failing.trace",
             )
             with traced(episode.place, "failing", under, server.port) as failing:
                 trial.counts[f"{call} {error}"] += 1
-                trial.counts["errors planned"] += number
                 await _live(episode, failing, crew)
+            trace = (episode.place / "failing.trace").read_text(errors="replace")
+            trial.counts["calls that failed"] += trace.count("(INJECTED)")
             output = failing.log.read_text()
-            for trace in traces_in(output):
-                episode.problem(f"{call} {error} {when}: a traceback: {trace}")
+            for line in traces_in(output):
+                episode.problem(f"{call} {error} {when}: a traceback: {line}")
             server.start()
             await server.listening()
             await crew.quiesce()
