@@ -136,6 +136,10 @@ async def _read(
         code = str(error) if isinstance(error, Refusal) else type(error).__name__
         counts[f"refused: {code}"] += 1
         return
+    except cbor2.CBORDecodeError as error:
+        counts["wrong answers"] += 1
+        episode.problem(f"{what}: {crew.group} has a frame that is not CBOR: {error}")
+        return
     wrong = [seq for seq, body in answer.items() if log.get(seq) != body]
     if wrong or len(answer) != len(log):
         counts["wrong answers"] += 1
