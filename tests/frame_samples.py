@@ -30,7 +30,6 @@ _VALUES: dict[str, object] = {
     "target": 1,
     "invite": None,
     "create": None,
-    "digest": bytes(32),
     "lasts": 3_600_000,
     "text": "a message of the usual length",
     "reply": None,
@@ -40,6 +39,7 @@ _VALUES: dict[str, object] = {
     "head": DIGEST,
     "sha256": DIGEST,
     "after": 0,
+    "log": None,
     "recent": 100,
     "unread": None,
     "seq": 1,
@@ -65,6 +65,7 @@ def sample(word: str, n: int, /, **values: object) -> Frame:
     Values of fields that it does not have are ignored.
     """
     kind = _KINDS[word]
-    known = {**_VALUES, "id": n, "n": n, "name": _NAMES.get(word), **values}
+    by_type = {"name": _NAMES.get(word), "digest": bytes(32) if word == "invite" else None}
+    known = {**_VALUES, "id": n, "n": n, **by_type, **values}
     frame: Frame = kind(**{field.name: known[field.name] for field in dataclasses.fields(kind)})
     return frame

@@ -21,6 +21,7 @@ from tchat.server.operations.verification import verify_server
 from tchat.testing import open_server
 from tests.server.killed import killed_at
 from tests.server.operated import FILES, MESSAGES, make_data
+from tests.store.older import remove_tables_since
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,10 +123,7 @@ def test_a_backup_of_an_earlier_version_is_updated(backup: Path, tmp_path: Path)
     """And not changed itself."""
     shutil.copytree(backup, tmp_path / "backup")
     with closing(sqlite3.connect(tmp_path / "backup" / "tchat.db")) as connection, connection:
-        for table in ("appearances_by_group", "group_appearances"):
-            kind = "INDEX" if table == "appearances_by_group" else "TABLE"
-            connection.execute(f"DROP {kind} {table}")
-        connection.execute("PRAGMA user_version = 14")
+        remove_tables_since(connection, "group_appearances")
     before = (tmp_path / "backup" / "tchat.db").read_bytes()
     restore(tmp_path / "backup", tmp_path / "data")
     assert (tmp_path / "backup" / "tchat.db").read_bytes() == before

@@ -307,7 +307,7 @@ class _Writer:
                 damaged = next((job for job in jobs if not self._do(job)), None)
                 if damaged is None:
                     self._commit_transaction(jobs)
-                    return None
+                    break
                 self._connection.rollback()
                 jobs = [job for job in jobs if job is not damaged]
         except Exception as error:  # noqa: BLE001  # if the thread died, tasks would wait forever
