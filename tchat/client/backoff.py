@@ -23,18 +23,19 @@ class Backoff:
     """The delays of one series of retries, in seconds.
 
     `failures` counts the delays since the last success. `uniform` returns a random number from a
-    range. `first` and `longest` are the first and the longest delay.
+    range. `first` and `longest` are the first and the longest delay; without them, those of
+    reconnections.
     """
 
     def __init__(
         self,
         uniform: Callable[[float, float], float] = random.uniform,
-        first: float = FIRST_SECONDS,
-        longest: float = LONGEST_SECONDS,
+        first: float | None = None,
+        longest: float | None = None,
     ) -> None:
         self.failures = 0
-        self._first = self._upper = first
-        self._longest = longest
+        self._first = self._upper = FIRST_SECONDS if first is None else first
+        self._longest = LONGEST_SECONDS if longest is None else longest
         self._uniform = uniform
 
     def reset(self) -> None:
