@@ -950,19 +950,21 @@ class Chat:
             if everything:
                 await self.session.wait_until_sent()  # also to groups without a window
         self.gatherings.flush()
-        unsent = self.session.unsent()
         if self._working:
             undone = f"Not finished in time: {self._working} of your messages, commands or files."
             if self.transfers.active:
                 undone += " Transfers resume when the files are sent or saved again."
             if not_entered := self._not_entered():
                 undone += f" {not_entered}"
-            if unsent:
+            if unsent := self.session.unsent():
                 undone += f" {unsent}"
             self.current.fail(Refused(Code.SHUTTING_DOWN, undone))
-        elif unsent:
-            self.current.notice(unsent)
         return not (self._working or self._is_left(self.session.waiting()))
+
+    def tell_unsent(self) -> None:
+        """Tell of messages that wait, or were refused, unless `finish` has told of them."""
+        if not self._working and (unsent := self.session.unsent()):
+            self.current.notice(unsent)
 
     def _is_left(self, waiting: list[list[PendingMessage]]) -> bool:
         """Return whether a message is left for the next start, not only for an approval."""

@@ -266,6 +266,7 @@ async def run_plain(start: Start, typed: TypedLines, options: PlainOptions) -> i
             is_member = chat.current.replica.standing == "member"
             chat.current.notice(_GOODBYE + _STAYING * is_member)
         done = await chat.finish(math.inf if ended else QUIT_SECONDS, everything=ended)
+        chat.tell_unsent()
         nursery.cancel_scope.cancel()
     return 1 if not done or (ended and chat.refusals) else 0
 
