@@ -23,7 +23,12 @@ from typing import TYPE_CHECKING
 
 from tchat.client.journal import Journal
 from tchat.client.program_state import ProgramState
-from tchat.client.server_directory import directories_of, directory_of, read_records
+from tchat.client.server_directory import (
+    WITHOUT_TLS,
+    directories_of,
+    directory_of,
+    read_records,
+)
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.core.text import fold
 from tchat.durable_directory import make_directory
@@ -93,7 +98,11 @@ class ClientId:
         addresses = {one.server: one.address for one in read_records(self._state)}
         for (person, server), count in sorted(found.items()):
             if person != fold(user) or server not in servers:
-                yield person, addresses.get(server, server), count
+                # Without TLS, the name of the server has its address; the one in the record is the
+                # same
+                # for all addresses of this machine.
+                address = server.removesuffix(WITHOUT_TLS)
+                yield person, address if address != server else addresses.get(server, server), count
 
     @property
     def upcoming(self) -> int:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.client.authenticate import Busy
+from tchat.client.server_directory import WITHOUT_TLS
 from tchat.client.server_keys import ServerNames
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, Refused, TchatError
@@ -99,7 +100,7 @@ class Connector:
         Raises `StartupError`.
         """
         if self.plain:
-            return [f"{self.address} without TLS"]
+            return [f"{self.address}{WITHOUT_TLS}"]
         known = self._known.find(self.address)
         if self._was_known is None:  # before `remember` adds it
             self._was_known = known is not None

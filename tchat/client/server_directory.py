@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _ALL = "servers"
 _EARLIER = "slots"  # client ids were called slots
+WITHOUT_TLS = " without TLS"
+"""Follows the address in the name of a server that has no key."""
+
 _RECORD = "server.json"
 _DIGITS = 32
 

@@ -67,6 +67,25 @@ async def test_refused_messages_are_told_by_every_command(tmp_path: Path) -> Non
             assert "Refused" in line
 
 
+async def test_messages_under_another_address_are_told(tmp_path: Path) -> None:
+    """Without TLS, nobody knows that it is the same server."""
+    state = tmp_path / "alice"
+    async with launching(tmp_path) as launch:
+        server = await founded(launch)
+        leave(state, server.address, "one", "two")
+        leave(state, server.address, "three", user="bob")
+        status, told = await say(launch, server, "four", host="localhost")
+        assert status == 0
+        mine = f"2 messages of alice to {server.address}"
+        assert any(mine in line for line in told)
+        assert any("A message of bob" in line for line in told)
+        assert left_in(state, server.address) == ["one", "two"]
+        reader = await launch.join(server.address, "alice", "--history", 9)
+        await reader.sees("A message of bob", "<alice> four", "<alice> one", "<alice> two")
+        assert await reader.end() == 0
+        assert not left_in(state, server.address)
+
+
 async def test_held_messages_are_counted_at_the_end(tmp_path: Path) -> None:
     """A command for scripts does not enter other groups."""
     state = tmp_path / "alice"
