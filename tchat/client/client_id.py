@@ -99,8 +99,7 @@ class ClientId:
         for (person, server), count in sorted(found.items()):
             if person != fold(user) or server not in servers:
                 # Without TLS, the name of the server has its address; the one in the record is the
-                # same
-                # for all addresses of this machine.
+                # same for all addresses of this machine.
                 address = server.removesuffix(WITHOUT_TLS)
                 yield person, address if address != server else addresses.get(server, server), count
 
