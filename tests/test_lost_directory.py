@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.errors import StorageError
+from tchat.exits import OUTPUT
 from tchat.store.open import open_store
 from tchat.store.sqlite.watch import FileWatch
 from tests.processes import launching
@@ -40,7 +41,7 @@ async def test_server_stops_when_its_directory_is_lost(tmp_path: Path) -> None:
         await alice.sees("alice created ops")
         replaced(tmp_path / "data")
         await alice.type("lost?")
-        assert await server.exit() == 1
+        assert await server.exit() == OUTPUT
         assert "tchat.db was replaced" in str(server.err)
         assert "so nothing can be stored any more" in str(server.err)
 

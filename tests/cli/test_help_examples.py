@@ -101,7 +101,7 @@ def here(example: str, server: Place, data: Path, tmp_path: Path) -> list[str]:
     )
     line = re.sub(r"--user (alice|logs)", "--user ci", line).replace(":6697", ":0")
     line = line.replace("/etc/", f"{tmp_path}/").replace("$(date +%F)", "today")
-    backup = tmp_path / ("verified" if "verify" in example else "target")
+    backup = tmp_path / ("verified" if re.search("verify|restore", example) else "target")
     line = re.sub(r"/(srv/tchat|data)\b", str(data), line).replace("/backup/monday", str(backup))
     words = first_command(line)
     for begin, more in SOONER.items():

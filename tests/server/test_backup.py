@@ -211,7 +211,7 @@ def test_a_backup_killed_anywhere_can_begin_anew(data: Path, tmp_path: Path) -> 
     assert any(state == [False, 0, FILES, ["backup"]] for state in found)
 
 
-def test_a_backup_is_on_the_disk_when_it_is_done(
+def test_a_finished_backup_is_on_the_disk(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every file and every directory of it is synced, and the directory above."""

@@ -199,7 +199,7 @@ async def test_read_receipts_of_nonmembers_are_ignored() -> None:
     ):
         await eve.send(Seen(GROUP, await alice.post("a")))
         await eve.command(Join)
-        assert await eve.attach() == Attached(2, GROUP, "waiting", admin="alice")
+        assert await eve.attach() == Attached(2, GROUP, "waiting", counted=1, admin="alice")
 
 
 async def read_answers(client: RawClient, number: int) -> list[int]:

@@ -227,11 +227,14 @@ class GroupActor:
                 return False
             batch = Batch(self.group)
             batch.digests = await self._find_digests([item])
-            if not self._is_writing or self.group is not batch.draft:
+            if not self._still_writes_after(batch.draft):
                 return False  # it was written meanwhile
             self._subscribe(batch, item.subscription, item.request)
             return True
         return False
+
+    def _still_writes_after(self, group: Group) -> bool:
+        return self._is_writing and self.group is group
 
     def _wake(self) -> None:
         # An actor that is not waiting checks its subscriptions anyway before it waits again.

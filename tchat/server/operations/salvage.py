@@ -28,14 +28,15 @@ from tchat.server.clock import now_ms
 from tchat.server.log import Log
 from tchat.server.operations.drafts import disk_errors, free_name
 from tchat.store.open import open_store
-from tchat.store.sqlite.directory import DATABASE
+from tchat.store.sqlite.directory import DATABASE, SALVAGED, write_record
 from tchat.store.sqlite.salvage import Salvaged, salvage_database
 from tchat.transfer.partial_file import DIGESTS_SUFFIX
 
 if TYPE_CHECKING:
+    from io import FileIO
     from pathlib import Path
 
-_DRAFT, _COMPLETE, _ASIDE = "salvage-unfinished", "salvaged", "damaged-"
+_DRAFT, _ASIDE = "salvage-unfinished", "damaged-"
 _WITH_DATABASE = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
 
 
@@ -58,18 +59,18 @@ def salvage(data: Path) -> SalvageReport:
     Raises `Refused` (busy, file_unreadable, storage_full) or `StartupError`; then nothing has
     changed, or the next call finishes the change.
     """
-    if not any((data / name).exists() for name in (DATABASE, _COMPLETE)):
+    if not any((data / name).exists() for name in (DATABASE, SALVAGED)):
         raise StartupError(Code.CANNOT_START, f"There is no server data in {data}.")
     with disk_errors(f"Salvaging {data}"):
         lock = try_lock(data / "lock")
         if lock is None:
             raise Refused(Code.BUSY, f"A server is using {data}; stop it first.")
         with lock:
-            return _salvage(data)
+            return _salvage(data, lock)
 
 
-def _salvage(data: Path) -> SalvageReport:
-    complete = data / _COMPLETE
+def _salvage(data: Path, lock: FileIO) -> SalvageReport:
+    complete = data / SALVAGED
     found = None
     if (data / DATABASE).exists() or not (complete / DATABASE).exists():
         for left in (data / _DRAFT, complete):  # of a call that was interrupted before the change
@@ -82,6 +83,7 @@ def _salvage(data: Path) -> SalvageReport:
     else:
         aside = max(data.glob(f"{_ASIDE}*"), default=data / f"{_ASIDE}unknown")
         aside.mkdir(mode=0o700, exist_ok=True)
+    write_record(lock, 0, 0)  # what it says of the damaged database is not so of the new one
     for name in _WITH_DATABASE:  # the database first: without it, no server starts
         with suppress(FileNotFoundError):
             (data / name).rename(aside / name)

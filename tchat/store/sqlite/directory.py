@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 DATABASE = "tchat.db"
 LOCK = "lock"
 FILES = "files"
+SALVAGED = "salvaged"
+"""The directory of a complete new database that `salvage` is about to put in place."""
 KEYS = ("server-key.pem", "server-cert.pem")
 COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite appends to the name of a database, for the files that belong to it."""
@@ -102,6 +104,11 @@ def check_present(directory: Path) -> bool:
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
+        if (directory / SALVAGED / DATABASE).exists():
+            raise _refusal(
+                f"Salvaging {directory} was interrupted, so that it has no {DATABASE} yet. Run"
+                f" salvage again, which finishes it: tchat admin salvage --data {directory}"
+            ) from None
         if left:
             raise Unusable(
                 f"The data directory {directory} has {_listed(left)}, but no {DATABASE}. Restore"
