@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tchat.api.groups import Disconnected as Disconnected
     from tchat.api.groups import Edited as Edited
     from tchat.api.groups import Event as Event
+    from tchat.api.groups import EventLost as EventLost
     from tchat.api.groups import File as File
     from tchat.api.groups import FileRemoved as FileRemoved
     from tchat.api.groups import FileShared as FileShared
@@ -64,6 +65,7 @@ _MODULES = {
         "Disconnected",
         "Edited",
         "Event",
+        "EventLost",
         "File",
         "FileRemoved",
         "FileShared",

@@ -46,9 +46,10 @@ async def test_faults_are_lines_and_an_exit_status(tmp_path: Path) -> None:
         server = await launch.serve()
         assert await server.stop() == 0
         (tmp_path / "data" / "server-cert.pem").write_text("damaged")
-        fault, count = await admin(launch, "verify", status=DATA)
+        fault, count, advice = await admin(launch, "verify", status=DATA)
         assert fault.startswith("keys: server-cert.pem: ")
         assert count == "0 groups with 0 events, 0 files (0 B): 1 fault"
+        assert advice.endswith("copy server-key.pem and server-cert.pem from a backup.")
         (line,) = await admin(launch, "verify", "--json", status=DATA)
         assert json.loads(line)["whole"] is False
 

@@ -668,8 +668,15 @@ class MessagesExpired(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventLost(Event):
+    """An event was lost when the server's data was damaged; the first of a run has the `count`."""
+
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Other(Event):
-    """An event of an unknown kind, or whose text was deleted, or that the server has lost."""
+    """An event of an unknown kind, or whose text was deleted."""
 
 
 # ------------------------------------------------------------------ notices: not in any log
@@ -820,5 +827,6 @@ _MAKERS: dict[type[feature.Body], Callable[[Any, _Header], Event]] = {
     files.FileRemoved: lambda body, head: FileRemoved(**head, number=body.number),
     operation.Closed: lambda _, head: GroupClosed(**head),
     operation.Expired: lambda body, head: MessagesExpired(**head, upto=body.upto),
+    operation.Missing: lambda body, head: EventLost(**head, count=body.count),
 }
 """How each kind of entry becomes an event; messages are made by `event_of` itself."""

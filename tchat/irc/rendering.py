@@ -209,7 +209,7 @@ def _sentence(event: api.Event, scene: Scene) -> str | None:
         case api.JoinRequestEnded():
             denied = fold(event.who) != fold(event.name)
             return f"denied {event.name}'s request" if denied else "withdrew the request to join"
-        case api.GroupClosed() | api.MessagesExpired() | api.Other():  # others are lost messages
+        case api.GroupClosed() | api.MessagesExpired() | api.EventLost() | api.Other():
             return event.sentence.removeprefix(f"{event.who} ") or None
     return None if scene.live else _past(event)
 

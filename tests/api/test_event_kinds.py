@@ -13,7 +13,7 @@ import tchat
 import tchat.testing
 from tchat.core.group.features import EVENTS
 from tchat.core.group.membership import Created
-from tchat.core.group.operation import Closed, Expired
+from tchat.core.group.operation import Closed, Expired, Missing
 from tchat.core.group.state import OPERATOR
 from tchat.server.control import perform
 from tchat.server.limits import Limits
@@ -83,6 +83,8 @@ class Story:
         await self.ops.transfer("carol")
 
 
+OF_OPERATORS = {Closed, Expired, Missing}
+
 HEADER = {field.name for field in fields(tchat.Event)}
 
 
@@ -110,7 +112,7 @@ async def test_every_kind_of_event_has_its_class(tmp_path: Path) -> None:
         log = story.ops.replica.log
         # A client of this kind begins with the latest events, after the group's foundation. The
         # operator's events have the tests below.
-        assert set(EVENTS) - {type(entry.body) for entry in log} == {Created, Closed, Expired}
+        assert set(EVENTS) - {type(entry.body) for entry in log} == {Created, *OF_OPERATORS}
         async with alice.events(story.ops, since="start", own=True) as events:
             heard = [await events.receive() for _ in range(story.ops.replica.last - 1)]
         async with server.connect("alice") as again:

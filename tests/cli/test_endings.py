@@ -7,6 +7,7 @@ streams are real files and pipes. Closed standard streams need a process.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ OPERATORS = {
     "export": ["alice"],
     "backup": ["target"],
     "verify": [],
+    "restore": ["backup"],
+    "salvage": [],
     "set-aside": [],
     "ban": ["--name", "eve"],
     "unban": ["--name", "mallory"],
@@ -76,6 +79,7 @@ OPERATORS = {
     "set-admin": [GROUP, "bob"],
     "link": ["bob"],
     "rotate-key": [],
+    "trust-clock": [],
 }
 """The words of the subcommands of `tchat admin`, all of which print something."""
 
@@ -260,6 +264,7 @@ def test_a_report_that_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    shutil.copytree(data, "backup")
     check_output(operator_words(verb, data), OUTPUT, kind, monkeypatch, capfd)
 
 

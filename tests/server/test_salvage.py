@@ -19,6 +19,8 @@ from tchat.errors import Code, Refused, StartupError
 from tchat.file_lock import try_lock
 from tchat.server.operations.salvage import SalvageReport, salvage
 from tchat.server.operations.verification import verify_server
+from tchat.store.open import open_store
+from tchat.store.sqlite.directory import read_record
 from tchat.testing import open_server
 from tests.server.killed import killed_at
 from tests.server.operated import FILES, MESSAGES, make_data
@@ -242,6 +244,38 @@ def test_data_in_use_is_refused(data: Path, tmp_path: Path) -> None:
     assert caught.value.code == Code.BUSY
     with pytest.raises(StartupError, match="no server data"):
         salvage(tmp_path / "nothing")
+
+
+async def start(data: Path) -> None:
+    """Open the data as `serve` does."""
+    async with open_store(data):
+        pass
+
+
+def test_a_server_starts_on_fewer_commits(data: Path) -> None:
+    """`lock` says of how many the damaged database was, and files lie beside it."""
+    trio.run(start, data)
+    before = read_record(data)
+    change(data, "DELETE FROM segments WHERE rowid > (SELECT max(rowid) - 3 FROM segments)")
+    (data / "files" / "ab").mkdir(exist_ok=True)
+    (data / "files" / "ab" / ("ab" * 32)).write_bytes(b"of a lost event")
+    with pytest.raises(StartupError, match="is older than the files beside it"):
+        trio.run(start, data)
+    salvage(data)
+    assert read_record(data).commits < before.commits
+    (data / "files" / "cd").mkdir(exist_ok=True)
+    (data / "files" / "cd" / ("cd" * 32)).write_bytes(b"of an upload that a crash ended")
+    trio.run(start, data)
+
+
+def test_no_server_starts_on_an_interrupted_salvage(data: Path) -> None:
+    (data / "salvaged").mkdir()
+    (data / "tchat.db").rename(data / "salvaged" / "tchat.db")
+    with pytest.raises(StartupError, match="Run salvage again") as caught:
+        trio.run(start, data)
+    assert f"tchat admin salvage --data {data}" in caught.value.sentence
+    salvage(data)
+    trio.run(start, data)
 
 
 IMPORTS = """
