@@ -52,6 +52,7 @@ EXPECTED = {
     "examples/echo.py": (143,),
     "admin backup": (0,),
     "admin verify": (0,),
+    "admin restore": (0,),
 }
 """The exit status of each command, by a part of its line; the first part that fits counts."""
 

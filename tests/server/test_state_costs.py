@@ -146,6 +146,9 @@ class LargeGroup:
     def try_put(self, _: Item) -> bool:
         return True
 
+    async def try_read(self, _: Item) -> bool:
+        return False
+
     async def send(self, _key: str, _item: Item, on_loaded: Callable[[int], None]) -> None:
         on_loaded(ENTRIES)
 

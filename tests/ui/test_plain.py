@@ -286,8 +286,10 @@ async def test_a_refused_message_is_named(tmp_path: Path) -> None:
         assert without_time(script)[-3:] == [
             "! You are not a member of this group. /join asks to join.",
             "-- Not sent, but kept: still here? (/resend sends it again, /discard deletes it)",
-            "-- Refused, and kept until they are sent again or discarded in the chat:"
-            + " 1 message to #ops, the last because: You are not a member of this group.",
+            (
+                "-- Refused, and kept until they are sent again or discarded in the chat: 1 message"
+                " to #ops, the last because: You are not a member of this group."
+            ),
         ]
 
 
