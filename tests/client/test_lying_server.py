@@ -185,7 +185,7 @@ async def test_log_jumping_to_the_largest_seq_is_survived() -> None:
         session_at(server.address, "alice") as alice,
     ):
         ops = alice.follow(GROUP)
-        await until(alice, lambda: server.connections > 2 and ops.state.seq == 0)
+        await until(alice, lambda: server.connections > 1 and ops.state.seq == 0)
 
 
 async def test_key_list_with_odd_keys_is_survived() -> None:
