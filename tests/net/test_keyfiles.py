@@ -83,7 +83,7 @@ def test_concurrent_creators_get_the_same_file(tmp_path: Path) -> None:
 
         found.append(read_or_make(path, make, "The key"))
 
-    racers = [Thread(target=race, args=(bytes([n]),)) for n in range(RACERS)]
+    racers = [Thread(target=race, args=(bytes([n + 1]),)) for n in range(RACERS)]
     for racer in racers:
         racer.start()
     for racer in racers:
