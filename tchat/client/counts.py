@@ -90,7 +90,11 @@ class Counts:
             await self._wakeup.wait()
 
     async def _search(self, group: str, counted: int, last: int) -> None:
-        """Find which messages are in a group's log up to event `last`; they are complete then."""
+        """Find which messages are in a group's log up to event `last`; they are complete then.
+
+        Meanwhile, the person may discard or resend one, or its event may arrive. So after each page
+        they are looked up again.
+        """
         unsure = self._delivery.unsure(group, counted)
         lowest = min((pending.entry.left for pending in unsure), default=0)
         before, erased = last + 1, False
@@ -99,6 +103,8 @@ class Counts:
                 page = await self._page(group, before)
             except Refused:
                 break
+            if not (unsure := self._delivery.unsure(group, counted)):
+                return
             mine = [event for event in page if event.client == self._client]
             for event in reversed(mine):
                 erased = erased or (event.n >= lowest and isinstance(event.body, Erased))
@@ -111,7 +117,7 @@ class Counts:
             if is_all:  # one of them may have been deleted since
                 break
             before = page[0].seq
-        for pending in unsure:
+        for pending in self._delivery.unsure(group, counted):
             self._delivery.give_up(pending, taken_refusal())
 
     def _match(self, unsure: list[PendingMessage], event: Event) -> None:

@@ -181,6 +181,9 @@ class FollowedGroups:
         request = self._requests.ask_deduplicated(
             replica.attach_request, partial(self._handle_attached, replica)
         )
+        return self._heed(replica, request)
+
+    def _heed(self, replica: Replica, request: PendingRequest) -> PendingRequest:
         request.on_done = partial(self._on_attach_done, replica, request)
         return request
 
@@ -351,7 +354,9 @@ class FollowedGroups:
         """Load a group again whose log the server has replaced; the replica has been reset."""
         self._delivery.on_log_replaced(replica)
         self._notify(LogReplaced(replica))
-        self._requests.ask(replica.attach_request, partial(self._handle_attached, replica))
+        # Not `request_attach`: the request that has this answer counts as unanswered until then.
+        handle = partial(self._handle_attached, replica)
+        self._heed(replica, self._requests.ask(replica.attach_request, handle))
 
     def _handle_event(self, replica: Replica, event: Event) -> None:
         was_caught_up = replica.caught_up

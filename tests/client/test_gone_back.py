@@ -12,6 +12,7 @@ from tchat.client.client_id import ClientId
 from tchat.core.group.messages import Delete, Post
 from tchat.errors import Code, Refused
 from tests.client.unsent import delivered, left_in, waiting
+from tests.faulty_store import FaultyStore
 from tests.helpers import GROUP, GUARD, log_of, running_server, session_at, session_of, texts, until
 from tests.processes import launching
 
@@ -139,6 +140,40 @@ async def test_deleted_message_leaves_the_decision(tmp_path: Path) -> None:
             assert isinstance(failure, Refused)
             assert failure.code == Code.OUTCOME_UNKNOWN
         assert texts(await log_of(server.store)) == []
+
+
+@pytest.mark.parametrize("action", ["discard", "resend"])
+async def test_search_heeds_what_is_done_meanwhile(action: str, tmp_path: Path) -> None:
+    """Discarding what is searched for ends nothing else; resending is not taken for the first."""
+    path = tmp_path / "0.json"
+    disk = FaultyStore()
+    async with running_server(disk) as server:
+        async with session_of(server.address, "alice", ClientId(path)) as (alice, ops):
+            alice.post(ops, "one")
+            await delivered(alice, ops)
+            left = ClientId(path).upcoming
+        journal = ClientId(path).journal
+        place = "alice", f"{server.address} without TLS", GROUP
+        entry = journal.add(*place, "one", None, 1, floor=left)
+        journal.record_refusal(entry, Refused(Code.BUSY, "Later."))
+        journal.close()
+        other = ClientId(tmp_path / "1.json")
+        async with session_of(server.address, "alice", other) as (also, ops):
+            also.post(ops, "two")
+            await delivered(also, ops)
+        hold = disk.hold("read_before")
+        async with session_at(server.address, "alice", ClientId(path)) as again:
+            ops = again.follow(GROUP)
+            (pending,) = ops.pending
+            pending.entry.left = 1  # as if the files had gone back to before the first message
+            await again.enter(GROUP)
+            again.post(ops, "after")
+            await hold.reached.wait()
+            again.discard(pending) if action == "discard" else again.resend(pending)
+            hold.release()
+            await delivered(again, ops)
+        kept = texts(await log_of(server.store))
+        assert kept == ["one", "two", "after"] + ["one"] * (action == "resend")
 
 
 async def test_copied_home_on_two_machines_loses_nothing(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import trio
 
 from tchat.core.group.messages import Edited, Posted
 from tchat.errors import StartupError, StorageError
-from tchat.store.base import DataDamaged, LogDamaged, Page, SideEffects, StateSnapshot
+from tchat.store.base import DataDamaged, FileEntry, LogDamaged, Page, SideEffects, StateSnapshot
 from tchat.store.open import open_store
+from tchat.store.sqlite.directory import read_record
 from tchat.store.sqlite.store import open_sqlite
 from tests.helpers import log_of, texts
 from tests.store.batches import append, packed, read_all
@@ -249,3 +250,39 @@ async def test_what_all_groups_need_refuses_the_start(tmp_path: Path, place: int
     assert str(path) in caught.value.sentence
     advice = "Restore it from a backup" if place == 0 else "tchat admin verify"
     assert advice in caught.value.sentence
+
+
+async def test_damaged_last_page_starts_for_reading(tmp_path: Path) -> None:
+    """Nobody can post, and everybody can read what is before it."""
+    async with open_sqlite(tmp_path) as store:
+        for number in range(100):
+            await append(store, "ops", b"%d" % number + bytes(200))
+    with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+        sql = "SELECT max(pageno) FROM dbstat WHERE name = 'segments' AND pagetype = 'leaf'"
+        (page,) = connection.execute(sql).fetchone()
+    with (tmp_path / "tchat.db").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 8)
+    record = read_record(tmp_path).commits
+    async with open_sqlite(tmp_path) as store:
+        assert await store.read("ops", 0)
+        with pytest.raises(DataDamaged):
+            await append(store, "dev", b"one")
+        assert any("end of all logs" in what for what in store.damage.found)
+    assert read_record(tmp_path).commits == record
+
+
+async def test_commit_with_a_file_needs_no_read(
+    sqlite: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that fails after the commit must not report it as failed."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise DataDamaged("a damaged page")
+
+    file = FileEntry(1, bytes(32), 3, "alice", 1)
+    monkeypatch.setattr(sqlite.database, "read", fail)
+    await sqlite.append("ops", 0, 1, packed(b"one"), SideEffects(added_files=(file,)))
+    monkeypatch.undo()
+    assert await sqlite.read("ops", 0)

@@ -56,7 +56,8 @@ class Execute:
             check()
 
     def refuse(self, refusal: Refused) -> None:
-        """Reply with a refusal."""
+        """Reply with a refusal, after it was taken from an inbox."""
+        self.send_queue.unanswered -= 1
         self.send_queue.push(encode(failed(refusal, self.command.id)))
 
 

@@ -103,4 +103,4 @@ def _move(directory: Path, names: tuple[str, ...]) -> tuple[Path, int]:
 def _accept(directory: Path, lock: FileIO) -> None:
     """Record the commits of a database that was found to be older than its files."""
     with closing(open_for_reading(directory)) as connection:
-        write_record(lock, commits_of(connection), 0)
+        write_record(lock, commits_of(connection) or 0, 0)

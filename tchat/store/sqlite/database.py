@@ -474,23 +474,24 @@ class Database:
         wrote anything.
         """
         self.writes += 1
-        with self._reporting(group):
-            result: T = await self._writer.do(work, group=group, alone=alone)  # type: ignore[assignment]  # what work returned
+        result: T = await self._do(work, group, alone=alone)  # type: ignore[assignment]  # what work returned
         return result
+
+    async def _do(
+        self, work: Work, group: str | None, *, alone: bool, durable: bool = True
+    ) -> object:
+        """Let the writer do `work`; report the damage that it meets."""
+        self._check(group)
+        try:
+            return await self._writer.do(work, group=group, alone=alone, durable=durable)
+        except DataDamaged as damaged:
+            self.damage.report(damaged)
+            raise
 
     def _check(self, group: str | None) -> None:
         """Raise `LogDamaged` if nothing of this group is to be believed."""
         if group in self.damage.blocked:
             raise self.damage.blocked[group].with_traceback(None)
-
-    @contextmanager
-    def _reporting(self, group: str | None) -> Iterator[None]:
-        self._check(group)
-        try:
-            yield
-        except DataDamaged as damaged:
-            self.damage.report(damaged)
-            raise
 
     async def write_in_slices(
         self,
@@ -514,9 +515,7 @@ class Database:
                     prepared = await self.read_slowly(prepare, group=group)
                     work = partial(_with, step, prepared)
                 writes, began = self.writes, trio.current_time()
-                with self._reporting(group):
-                    do = self._writer.do
-                    done = bool(await do(work, group=group, alone=True, durable=False))
+                done = bool(await self._do(work, group, alone=True, durable=False))
                 if self.writes > writes:  # the writer thread has other work
                     await trio.sleep(_REST * (trio.current_time() - began))
 

@@ -35,6 +35,7 @@ from tchat.core.group.features import decode_event
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, ProtocolError, StartupError
 from tchat.store.blobs import blob_path
+from tchat.store.sqlite.damage import is_damage
 from tchat.store.sqlite.log import checksum
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from tchat.store.sqlite.wal import CommittedPages, committed_pages
@@ -362,9 +363,18 @@ def write_record(lock: FileIO, commits: int, running: int) -> None:
         os.pwrite(lock.fileno(), json.dumps(values).ljust(_RECORD_SIZE - 1).encode() + b"\n", 0)
 
 
-def commits_of(connection: sqlite3.Connection) -> int:
-    """Return the number of commits in the logs: segments are never removed."""
-    return int(connection.execute("SELECT ifnull(max(rowid), 0) FROM segments").fetchone()[0])
+def commits_of(connection: sqlite3.Connection) -> int | None:
+    """Return the number of commits in the logs: segments are never removed.
+
+    None if the last one cannot be read, which costs posting, but not the start (see `soundness`).
+    """
+    try:
+        (commits,) = connection.execute("SELECT ifnull(max(rowid), 0) FROM segments").fetchone()
+    except sqlite3.Error as error:
+        if not is_damage(error):
+            raise
+        return None
+    return int(commits)
 
 
 # ------------------------------------------------------------------ copies, and older databases
@@ -428,7 +438,7 @@ def _is_whole(connection: sqlite3.Connection) -> bool:
 def check_age(directory: Path, connection: sqlite3.Connection) -> None:
     """Raise `Unusable` if an open database is older than the files beside it."""
     record, commits = read_record(directory), commits_of(connection)
-    if record.known and commits >= record.commits:
+    if commits is None or (record.known and commits >= record.commits):
         return
     unknown = unknown_files(directory, connection)
     if not record.known:

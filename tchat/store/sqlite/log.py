@@ -45,13 +45,17 @@ def checksum(group: int, first: int, last: int, frames: bytes) -> bytes:
 
 def add_segment(
     connection: sqlite3.Connection, group: int, first: int, last: int, frames: bytes, digest: bytes
-) -> None:
-    """Add a segment to the end of a group's log; `digest` is the log's running digest then."""
-    connection.execute(
+) -> int:
+    """Add a segment to the end of a group's log; `digest` is the log's running digest then.
+
+    Return how many segments all logs have now, since none is ever removed.
+    """
+    added = connection.execute(
         "INSERT INTO segments (group_id, first, last, frames, crc, digest)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         (group, first, last, frames, checksum(group, first, last, frames), digest),
     )
+    return added.lastrowid or 0
 
 
 def find_group(connection: sqlite3.Connection, name: str) -> tuple[int | None, int]:

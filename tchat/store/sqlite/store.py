@@ -57,6 +57,7 @@ from tchat.store.sqlite.directory import (
     check_unopened,
     commits_of,
     explain_error,
+    read_record,
     write_record,
 )
 from tchat.store.sqlite.erasing import Eraser, open_eraser
@@ -122,7 +123,7 @@ class SqliteStore(Store):
         """Add packed events; see `Store.append`."""
         tokenized = await self._index.tokenize(group, effects.erased) if effects.erased else {}
 
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> int:
             number, last = find_group(connection, group)
             if last != expected:
                 check_end(connection, number, last)
@@ -131,18 +132,22 @@ class SqliteStore(Store):
                 raise GroupLookalike(name)
             if number is None:
                 number = _add_group(connection, group, head.identity)
-            add_segment(connection, number, expected + 1, expected + count, frames, head.digest)
+            commits = add_segment(
+                connection, number, expected + 1, expected + count, frames, head.digest
+            )
             connection.execute(
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
             )
             if effects:
                 _update_indexes(connection, number, effects, tokenized)
+            return commits
 
         erases = bool(effects.erased or effects.closed_after or effects.expired_to)
-        await self.database.write(work, group=group, alone=erases)
+        commits = await self.database.write(work, group=group, alone=erases)
+        # What is committed must not be reported as failed: nothing from here on can fail.
         if effects.added_files:
             # A database without this commit, beside the file, has been replaced by an older one.
-            self._commits.record(await self.database.read(commits_of))
+            self._commits.record(commits)
         if erases:
             self._eraser.start()
 
@@ -285,7 +290,10 @@ async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
                         directory / DATABASE, partial(_prepare, directory), directory / LOCK
                     )
                 )
-                commits.record(await database.read(commits_of), directory / DATABASE)
+                known = await database.read(commits_of)
+                if known is None:  # damaged, so that nobody can tell: remember the last record
+                    known = read_record(directory).commits
+                commits.record(known, directory / DATABASE)
                 blobs = BlobDirectory(directory / FILES)
                 eraser = await stack.enter_async_context(open_eraser(database))
             yield SqliteStore(database, blobs, eraser, commits)
