@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.core.group.features import decode_event
+from tchat.core.group.log_digest import extend
 from tchat.core.group.membership import Join, Leave
 from tchat.core.group.messages import Edit
+from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, StartupError
 from tchat.server.control import perform
 from tchat.server.limits import Limits
@@ -102,6 +105,34 @@ def test_a_flipped_byte_of_a_message_is_found(data: Path) -> None:
             missed.append(offset)
         path.write_bytes(content)
     assert missed == []
+
+
+@pytest.mark.parametrize("last", [5, 30])
+def test_a_wrong_running_digest_is_found(data: Path, last: int) -> None:
+    change(
+        data,
+        "UPDATE segments SET digest = randomblob(16)"
+        " WHERE last = ? AND group_id = (SELECT id FROM groups WHERE name = ?)",
+        *(last, GROUP),
+    )
+    (fault,) = verify_server(data).faults
+    assert (fault.where, fault.subject, fault.last) == ("log", GROUP, last)
+    assert "running digest" in fault.sentence
+
+
+def test_digests_that_follow_a_wrong_one_are_no_faults(data: Path) -> None:
+    """The server has gone on from it."""
+    with closing(sqlite3.connect(data / "tchat.db")) as connection, connection:
+        rows = connection.execute(
+            "SELECT segments.rowid, frames FROM segments JOIN groups ON id = group_id"
+            " WHERE name = ? AND segments.last >= 10 ORDER BY segments.last",
+            (GROUP,),
+        ).fetchall()
+        digest = b"a wrong digest.."
+        for number, (rowid, frames) in enumerate(rows):
+            digest = extend(digest, map(decode_event, split_frames(frames))) if number else digest
+            connection.execute("UPDATE segments SET digest = ? WHERE rowid = ?", (digest, rowid))
+    assert verify_server(data).count == 1
 
 
 @pytest.mark.parametrize("pattern", ["??/*[0-9a-f]", "??/*.sums"])

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 _SUSPICIOUS = 1_000_000
 """A group's last seq, as its row has it, may be so far beyond its last sound segment."""
 
-_UNKNOWN_DIGEST = b""
-
 _KEYS_OF_TABLES = {
     "people": 1,
     "keys": 2,
@@ -136,7 +134,7 @@ def _read(reader: PageReader, segments: sqlite3.Connection) -> _Tables:
     segments.execute("PRAGMA synchronous = OFF")
     segments.execute(
         "CREATE TABLE found (id INTEGER, last INTEGER, first INTEGER, place INTEGER, frames BLOB,"
-        " digest BLOB, PRIMARY KEY (id, last))"
+        " PRIMARY KEY (id, last))"
     )
     tables = _Tables({table: {} for table in _KEYS_OF_TABLES})
     segments.execute("BEGIN")
@@ -157,13 +155,12 @@ def _read(reader: PageReader, segments: sqlite3.Connection) -> _Tables:
 
 def _keep_segment(segments: sqlite3.Connection, row: Row) -> None:
     match row.values:
-        case (int(group), int(last), int(first), bytes(frames), bytes(crc), *more) if (
+        case (int(group), int(last), int(first), bytes(frames), bytes(crc), *_) if (
             checksum(group, first, last, frames) == crc
         ):
-            digest = more[0] if more else _UNKNOWN_DIGEST
             segments.execute(
-                "INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?, ?, ?)",
-                (group, last, first, row.rowid, frames, digest),
+                "INSERT OR IGNORE INTO found VALUES (?, ?, ?, ?, ?)",
+                (group, last, first, row.rowid, frames),
             )
 
 

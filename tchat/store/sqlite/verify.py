@@ -3,7 +3,8 @@
 What is checked, and what a fault of each kind means:
 
 - the structure of the database file, by SQLite's own check, and its write-ahead log (see `wal`);
-- every log: its checksums, that its numbers have no gaps, and that its events can be decoded;
+- every log: its checksums and running digests, that its numbers have no gaps, and that its events
+  can be decoded;
 - what the server derived from a log against the log itself, replayed from its first event: the
   stored state (see `_check_restored`), people's standings and keys, the group's files, its name,
   what is to be erased, the search index;
@@ -33,6 +34,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Literal
 
 from tchat.core.group.features import decode_event
+from tchat.core.group.log_digest import EMPTY, UNKNOWN, extend
 from tchat.core.group.membership import Created
 from tchat.core.group.messages import Edited, Erased, Posted
 from tchat.core.group.operation import Expired
@@ -312,6 +314,7 @@ class _GroupCheck:
         ).fetchone()
         self._found = found
         self._seq = 0
+        self._digests = {EMPTY}  # that the next events may follow
         self._is_whole = True
         self._group = Group.unwritten(self._name)
         self._searched = SearchCheck(connection, number)
@@ -329,9 +332,11 @@ class _GroupCheck:
         Return the keys that the log has, with the names (folded) of their owners.
         """
         self._found.groups += 1
-        sql = "SELECT first, last, frames, crc FROM segments WHERE group_id = ? ORDER BY last"
-        for first, last, frames, crc in self._connection.execute(sql, (self._number,)):
-            self._check_segment(first, last, frames, crc)
+        sql = (
+            "SELECT first, last, frames, crc, digest FROM segments WHERE group_id = ? ORDER BY last"
+        )
+        for row in self._connection.execute(sql, (self._number,)):
+            self._check_segment(*row)
         if self._seq != self._last:
             self._damage(f"The log ends with event {self._seq} instead of {self._last}.")
         if not self._is_whole:
@@ -356,7 +361,9 @@ class _GroupCheck:
         events = None if first is None else (first, first if last is None else last)
         self._found.fault("log", self._name, sentence, events=events)
 
-    def _check_segment(self, first: object, last: object, frames: object, crc: object) -> None:
+    def _check_segment(
+        self, first: object, last: object, frames: object, crc: object, digest: object
+    ) -> None:
         expected = self._seq + 1
         if not (isinstance(first, int) and isinstance(last, int) and isinstance(frames, bytes)):
             self._damage(f"A row after event {self._seq} has values of other types.")
@@ -371,9 +378,9 @@ class _GroupCheck:
                 f"Events {first} to {last} have changed: their checksum is wrong.", first, last
             )
         elif self._is_whole:
-            self._replay(first, last, frames)
+            self._replay(first, last, frames, digest)
 
-    def _replay(self, first: int, last: int, frames: bytes) -> None:
+    def _replay(self, first: int, last: int, frames: bytes, digest: object) -> None:
         try:
             events = [decode_event(body) for body in split_frames(frames)]
         except ProtocolError as error:
@@ -384,8 +391,26 @@ class _GroupCheck:
         if [event.seq for event in events] != list(range(first, last + 1)):
             self._damage(f"Events {first} to {last} have other numbers inside.", first, last)
             return
+        self._check_digest(events, digest)
         for event in events:
             self._apply(event)
+
+    def _check_digest(self, events: list[Event], kept: object) -> None:
+        """Check the running digest after a segment, by which clients know the log (`log_digest`).
+
+        A digest that is unknown is stored as such. After a wrong one, the next may follow that, if
+        the server went on from it, or the right one: so one wrong digest is one fault.
+        """
+        right = {extend(digest, events) for digest in self._digests}
+        first, last = events[0].seq, events[-1].seq
+        if isinstance(kept, bytes) and (kept in right or kept == UNKNOWN):
+            self._digests = {kept}
+            return
+        if isinstance(kept, bytes):
+            right.add(kept)
+        self._digests = right
+        sentence = f"The running digest after event {last} is wrong; clients load the log anew."
+        self._found.fault("log", self._name, sentence, events=(first, last))
 
     def _apply(self, event: Event) -> None:
         if fold(event.group) != self._name or event.at < self._group.at:
