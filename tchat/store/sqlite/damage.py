@@ -9,6 +9,7 @@ schema that cannot be parsed. After that, the server stops (see `database`).
 from __future__ import annotations
 
 import sqlite3
+from traceback import extract_tb
 
 from tchat.errors import ProtocolError
 from tchat.store.base import DataDamaged, LogDamaged
@@ -46,9 +47,17 @@ def damage_in(error: Exception, group: str | None) -> DataDamaged | None:
         first, last = error.first, error.last
     elif not is_damage(error):
         return None
-    if group is None:
-        return DataDamaged(str(error))
-    return LogDamaged(group, first, last, str(error))
+    reason = _reason_of(error)
+    return DataDamaged(reason) if group is None else LogDamaged(group, first, last, reason)
+
+
+def _reason_of(error: Exception) -> str:
+    """Return how damage was found; for an error of Python also where, since it may be a bug."""
+    if not isinstance(error, TypeError | ValueError | OverflowError):
+        return str(error)
+    frames = extract_tb(error.__traceback__)
+    place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def is_damage(error: Exception) -> bool:
