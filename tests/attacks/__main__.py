@@ -19,6 +19,7 @@ import trio
 
 import tests.attacks
 from tests.attacks.clients import ClientAttack, measure_client
+from tests.attacks.figures import WRITTEN, Found, Printed, write
 from tests.attacks.harness import Attack, attack_in_this_process, measure
 from tests.attacks.hostile_server import stage
 from tests.bench.report import say
@@ -46,10 +47,17 @@ def all_programs() -> dict[str, ModuleType]:
     return {one.__name__.rpartition(".")[2]: one for one in modules() if hasattr(one, "main")}
 
 
-def run_program(module: ModuleType) -> bool:
-    """Run a module as a program; return whether it succeeded."""
+def run_program(module: ModuleType) -> Printed:
+    """Run a module as a program; return what it printed."""
     say(f"{module.__name__}:")
-    return subprocess.run([sys.executable, "-m", module.__name__], check=False).returncode == 0
+    lines: list[str] = []
+    command = [sys.executable, "-u", "-m", module.__name__]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            say(lines[-1])
+    return Printed(lines, process.returncode == 0)
 
 
 def main() -> int:
@@ -60,6 +68,9 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="attacks; without, all")
     parser.add_argument("--seconds", type=float, default=15.0, help="how long each lasts")
+    parser.add_argument(
+        "--write", action="store_true", help=f"record the results in {WRITTEN.name}"
+    )
     parser.add_argument("--list", action="store_true", help="list the attacks")
     parser.add_argument(
         "--tree", type=Path, default=Path.cwd(), help="serve the source tree in this directory"
@@ -86,12 +97,22 @@ def main() -> int:
         case Attack() as attack if given.port is not None:
             attack_in_this_process(attack, given.port, given.seconds)
             return 0
-    held = [run_one(one, given.seconds, given.tree) for one in chosen]
-    return 0 if all(held) else 1
+    found = {
+        name: run_one(one, given.seconds, given.tree)
+        for name, one in zip(names, chosen, strict=True)
+    }
+    if given.write:
+        write(found)
+    return 0 if all(map(has_held, found.values())) else 1
 
 
-def run_one(one: Attack | ClientAttack | ModuleType, seconds: float, tree: Path) -> bool:
-    """Run an attack; return whether it achieved no more than it may."""
+def has_held(found: Found) -> bool:
+    """Return whether an attack achieved no more than it may."""
+    return found.held if isinstance(found, Printed) else not found.missed
+
+
+def run_one(one: Attack | ClientAttack | ModuleType, seconds: float, tree: Path) -> Found:
+    """Run an attack; return the result."""
     if isinstance(one, Attack):
         return measure(one, seconds, tree)
     if isinstance(one, ClientAttack):

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import ptyprocess
 
+from tests.attacks.figures import Outcome
 from tests.attacks.harness import serving
 from tests.attacks.hostile_server import HOST
 from tests.bench.report import percentile, resident, say
@@ -42,6 +43,7 @@ _AFTER_SECONDS = 4.0  # within 10 s after the attack, all is as before
 _SLACK_SECONDS = 0.15  # what nobody notices, and a busy machine may add
 _MOST_SECONDS = 10.0  # after which a client counts as deaf
 _PAUSE_SECONDS = 0.05
+_KEY, _ANSWER = "a key until it is painted", "an answer"
 _IDLE = 0.1  # what a client may use of a processor after an attack, more than before
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LETTERS = "éßøñåçæþ"
@@ -190,6 +192,10 @@ class _Phase:
     def p99(self) -> float:
         return percentile(self.delays, 0.99)
 
+    @property
+    def p99_ms(self) -> float:
+        return round(self.p99 * 1000, 1)
+
     def __str__(self) -> str:
         p50, p99 = (percentile(self.delays, share) * 1000 for share in (0.5, 0.99))
         return f"{p50:.1f}/{p99:.1f} ms, {self.cpu:.0%} CPU, {self.memory >> 20} MiB"
@@ -211,8 +217,8 @@ def _cpu_of(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def measure_client(attack: ClientAttack, seconds: float) -> bool:
-    """Attack a new client and print the report; return whether all is as asked."""
+def measure_client(attack: ClientAttack, seconds: float) -> Outcome:
+    """Attack a new client and print the report; return the result."""
     say(f"{attack.name}: {attack.title}")
     with tempfile.TemporaryDirectory() as place, _hostile(attack.name) as server:
         home = Path(place)
@@ -228,7 +234,7 @@ def measure_client(attack: ClientAttack, seconds: float) -> bool:
             after = _measure_phase(victim, _AFTER_SECONDS)
         except (EOFError, OSError, ValueError):
             say("    NOT as asked: the client has ended")
-            return False
+            return Outcome("client", attack.title, (0, 0, 0), 0, 0, "", missed=["ended"])
         finally:
             victim.close()
         tally = server.end()
@@ -245,7 +251,7 @@ def _report(
     tally: dict[str, int],
     *,
     works: bool,
-) -> bool:
+) -> Outcome:
     before, during, after = phases
     most = 2 * before.p99 + _SLACK_SECONDS
     grown = max(0, during.memory - before.memory)
@@ -257,8 +263,7 @@ def _report(
         "works elsewhere": works,
         **{what: tally.get(what, 0) <= number for what, number in attack.counts.items()},
     }
-    what = "answers of the bot" if attack.bot else "a key until it is painted"
-    say(f"    {what}, p50/p99: {before} before")
+    say(f"    {_ANSWER if attack.bot else _KEY}, p50/p99: {before} before")
     say(f"        {during} while")
     say(f"        {after} after")
     most_memory = attack.memory >> 20
@@ -267,7 +272,15 @@ def _report(
     say(f"    stopped by: {attack.stopped_by}")
     missed = [name for name, held in checks.items() if not held]
     say("    all is as asked" if not missed else f"    NOT as asked: {', '.join(missed)}")
-    return not missed
+    return Outcome(
+        "bot: " + _ANSWER if attack.bot else "client: " + _KEY,
+        attack.title,
+        (before.p99_ms, during.p99_ms, after.p99_ms),
+        grown / 1024,
+        during.cpu,
+        attack.stopped_by,
+        missed=missed,
+    )
 
 
 def _size_of(place: Path) -> int:

@@ -26,6 +26,7 @@ import trio
 from tchat.core.fingerprints import read_pin
 from tchat.net.address import Address
 from tests.attacks.bystanders import both_percentiles, bystanders
+from tests.attacks.figures import Outcome
 from tests.attacks.target import HOST, Target
 from tests.bench.report import percentile, resident, say
 from tests.bench.servers import log_events
@@ -121,8 +122,8 @@ def attack_in_this_process(attack: Attack, port: int, seconds: float) -> None:
     say(json.dumps({"counts": target.tally.counts, "peak": target.tally.peak}))
 
 
-def measure(attack: Attack, seconds: float, tree: Path) -> bool:
-    """Run an attack against a new server and print the report; return whether all is as asked."""
+def measure(attack: Attack, seconds: float, tree: Path) -> Outcome:
+    """Run an attack against a new server and print the report; return the result."""
     say(f"{attack.name}: {attack.title}")
     with serving(attack.options, tree) as server:
         return trio.run(_measure, attack, server, seconds)
@@ -140,7 +141,7 @@ class _Course:
     cpu: float
 
 
-async def _measure(attack: Attack, server: Server, seconds: float) -> bool:
+async def _measure(attack: Attack, server: Server, seconds: float) -> Outcome:
     async with bystanders(server.address, server.pin) as delays:
         await trio.sleep(1)
         quiet, cpu = time.perf_counter(), server.cpu
@@ -182,7 +183,7 @@ async def _attack(attack: Attack, server: Server, seconds: float) -> tuple[dict[
 
 def _report(
     attack: Attack, delays: Delays, quiet: float, course: _Course, found: dict[str, object]
-) -> bool:
+) -> Outcome:
     before = delays.between(quiet, course.began)
     during = delays.between(course.began, course.ended)
     settled = course.ended + _SETTLE_SECONDS
@@ -216,4 +217,18 @@ def _report(
     say(f"    stopped by: {attack.stopped_by}")
     missed = [name for name, held in checks.items() if not held]
     say("    all is as asked" if not missed else f"    NOT as asked: {', '.join(missed)}")
-    return not missed
+    return Outcome(
+        "server",
+        attack.title,
+        (_p99(before), _p99(during), _p99(after)),
+        grown / peak / _KIB,
+        course.cpu,
+        attack.stopped_by,
+        len(visits),
+        len(visits) - in_time,
+        missed,
+    )
+
+
+def _p99(delays: list[float]) -> float:
+    return round(percentile(delays, 0.99) * 1000, 1)
