@@ -65,6 +65,7 @@ class Crew:
     habits: Habits = field(default_factory=Habits)
     ledger: Ledger = field(default_factory=Ledger)
     busy: bool = True
+    sharing: int = 0  # tasks that share files
     connections: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
@@ -106,7 +107,8 @@ class Crew:
         """Send nothing more; wait until all is answered, and all have received all."""
         self.busy = False
         await self.until(
-            lambda: not any(member.waiting for member in self.members), "all is answered"
+            lambda: not self.sharing and not any(member.waiting for member in self.members),
+            "all is answered",
         )
         last = await self.fresh_view()
         await self.until(

@@ -39,6 +39,7 @@ async def upload(crew: Crew, ticket: bytes, data: bytes) -> None:
 async def share_files(crew: Crew, rng: Random, number: int = 1 << 30) -> int:
     """Upload and share files as the first member, until the server goes; return how many."""
     member, shared = crew.members[0], 0
+    crew.sharing += 1
     try:
         wire = Wire(await crew.dial())
         async with wire.stream:
@@ -50,6 +51,8 @@ async def share_files(crew: Crew, rng: Random, number: int = 1 << 30) -> int:
                 await trio.sleep(0.05)
     except* BROKEN:
         pass
+    finally:
+        crew.sharing -= 1
     return shared
 
 

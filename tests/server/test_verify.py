@@ -120,7 +120,7 @@ def test_a_wrong_running_digest_is_found(data: Path, last: int) -> None:
     assert "running digest" in fault.sentence
 
 
-def test_digests_that_follow_a_wrong_one_are_no_faults(data: Path) -> None:
+def test_digests_after_a_wrong_one_are_sound(data: Path) -> None:
     """The server has gone on from it."""
     with closing(sqlite3.connect(data / "tchat.db")) as connection, connection:
         rows = connection.execute(
