@@ -53,6 +53,7 @@ async def share_files(crew: Crew, rng: Random, number: int = 1 << 30) -> int:
         pass
     finally:
         crew.sharing -= 1
+        crew.notify()
     return shared
 
 
