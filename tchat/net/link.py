@@ -17,7 +17,7 @@ import trio
 
 from tchat.core.protocol.framing import FRAME_LIMIT, HANDSHAKE_LIMIT, FrameBuffer
 from tchat.errors import Code, ProtocolError
-from tchat.net.sockets import is_ready, read_nowait, reader_of, writer_of
+from tchat.net.sockets import is_ready, limit_unread, read_nowait, reader_of, writer_of
 from tchat.net.tcp import connect, peer_of
 from tchat.net.tls import NotTls, accept_tls, former_pins_seen, open_tls, pin_seen
 from tchat.net.tls_stream import TlsStream
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 RECEIVE_SIZE = 64 * 1024
 CLOSE_SECONDS = 1.0
 """How long a graceful close waits for the other side to close."""
+
+_MOST_UNREAD = 256 * 1024
+"""Bytes; enough for 2 MB/s over a connection with a round trip of 100 ms."""
 
 _SHORT_FRAME = 1024  # enough for the frames that travel between pieces of files
 
@@ -131,9 +134,14 @@ class Link:
         """Return the pins that the server had before; see `former_pins_seen`."""
         return former_pins_seen(self.stream)
 
-    def allow_long_frames(self) -> None:
-        """Accept frames of full length, after both sides are authenticated."""
+    def begin_chat(self) -> None:
+        """Accept frames of full length, after both sides are authenticated.
+
+        And let little wait in the system before it is read. What the other side sends faster than
+        this one reads has to wait there: so a flood is over soon after it has ended.
+        """
         self._buffer.limit = FRAME_LIMIT
+        limit_unread(self._transport, _MOST_UNREAD)
 
     def optimize_for_throughput(self) -> None:
         """Prepare for a file transfer: encrypt larger blocks at a time, which takes more memory."""
@@ -211,7 +219,7 @@ class Link:
 
         This blocks the calling thread.
         """
-        return is_ready(self._socket, to_send=to_send, within=within)
+        return is_ready(self._transport, to_send=to_send, within=within)
 
     def _read_nowait(self, into: memoryview) -> int:
         if isinstance(self.stream, TlsStream):
@@ -219,7 +227,7 @@ class Link:
         return read_nowait(self.stream, into)
 
     @property
-    def _socket(self) -> trio.abc.Stream:
+    def _transport(self) -> trio.abc.Stream:
         stream = self.stream
         return stream.transport_stream if isinstance(stream, TlsStream) else stream
 

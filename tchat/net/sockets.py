@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import select
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -76,6 +77,17 @@ def is_ready(stream: trio.abc.Stream, *, to_send: bool, within: float) -> bool:
     poll = select.poll()
     poll.register(socket, select.POLLOUT if to_send else select.POLLIN)
     return bool(poll.poll(within * 1000))
+
+
+def limit_unread(stream: trio.abc.Stream, size: int) -> None:
+    """Let the system hold about `size` bytes that have arrived and were not read yet.
+
+    Otherwise it holds more and more for a program that reads fast: up to 32 MB on some systems.
+    """
+    socket = _socket_of(stream)
+    if socket is not None:
+        with suppress(OSError):  # the other side is gone: reading tells
+            socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, size)
 
 
 def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:

@@ -50,6 +50,25 @@ async def test_a_reader_waits_for_data() -> None:
         assert got == [b"late"]
 
 
+async def test_a_fast_reader_lets_little_wait_unread() -> None:
+    """For a fast reader, the system would let more and more wait, up to 32 MB."""
+    async with connected() as (near, far):
+        near_link = Link(near)
+        near_link.begin_chat()
+        piece, much = bytes(1 << 16), 64 << 20
+
+        async def read() -> None:
+            left = much
+            while left:
+                left -= len(await near_link.receive_raw(min(left, 1 << 20)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            for _ in range(0, much, len(piece)):
+                await far.send_all(piece)
+        assert near.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 1 << 20
+
+
 async def test_a_waiting_reader_notices_a_closed_socket() -> None:
     async with connected() as (near, _), trio.open_nursery() as nursery:
         receive = reader_of(near)
