@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from tchat.client.bounds import check_event
-from tchat.core.group.direct import check_group
+from tchat.core.group.direct import check_group, is_others
 from tchat.core.group.features import decode_event
 from tchat.core.protocol.frames import (
     GroupList,
@@ -56,9 +56,9 @@ def read_page(answer: Answer, group: str, before: int) -> list[Event]:
     return events
 
 
-def read_groups(answer: Answer) -> list[GroupSummary]:
-    """Return the groups of a list whose names are valid. Raises `ProtocolError`."""
-    return [one for one in expect(answer, GroupList).groups if is_group_name(one.name)]
+def read_groups(me: str, answer: Answer) -> list[GroupSummary]:
+    """Return the groups of a list that `me` can be in. Raises `ProtocolError`."""
+    return [one for one in expect(answer, GroupList).groups if may_be_in(one.name, me)]
 
 
 def read_keys(answer: Answer) -> tuple[NameKey, ...]:
@@ -66,10 +66,10 @@ def read_keys(answer: Answer) -> tuple[NameKey, ...]:
     return expect(answer, KeyList).keys
 
 
-def read_found(answer: Answer) -> SearchResults:
-    """Return search results in groups whose names are valid. Raises `ProtocolError`."""
+def read_found(me: str, answer: Answer) -> SearchResults:
+    """Return search results in groups that `me` can be in. Raises `ProtocolError`."""
     results = expect(answer, SearchResults)
-    hits = tuple(hit for hit in results.hits if is_group_name(hit.group))
+    hits = tuple(hit for hit in results.hits if may_be_in(hit.group, me))
     return SearchResults(results.re, hits, results.older)
 
 
@@ -80,13 +80,15 @@ def expect(answer: Answer, kind: type[A]) -> A:
     return answer
 
 
-def is_group_name(name: str) -> bool:
-    """Return whether a group, or a conversation of two, can have a name."""
+def may_be_in(group: str, person: str) -> bool:
+    """Return whether a person can be in a group of this name, or in this conversation of two.
+
+    A server that says otherwise lies: no group has such a name, or it belongs to other people.
+    """
     try:
-        check_group(name)
+        return not is_others(check_group(group), person)
     except Refused:
         return False
-    return True
 
 
 def _malformed(sentence: str) -> ProtocolError:

@@ -381,7 +381,8 @@ class Session:
 
     async def my_groups(self) -> list[GroupSummary]:
         """Return the groups that the person is a member of or waits for. Raises `Refused`."""
-        return read_groups(await self._requests.ask(GroupsRequest, read_groups).wait())
+        read = partial(read_groups, self.user)
+        return read(await self._requests.ask(GroupsRequest, read).wait())
 
     async def my_keys(self) -> tuple[NameKey, ...]:
         """Return the keys of the person's name, the oldest first. Raises `Refused`."""
@@ -393,7 +394,8 @@ class Session:
         Without a group, search in all groups of the person. Raises `Refused`.
         """
         make = partial(Search, text=text, group=group, skip=skip)
-        return read_found(await self._requests.ask(make, read_found).wait())
+        read = partial(read_found, self.user)
+        return read(await self._requests.ask(make, read).wait())
 
     async def load_history(self, replica: Replica) -> int:
         """Load one page of earlier events into a replica, and return the number of events.
@@ -492,7 +494,7 @@ class Session:
 
     def _resume_session(self, link: Link, welcome: Welcome) -> None:
         """Resume on a new connection: attach groups, resend requests and presence."""
-        link.allow_long_frames()
+        link.begin_chat()
         self._key_changes = 0
         self.user = clean_line(welcome.user)
         # Attach requests are sent before all commands (see `sender`): catch-up then delivers the

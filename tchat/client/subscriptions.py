@@ -21,7 +21,7 @@ import trio
 from tchat.client.backoff import Backoff
 from tchat.client.bounds import check_bounds, check_event, read_state, sentence_of
 from tchat.client.counts import Counts
-from tchat.client.history import expect, is_group_name, read_page
+from tchat.client.history import expect, may_be_in, read_page
 from tchat.client.replica import Replica, size_of
 from tchat.client.retention import Trimmer
 from tchat.client.state_budget import StateBudget, memory_of
@@ -39,7 +39,7 @@ from tchat.client.updates import (
     Trimmed,
     Update,
 )
-from tchat.core.group.direct import check_group, is_direct, pair_of
+from tchat.core.group.direct import check_group, is_others
 from tchat.core.group.feature import Event
 from tchat.core.group.state import Group
 from tchat.core.protocol.frames import (
@@ -330,7 +330,7 @@ class FollowedGroups:
     def _handle_attached(self, replica: Replica, answer: Answer) -> None:
         """Apply the answer to an attach: standing and head of the log. Raises `ProtocolError`."""
         answer = expect(answer, Attached)
-        if fold(answer.group) != fold(replica.name) or not is_group_name(answer.group):
+        if fold(answer.group) != fold(replica.name) or not may_be_in(answer.group, self._user):
             raise ProtocolError(Code.MALFORMED, "The answer is about another group.")
         self._client_id.advance_past(answer.counted)
         before, anew = replica.standing, not replica.state.seq
@@ -417,7 +417,7 @@ class FollowedGroups:
         """
         with suppress(Refused):
             group = check_group(news.group)
-            if is_direct(group) and self._user not in map(fold, pair_of(group)):
+            if is_others(group, self._user):
                 return
             if replica is None:
                 self._notify(Addressed(group, news.seq, clean_line(news.by)))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tchat.core.group.direct import check_group, is_direct, not_yours, pair_of
-from tchat.core.text import fold
+from tchat.core.group.direct import check_group, is_others, not_yours
 
 if TYPE_CHECKING:
     from tchat.core.group.state import Author
@@ -20,11 +19,6 @@ def check_own_group(raw: str, author: Author) -> str:
     The refusal reveals nothing about that conversation, not even whether it exists.
     """
     name = check_group(raw)
-    if is_others(name, author):
+    if is_others(name, author.name):
         raise not_yours()
     return name
-
-
-def is_others(name: str, author: Author) -> bool:
-    """Return whether a name is that of a direct conversation between other people."""
-    return is_direct(name) and fold(author.name) not in map(fold, pair_of(name))

@@ -133,8 +133,12 @@ async def test_read_position_beyond_the_log_is_limited() -> None:
 
 
 async def test_lists_lose_entries_with_impossible_groups() -> None:
-    """A list with "@" used to end bots, which asked for the other person of a conversation."""
-    names = ["@", "@,", "@alice", "", "\x1b[2J", "x" * 200, "@alice,alice", GROUP, "@alice,bob"]
+    """A list with "@" used to end bots, which asked for the other person of a conversation.
+
+    One with a conversation of other people made them wait forever until it was loaded.
+    """
+    names = ["@", "@,", "@alice", "", "\x1b[2J", "x" * 200, "@alice,alice"]
+    names += ["@bob,eve", GROUP, "@alice,bob"]
     summary: dict[str, object] = {"standing": "member", "last": 1, "read": 0, "place": 1}
     hit: dict[str, object] = {"seq": 1, "at": 1, "actor": "bob", "text": "x"}
     answers: dict[str, dict[str, Any]] = {

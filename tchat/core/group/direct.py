@@ -45,6 +45,11 @@ def other_of(group: str, me: str) -> str:
     return other if fold(one) == fold(me) else one
 
 
+def is_others(group: str, person: str) -> bool:
+    """Return whether a group's name is that of a direct conversation between other people."""
+    return is_direct(group) and fold(person) not in map(fold, pair_of(group))
+
+
 def not_yours() -> Refused:
     """Return the refusal for a person outside a direct conversation."""
     return Refused(Code.NOT_MEMBER, "This is a direct conversation between two other people.")

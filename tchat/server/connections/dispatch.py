@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from tchat.core.group.compaction import last_forgotten_edit
-from tchat.core.group.direct import check_group, is_direct
+from tchat.core.group.direct import check_group, is_direct, is_others
 from tchat.core.group.feature import Command
 from tchat.core.group.features import decode_event
 from tchat.core.group.files import Share
@@ -76,7 +76,7 @@ from tchat.server.groups.inbox import Execute, OlderEdits, Query, ReadReceipt, S
 from tchat.server.groups.subscriptions import Subscription
 from tchat.server.ledger import LONGEST_WAIT
 from tchat.server.rate_limiter import too_fast
-from tchat.server.sanitize import check_own_group, is_others
+from tchat.server.sanitize import check_own_group
 from tchat.store.base import DataDamaged
 
 if TYPE_CHECKING:
@@ -327,7 +327,7 @@ class RequestDispatcher:
 
     async def _subscribe(self, request: Attach) -> None:
         group = check_group(request.group)
-        if is_others(group, self._author):
+        if is_others(group, self._author.name):
             self._reply(Attached(request.id, group, "outsider"))
             return
         key = fold(group)
