@@ -91,7 +91,7 @@ async def _serve_chat(context: ServerContext, peer: Peer, author: Author) -> Non
         raise Refused(*STOPPING)
     context.check_person(author, peer.link.peer)
     context.presence.check_devices(author, context.limits.devices)
-    peer.link.allow_long_frames()
+    peer.link.begin_chat()
     with context.ledger.account_of(fold(author.name), peer.link.peer) as account:
         # The address was charged for the handshake, when nobody knew the person yet.
         account.charge_owner(CONNECTION + COSTS["hello"] + COSTS["proof"])
@@ -249,26 +249,10 @@ class Connection:
     # -------------------------------------------------------------- reading
 
     async def _read(self) -> None:
-        link, send_queue, account = self._link, self.send_queue, self._account
-        woken_at = end_of_slice = 0.0
+        """Handle frames until the client closes the connection, or it has to end."""
         try:
-            while (body := await link.receive()) is not None:
-                woken, now = 0.0, perf_counter()
-                if link.last_received != woken_at:  # others had a turn while this task waited
-                    woken_at = link.last_received
-                    woken = READING
-                    end_of_slice = now + _TIME_SLICE
-                if (
-                    now > end_of_slice
-                    or send_queue.congested
-                    or (account.is_limited and not account.is_covered)
-                ):
-                    await self._wait()
-                    end_of_slice = perf_counter() + _TIME_SLICE
-                if self._ending:
-                    return  # ignore frames from before the goodbye: the key may be revoked
-                await self._receive(body, woken)
-            if link.broken:
+            await self._handle_frames()
+            if self._link.broken:
                 self.reason = "connection lost"
         except ProtocolError as error:
             self.reason = str(error.code)
@@ -279,6 +263,32 @@ class Connection:
             self._fail(error)
         except SendQueueClosed:
             return
+
+    async def _handle_frames(self) -> None:
+        link, send_queue, account = self._link, self.send_queue, self._account
+        woken_at = end_of_slice = 0.0
+        while (body := await link.receive()) is not None:
+            woken, now = 0.0, perf_counter()
+            if link.last_received != woken_at:  # others had a turn while this task waited
+                woken_at = link.last_received
+                woken = READING
+                end_of_slice = now + _TIME_SLICE
+            if (
+                now > end_of_slice
+                or send_queue.congested
+                or (account.is_limited and not account.is_covered)
+            ):
+                await self._wait()
+                end_of_slice = perf_counter() + _TIME_SLICE
+            if self._ending:
+                return  # ignore frames from before the goodbye: the key may be revoked
+            frame = self._decode(body, woken)
+            if frame is None:
+                continue
+            try:
+                await self._dispatcher.handle(frame, len(body))
+            except Refused as refusal:
+                self.notify(failed(refusal, getattr(frame, "id", None)))
 
     async def _wait(self) -> None:
         """Wait for others, for the client to read its answers, and for its budgets."""
@@ -294,18 +304,18 @@ class Connection:
         """Count a client whose frames wait here as heard: it is not silent."""
         self._link.last_received = trio.current_time()
 
-    async def _receive(self, body: bytes, woken: float) -> None:
-        """Charge a frame and `woken`, the cost of waking this task for it, and handle the frame."""
+    def _decode(self, body: bytes, woken: float) -> Frame | None:
+        """Decode a frame, and charge it and `woken`, the cost of waking this task for it.
+
+        A frame of an unknown type, from a newer client, is refused here: return None.
+        """
         account = self._account
         try:
             frame = decode_request(body)
-        except UnknownType as unknown:  # from a newer client, which has to handle this error
+        except UnknownType as unknown:
             account.charge(woken + cost_of_size(len(body)) + UNKNOWN)
             self.notify(Failed(unknown.code, unknown.sentence, unknown.re))
-            return
+            return None
         if account.is_limited:
             account.charge(woken + cost_of_size(len(body)) + COSTS[frame.type])
-        try:
-            await self._dispatcher.handle(frame, len(body))
-        except Refused as refusal:
-            self.notify(failed(refusal, getattr(frame, "id", None)))
+        return frame
