@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+LOOK_SECONDS = 0.02
+"""Seconds between two looks at a screen: each starts a program."""
+
+
 class Terminal:
     """An IRC client in tmux, driven from threads, since the server runs in this process."""
 
@@ -26,10 +30,15 @@ class Terminal:
 
     async def sees(self, *texts: str) -> None:
         """Wait until the screen shows all of these texts."""
-        while True:
-            shown = await self._run("capture-pane", "-p")
-            if all(text in shown for text in texts):
-                return
+        while not await self.shows(*texts):
+            pass
+
+    async def shows(self, *texts: str) -> bool:
+        """Return whether the screen shows all of these texts; if not, after a moment."""
+        shown = await self._run("capture-pane", "-p")
+        found = all(text in shown for text in texts)
+        await trio.sleep(0 if found else LOOK_SECONDS)
+        return found
 
     async def type(self, line: str) -> None:
         """Type a line and press Enter."""
@@ -67,8 +76,10 @@ async def irssi(here: Scene, place: Path) -> AsyncIterator[Terminal]:
         await terminal.type("/set cmds_max_at_once 100")
         await terminal.type(f"/connect 127.0.0.1 {here.door.port} {PASSWORD}")
         await terminal.sees("Welcome to tchat")
-        await terminal.type("/window goto #ops")
-        await terminal.sees("[#ops]")
+        # The channel's window exists once the door has joined it, which the status window does not
+        # show; until then the command does nothing.
+        while not await terminal.shows("[#ops]"):
+            await terminal.type("/window goto #ops")
         yield terminal
 
 
@@ -125,9 +136,10 @@ async def test_moderation_with_a_real_client(client: type, tmp_path: Path) -> No
         await here.ops.transfer("bob")
         await here.ops.say("you are the admin")
         await terminal.sees("you are the admin")
-        await terminal.type("/topic by bob")
-        await terminal.type("/mode #ops +i")
+        # Before the commands: what has happened when they begin is not among the events.
         async with here.alice.events() as events, here.server.connect("carol") as carol:
+            await terminal.type("/topic by bob")
+            await terminal.type("/mode #ops +i")
             async for event in events:
                 if isinstance(event, tchat.PolicySet):
                     break
