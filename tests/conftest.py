@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import cddl
+from tests.prepared import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -55,6 +56,15 @@ def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
 @pytest.fixture(scope="session", autouse=True)
 def _protocol_watched() -> Iterator[None]:
     with cddl.watched():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_start_fast() -> Iterator[None]:
+    if os.environ.get("HYPOTHESIS_PROFILE") == "thorough":
+        yield
+        return
+    with prepared():
         yield
 
 

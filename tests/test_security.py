@@ -15,6 +15,7 @@ import trio
 from tchat.exits import DATA, SOFTWARE
 from tchat.net.address import Address
 from tests.helpers import GROUP
+from tests.prepared import AFRESH
 from tests.processes import DRIVEN, launching
 
 if TYPE_CHECKING:
@@ -370,8 +371,11 @@ async def test_a_personal_invite_admits_nobody_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-async def test_invite_does_not_stay_on_the_command_line(tmp_path: Path) -> None:
+async def test_invite_does_not_stay_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every user of the machine can read the command lines of all processes."""
+    monkeypatch.setenv(AFRESH, "yes")
     async with group_of_alice(tmp_path) as (launch, _, alice):
         await alice.type("/invite")
         words = await join_command(alice, "--invite")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
+import pty
 import select
-import signal
+import subprocess
 import sys
 import termios
 import time
 from array import array
 from typing import TYPE_CHECKING
 
-import ptyprocess
 import pyte
+
+from tests.prepared import take_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,11 +82,6 @@ class Emulator(pyte.Screen):
         return [self.buffer[y][x].data for x in range(start, end)]
 
 
-def _reset_signals() -> None:
-    """Reset SIGHUP, which is ignored if the tests were started by `nohup`."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 def _count_unread(terminal: int) -> int:
     """Return how many bytes of input the program has not read."""
     count = array("i", [0])
@@ -125,12 +123,18 @@ class Terminal:
         self.raw = b""
         self._pause = pause
         self._stream = _Stream(self.screen)
-        self._process = ptyprocess.PtyProcess.spawn(
+        self._end, other = pty.openpty()
+        termios.tcsetwinsize(other, (height, width))
+        self._process = subprocess.Popen(
             [*program, *arguments],
             env=environment,
-            dimensions=(height, width),
-            preexec_fn=_reset_signals,
+            stdin=other,
+            stdout=other,
+            stderr=other,
+            start_new_session=True,
+            preexec_fn=take_terminal,
         )
+        os.close(other)
 
     def __enter__(self) -> Self:
         return self
@@ -141,12 +145,9 @@ class Terminal:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # `close` alone waits a tenth of a second for the death of a program, and then gives up.
-        if self._process.isalive():
-            self._process.kill(signal.SIGKILL)
-            self._process.wait()
-        self._process.delayafterclose = 0
-        self._process.close()
+        self._process.kill()
+        self._process.wait()
+        self._hang_up()
 
     @property
     def text(self) -> str:
@@ -159,16 +160,17 @@ class Terminal:
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are: pasted text, reports, parts of characters."""
-        self._process.write(data)
+        while data:
+            data = data[os.write(self._end, data) :]
 
     def resize(self, width: int, height: int) -> None:
         """Change the terminal's size; the program gets SIGWINCH."""
         self.screen.resize(height, width)
-        self._process.setwinsize(height, width)
+        termios.tcsetwinsize(self._end, (height, width))
 
     def signal(self, number: int) -> None:
         """Send a signal to the program."""
-        self._process.kill(number)
+        self._process.send_signal(number)
 
     def sees(self, *texts: str) -> None:
         """Wait until the screen shows all of `texts`."""
@@ -183,31 +185,30 @@ class Terminal:
 
     def close(self) -> int:
         """Close the terminal, so that the program gets SIGHUP; return as `end` does."""
-        self._process.fileobj.close()
-        return self._exit_status()
+        self._hang_up()
+        return self._process.wait()
 
     def end(self) -> int:
         """Wait until the program has ended and return its exit status, or a signal as -number."""
         guard = time.monotonic() + GUARD_SECONDS
         while self._receive():
             assert time.monotonic() < guard, f"never ended:\n{self.text}"
-        return self._exit_status()
+        return self._process.wait()
 
-    def _exit_status(self) -> int:
-        self._process.wait()
-        status, number = self._process.exitstatus, self._process.signalstatus
-        assert status is not None or number is not None
-        return -int(number) if status is None else int(status)
+    def _hang_up(self) -> None:
+        if self._end >= 0:
+            os.close(self._end)
+            self._end = -1
 
     @property
     def flags(self) -> int:
         """The terminal's local flags (termios)."""
-        return int(termios.tcgetattr(self._process.fd)[3])
+        return int(termios.tcgetattr(self._end)[3])
 
     @property
     def output_flags(self) -> int:
         """The terminal's output flags (termios)."""
-        return int(termios.tcgetattr(self._process.fd)[1])
+        return int(termios.tcgetattr(self._end)[1])
 
     def wait_handled(self, data: bytes) -> None:
         """Send bytes, and wait until the program has handled them.
@@ -215,7 +216,7 @@ class Terminal:
         They are sent several times: the program reads again once it has handled what it read
         before, and they reach it a moment after they were sent.
         """
-        name = _LIBC.ptsname(self._process.fd)
+        name = _LIBC.ptsname(self._end)
         for _ in range(10):
             self.send(data)
             program = os.open(name, os.O_RDONLY | os.O_NOCTTY)
@@ -226,11 +227,13 @@ class Terminal:
 
     def _receive(self) -> bool:
         """Receive output if there is some; return False once the program has ended."""
-        ready, _, _ = select.select([self._process.fd], [], [], 0.5)
+        ready, _, _ = select.select([self._end], [], [], 0.5)
         if ready:
             try:
-                data = self._process.read(65536)
-            except EOFError:
+                data = os.read(self._end, 65536)
+            except OSError as error:
+                if error.errno != errno.EIO:  # nobody has the other end open
+                    raise
                 return False
             self.raw += data
             self._stream.feed(data)
