@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1] / "tchat"
 MODULES = sorted(ROOT.rglob("*.py"))
 
-every_module = pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-
 
 def parts_of(path: Path) -> tuple[str, ...]:
     """Return a file's place below tchat: the packages, and the module unless it is a package."""
@@ -38,9 +36,15 @@ def module_of(path: Path) -> str:
 
 
 @cache  # most tests look at all modules
+def tree_of(source: str) -> ast.Module:
+    """Return the syntax tree of a source."""
+    return ast.parse(source)
+
+
+@cache
 def import_nodes(source: str) -> list[ast.Import | ast.ImportFrom]:
     """Return the import statements of a source, also those inside functions."""
-    nodes = ast.walk(ast.parse(source))
+    nodes = ast.walk(tree_of(source))
     return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
@@ -131,28 +135,52 @@ def test_every_package_has_layers() -> None:
     assert packages - {"__init__"} == LAYERS.keys()
 
 
-@pytest.mark.parametrize("package", LAYERS)
-def test_every_module_is_in_one_layer(package: str) -> None:
-    here = {part_in(package, module_of(path)) for path in MODULES} - {""}
-    assert sorted(part for layer in LAYERS[package] for part in layer) == sorted(here)
+# Each test looks at all packages or modules: with one for each of them, every process that runs
+# tests would parse all of tchat.
 
 
-@every_module
-def test_imports_follow_the_arrows(path: Path) -> None:
-    used = imports_of(path.read_text(encoding="utf-8"), set(sources()))
-    tops = {name.split(".")[1] for name in used if name.startswith("tchat.")}
-    assert tops <= MAY_USE[parts_of(path)[0]] | {parts_of(path)[0]}
+def test_every_module_is_in_one_layer() -> None:
+    listed = {
+        package: sorted(part for layer in layers for part in layer)
+        for package, layers in LAYERS.items()
+    }
+    found = {
+        package: sorted({part_in(package, module_of(path)) for path in MODULES} - {""})
+        for package in LAYERS
+    }
+    assert listed == found
+
+
+def against_arrows(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return the parts of tchat that a module uses and may not, by its full name."""
+    wrong: dict[str, set[str]] = {}
+    for path in MODULES:
+        here, name = parts_of(path)[0], module_of(path)
+        used = imports_of(sources[name], set(sources))
+        tops = {name.split(".")[1] for name in used if name.startswith("tchat.")}
+        if others := tops - MAY_USE[here] - {here}:
+            wrong[name] = others
+    return wrong
+
+
+def test_imports_follow_the_arrows() -> None:
+    assert against_arrows(sources()) == {}
+
+
+def test_an_arrow_between_packages_is_found() -> None:
+    planted = sources() | {"tchat.core.pace": "from tchat.server import app"}
+    assert against_arrows(planted) == {"tchat.core.pace": {"server"}}
 
 
 def test_arrows_go_one_way_inside_packages() -> None:
     assert against_layers(graph_of(sources()), LAYERS) == set()
 
 
-@pytest.mark.parametrize("package", [name for name in LAYERS if len(LAYERS[name]) > 1])
-def test_an_arrow_against_the_layers_is_found(package: str) -> None:
-    low, high = (f"tchat.{package}.{min(LAYERS[package][at])}" for at in (0, -1))
-    planted = {**sources(), low: f"import {high}"}
-    assert against_layers(graph_of(planted), LAYERS) == {f"{low} → {high}"}
+def test_an_arrow_against_the_layers_is_found() -> None:
+    for package in (name for name in LAYERS if len(LAYERS[name]) > 1):
+        low, high = (f"tchat.{package}.{min(LAYERS[package][at])}" for at in (0, -1))
+        planted = {**sources(), low: f"import {high}"}
+        assert against_layers(graph_of(planted), LAYERS) == {f"{low} → {high}"}
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:
@@ -170,11 +198,25 @@ def test_a_planted_circle_is_found() -> None:
     assert {"tchat.server.log", "tchat.server.context"} <= circles[0]
 
 
-@every_module
-def test_only_known_libraries_are_used(path: Path) -> None:
-    used = imports_of(path.read_text(encoding="utf-8"), set())
-    outside = {name.split(".")[0] for name in used} - {"tchat"}
-    assert outside - (sys.stdlib_module_names - {"curses"}) <= OUTSIDERS[parts_of(path)[0]]
+def unknown_libraries(sources: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return the libraries that a module uses and may not, by its full name."""
+    wrong: dict[str, set[str]] = {}
+    for path in MODULES:
+        used = imports_of(sources[module_of(path)], set())
+        outside = {name.split(".")[0] for name in used} - {"tchat"}
+        outside -= sys.stdlib_module_names - {"curses"}
+        if others := outside - OUTSIDERS[parts_of(path)[0]]:
+            wrong[module_of(path)] = others
+    return wrong
+
+
+def test_only_known_libraries_are_used() -> None:
+    assert unknown_libraries(sources()) == {}
+
+
+def test_a_planted_unknown_library_is_found() -> None:
+    planted = sources() | {"tchat.core.pace": "import requests"}
+    assert unknown_libraries(planted) == {"tchat.core.pace": {"requests"}}
 
 
 def users_of(library: str, sources: Mapping[str, str]) -> set[str]:
@@ -198,6 +240,6 @@ def test_a_planted_use_of_curses_is_found(line: str) -> None:
     assert users_of("curses", planted) == {"tchat.core.text"}
 
 
-@every_module
-def test_every_module_has_a_docstring(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+def test_every_module_has_a_docstring() -> None:
+    bare = [name for name, source in sources().items() if not ast.get_docstring(tree_of(source))]
+    assert bare == []
