@@ -80,6 +80,17 @@ async def test_missing_events_are_damage(sqlite: SqliteStore, last: int) -> None
         await sqlite.read_before("ops", last + 1)
 
 
+async def test_a_snapshot_hides_no_missing_end(sqlite: SqliteStore) -> None:
+    """Otherwise the log would have the head of a group that does not exist."""
+    for body in (b"one", b"two"):
+        await append(sqlite, "ops", body)
+    await sqlite.save_snapshot("ops", StateSnapshot(2, "rules", b"state"))
+    await execute(sqlite, "DELETE FROM segments WHERE last = 2")
+    with pytest.raises(LogDamaged) as caught:
+        await sqlite.load("ops")
+    assert (caught.value.first, caught.value.last) == (2, 2)
+
+
 async def test_a_wrong_end_of_a_log_is_damage(sqlite: SqliteStore) -> None:
     await append(sqlite, "ops", b"one")
     await execute(sqlite, "UPDATE groups SET last = 5")

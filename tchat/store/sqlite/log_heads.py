@@ -14,6 +14,7 @@ from tchat.core.group.log_digest import EMPTY, UNKNOWN, extend
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import ProtocolError
 from tchat.store.base import UNFOUNDED, LogHead
+from tchat.store.sqlite.damage import SegmentDamaged
 from tchat.store.sqlite.log import find_group, segments_from
 
 if TYPE_CHECKING:
@@ -24,13 +25,21 @@ RENEW_IDENTITIES = "UPDATE groups SET identity = randomblob(16)"
 
 
 def find_head(connection: sqlite3.Connection, group: str) -> LogHead:
-    """Return the head of a group's log."""
+    """Return the head of a group's log. Raises `SegmentDamaged` if its last segment is missing.
+
+    Without that check, a group whose state is known from a snapshot would begin a log anew.
+    """
     row = connection.execute(
-        "SELECT identity, digest FROM groups JOIN segments"
+        "SELECT identity, digest, groups.last FROM groups LEFT JOIN segments"
         " ON group_id = id AND segments.last = groups.last WHERE name = ?",
         (group,),
     ).fetchone()
-    return LogHead(*row) if row else UNFOUNDED
+    if row is None:
+        return UNFOUNDED
+    identity, digest, last = row
+    if digest is None:
+        raise SegmentDamaged(last, last, "they are missing")
+    return LogHead(identity, digest)
 
 
 def digests_at(
