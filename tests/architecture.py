@@ -105,10 +105,10 @@ LAYERS: dict[str, list[set[str]]] = {
         {"open"},
     ],
     "store.sqlite": [
-        {"damage", "soundness"},
-        {"appearances", "log", "log_heads", "schema", "wal", "watch"},
+        {"damage", "wal"},
+        {"appearances", "log", "log_heads", "pages", "schema", "soundness", "watch"},
         {"database", "directory"},
-        {"accounts", "files", "memberships", "pages", "reports", "search", "view"},
+        {"accounts", "files", "memberships", "reports", "search", "view"},
         {"backup", "closing", "salvaged_log", "verify"},
         {"erasing", "salvage"},
         {"maintenance"},

@@ -122,10 +122,13 @@ class DamageReports:
 
     A place is told once until the program ends, so that those who try again and again do not fill
     the log. `file` is what they are in. `blocked` are groups of which nothing is believed: even
-    where their data begins is in doubt.
+    where their data begins is in doubt. If the place for new events is damaged, they go to another
+    one with `logs_grow_at_front`, and nowhere with `logs_closed`.
     """
 
     def __init__(self) -> None:
+        self.logs_grow_at_front = False
+        self.logs_closed: DataDamaged | None = None
         self.file = "the store"
         self.blocked: dict[str, LogDamaged] = {}
         self.found: dict[str, DataDamaged] = {}

@@ -11,6 +11,7 @@ import trio
 
 from tchat.core.group.messages import Edited, Posted
 from tchat.errors import StartupError, StorageError
+from tchat.server.operations.salvage import salvage
 from tchat.store.base import DataDamaged, FileEntry, LogDamaged, Page, SideEffects, StateSnapshot
 from tchat.store.open import open_store
 from tchat.store.sqlite.directory import read_record
@@ -263,25 +264,58 @@ async def test_what_all_groups_need_refuses_the_start(tmp_path: Path, place: int
     assert advice in caught.value.sentence
 
 
-async def test_damaged_last_page_starts_for_reading(tmp_path: Path) -> None:
-    """Nobody can post, and everybody can read what is before it."""
-    async with open_sqlite(tmp_path) as store:
+async def make_logs(directory: Path) -> None:
+    """Write a log that fills many pages, and that of another group before it."""
+    async with open_sqlite(directory) as store:
+        await write(store, "dev", Posted("eins"))
         for number in range(100):
-            await append(store, "ops", b"%d" % number + bytes(200))
-    with closing(sqlite3.connect(tmp_path / "tchat.db")) as connection:
+            await write(store, "ops", Posted(f"{number} " + "x" * 200))
+
+
+def destroy_leaf(directory: Path, which: str) -> None:
+    """Damage the last leaf of the segments' table, or that and the first one."""
+    with closing(sqlite3.connect(directory / "tchat.db")) as connection:
         (size,) = connection.execute("PRAGMA page_size").fetchone()
-        sql = "SELECT max(pageno) FROM dbstat WHERE name = 'segments' AND pagetype = 'leaf'"
-        (page,) = connection.execute(sql).fetchone()
-    with (tmp_path / "tchat.db").open("r+b") as file:
-        file.seek((page - 1) * size)
-        file.write(b"\xff" * 8)
+        sql = "SELECT pageno FROM dbstat WHERE name = 'segments' AND pagetype = 'leaf'"
+        pages = [page for (page,) in connection.execute(f"{sql} ORDER BY path")]
+    with (directory / "tchat.db").open("r+b") as file:
+        for page in pages[-1:] if which == "last" else (pages[0], pages[-1]):
+            file.seek((page - 1) * size)
+            file.write(b"\xff" * 8)
+
+
+async def test_a_damaged_end_costs_its_group_only(tmp_path: Path) -> None:
+    """All groups have their new events at the end of the table, so these go elsewhere."""
+    await make_logs(tmp_path)
+    destroy_leaf(tmp_path, "last")
     record = read_record(tmp_path).commits
-    async with open_sqlite(tmp_path) as store:
-        assert await store.read("ops", 0)
-        with pytest.raises(DataDamaged):
-            await append(store, "dev", b"one")
-        assert any("end of all logs" in what for what in store.damage.found)
+    for start in range(2):
+        async with open_sqlite(tmp_path) as store:
+            assert any("salvage" in what for what in store.damage.found)
+            assert (await store.read("ops", 0)) is not None
+            for number in range(60):
+                await write(store, "dev", Posted(f"{start} {number} " + "y" * 200))
     assert read_record(tmp_path).commits == record
+    expected = ["eins", *(f"{start} {n} " + "y" * 200 for start in range(2) for n in range(60))]
+    async with open_sqlite(tmp_path) as store:
+        assert texts(await log_of(store, "dev")) == expected
+        with pytest.raises(LogDamaged):
+            await read_all(store, "ops")
+    await trio.to_thread.run_sync(salvage, tmp_path)
+    async with open_sqlite(tmp_path) as store:
+        assert not store.damage.found
+        assert texts(await log_of(store, "dev")) == expected
+        await write(store, "ops", Posted("more"))
+
+
+async def test_without_any_place_it_starts_for_reading(tmp_path: Path) -> None:
+    await make_logs(tmp_path)
+    destroy_leaf(tmp_path, "both")
+    async with open_sqlite(tmp_path) as store:
+        assert any("nobody can post" in what for what in store.damage.found)
+        with pytest.raises(DataDamaged, match="nothing new in any group"):
+            await append(store, "lab", b"one")
+        assert await store.read("ops", 50)
 
 
 async def test_commit_with_a_file_needs_no_read(

@@ -9,11 +9,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
+from tchat.errors import StartupError
+from tchat.server.operations.salvage import salvage
 from tchat.store.open import open_store
 from tchat.store.sqlite.verify import verify_data
 from tchat.store.sqlite.wal import find_damage
-from tests.helpers import THOROUGH
+from tests.helpers import THOROUGH, log_of
 from tests.store.logs import post
 
 if TYPE_CHECKING:
@@ -124,3 +127,25 @@ def test_no_log_is_no_damage(tmp_path: Path) -> None:
     assert find_damage(tmp_path / "missing") is None
     (tmp_path / "empty").touch()
     assert find_damage(tmp_path / "empty") is None
+
+
+@pytest.mark.parametrize("frame", [None, 0, 5, -12])
+async def test_acknowledged_losses_refuse_the_start(killed: Path, frame: int | None) -> None:
+    """SQLite would drop the transactions from the damage on; `salvage` keeps most of them."""
+    path = log_ahead(killed)
+    flip(path, 20 if frame is None else frames(path)[frame] + 100)
+    before = path.read_bytes()
+    with pytest.raises(StartupError, match="tchat admin salvage"):
+        async with open_store(killed):
+            raise AssertionError
+    assert path.read_bytes() == before
+    await trio.to_thread.run_sync(salvage, killed)
+    async with open_store(killed) as store:
+        assert len(await log_of(store, "ops")) >= TEXTS - 1
+
+
+async def test_the_last_transaction_may_be_unacknowledged(killed: Path) -> None:
+    """The power may have failed while it was written, so the server starts without it."""
+    flip(log_ahead(killed), frames(log_ahead(killed))[-1] + 100)
+    async with open_store(killed) as store:
+        assert len(await log_of(store, "ops")) == TEXTS - 1

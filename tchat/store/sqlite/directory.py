@@ -37,8 +37,9 @@ from tchat.errors import Code, ProtocolError, StartupError
 from tchat.store.blobs import blob_path
 from tchat.store.sqlite.damage import is_damage
 from tchat.store.sqlite.log import checksum
+from tchat.store.sqlite.pages import lost_rows
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
-from tchat.store.sqlite.wal import CommittedPages, committed_pages
+from tchat.store.sqlite.wal import CommittedPages, committed_pages, find_damage
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -152,6 +153,7 @@ def check_unopened(directory: Path) -> bool:
         return False
     check_exclusive(directory)
     check_database(directory)
+    check_log_ahead(directory)
     check_copy(directory)
     return True
 
@@ -269,6 +271,23 @@ def check_database(directory: Path) -> None:
             f"{path} is truncated: it has {has} of {pages} pages. Restore it from a backup; or"
             f" {_advice(directory)}.",
             _EVERYTHING,
+        )
+
+
+def check_log_ahead(directory: Path) -> None:
+    """Raise `StartupError` if the write-ahead log is damaged before what was acknowledged.
+
+    SQLite would leave that out without a word, and overwrite it. Takes 0.1 ms for each page of the
+    log, which is empty after a graceful end. Raises OSError.
+    """
+    path = directory / DATABASE
+    wal = path.with_name(f"{path.name}-wal")
+    damage = find_damage(wal)
+    if damage is not None and lost_rows(path, damage):
+        raise _refusal(
+            f"{wal} is damaged: {damage.sentence} What was acknowledged would be lost. To keep what"
+            f" is behind the damage, run: tchat admin salvage --data {directory} (it deletes"
+            " nothing); or restore a backup."
         )
 
 

@@ -11,6 +11,10 @@ Each segment has a checksum, which is compared whenever the segment is read, so 
 changed on the disk is never taken for what was said: `SegmentDamaged` is raised instead, also for a
 segment that is missing. It is a CRC-32, which finds every single changed byte and costs nothing
 beside the commit; it is no protection from somebody who changes the file on purpose.
+
+If the end of the table is damaged, no row can be added there, and no group could go on. Then new
+rows go to its front, until the database is salvaged. That costs the secure deletion above: rows at
+the front may move.
 """
 
 from __future__ import annotations
@@ -44,15 +48,24 @@ def checksum(group: int, first: int, last: int, frames: bytes) -> bytes:
 
 
 def add_segment(
-    connection: sqlite3.Connection, group: int, first: int, last: int, frames: bytes, digest: bytes
+    connection: sqlite3.Connection,
+    group: int,
+    first: int,
+    last: int,
+    frames: bytes,
+    digest: bytes,
+    *,
+    at_front: bool = False,
 ) -> int:
     """Add a segment to the end of a group's log; `digest` is the log's running digest then.
 
-    Return how many segments all logs have now, since none is ever removed.
+    Return how many segments all logs have now, since none is ever removed. With `at_front`, the row
+    goes before all others of the table, whose end is damaged; then the number is no count.
     """
+    place = "(SELECT min(rowid) - 1 FROM segments)" if at_front else "NULL"
     added = connection.execute(
-        "INSERT INTO segments (group_id, first, last, frames, crc, digest)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO segments (rowid, group_id, first, last, frames, crc, digest)"
+        f" VALUES ({place}, ?, ?, ?, ?, ?, ?)",  # ours
         (group, first, last, frames, checksum(group, first, last, frames), digest),
     )
     return added.lastrowid or 0

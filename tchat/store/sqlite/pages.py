@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tchat.store.sqlite.wal import WalDamage
+
     Value = int | float | bytes | str | None
 
 _TABLE_LEAF, _TABLE_INTERIOR, _INDEX_LEAF, _INDEX_INTERIOR = 13, 5, 10, 2
@@ -53,20 +55,24 @@ class _Damaged(Exception):
 
 
 class PageReader:
-    """The pages of a database file with its write-ahead log; close it with `close`."""
+    """The pages of a database file with its write-ahead log; close it with `close`.
 
-    def __init__(self, path: Path) -> None:
+    Only those frames of the log are used whose number is below `before`.
+    """
+
+    def __init__(self, path: Path, before: int | None = None) -> None:
         self._files = ExitStack()
         self._file = self._files.enter_context(path.open("rb"))
         head = self._file.read(_HEADER_SIZE)
-        size, frames = sound_frames(path.with_name(f"{path.name}-wal"))
-        self.page_size = size or _page_size(head)
+        self.page_size = _page_size(head)
+        log = path.with_name(f"{path.name}-wal")
+        size, frames = sound_frames(log, self.page_size, before)
+        self.page_size = size or self.page_size
         self._in_log = frames
         self._usable = self.page_size - (head[20] if head.startswith(_MAGIC) else 0)
         length = path.stat().st_size
         self.count = max(-(-length // self.page_size), max(frames, default=0))
         if frames:
-            log = path.with_name(f"{path.name}-wal")
             self._log = self._files.enter_context(log.open("rb"))
 
     def close(self) -> None:
@@ -185,6 +191,7 @@ class PageReader:
                 rowid = 0
                 if kind == _TABLE_LEAF:
                     rowid, at = _varint(page, at)
+                    rowid -= rowid >> 63 << 64  # it is signed
                 payload = self._payload(page, at, size, is_table=kind == _TABLE_LEAF)
                 yield Row(table, _values(payload), number, rowid)
             except (_Damaged, IndexError, struct.error, UnicodeDecodeError):
@@ -312,9 +319,34 @@ _IN_INDEX_TABLES: dict[str, _Shape] = {
     "fetches": (int, int, str, int),
     "bans": (str, str, int, str),
 }
+_UNIMPORTANT = ("states", "cursors", "fetches")
+"""Tables whose lost changes cost nobody a message or a name."""
+
 _SHAPES = {True: _IN_ROWID_TABLES, False: _IN_INDEX_TABLES}
 _LENGTHS = {"keys": 4, "cursors": 3, "blobs": 3, "held": 3, "shelf": 6, "fetches": 4}
 """Tables whose rows all have as many values; others have got columns later."""
+
+
+def lost_rows(path: Path, damage: WalDamage) -> bool:
+    """Return whether a damaged write-ahead log has changes that were acknowledged, and are lost.
+
+    SQLite leaves out all transactions from the damage on. The last one may not have been
+    acknowledged when the power failed, so it does not count. Nor do the changes that do not wait
+    for the disk: in the search index, of erased texts, and of what says how far they are.
+    """
+    with PageReader(path, damage.frame) as left:
+        known = {None, *(_identity(row) for row in left.rows())}
+    with PageReader(path, damage.last) as whole:
+        return any(_identity(row) not in known for row in whole.rows())
+
+
+def _identity(row: Row) -> tuple[object, ...] | None:
+    """Return what must not be lost of a row; None if that is nothing."""
+    if row.table == "segments":
+        return row.table, row.values[:3]
+    if row.table == "groups":
+        return row.table, row.rowid, row.values[1:3]
+    return None if row.table in _UNIMPORTANT else (row.table, row.values)
 
 
 def is_row(row: Row) -> bool:

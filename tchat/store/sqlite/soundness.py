@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from tchat.store.base import DataDamaged, LogDamaged
 from tchat.store.sqlite.damage import SegmentDamaged, damage_in
+from tchat.store.sqlite.log import add_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,21 @@ if TYPE_CHECKING:
 
 _ESSENTIAL = ("groups", "segments", "people", "keys", "standings", "bans")
 """The tables without which there is no chat; the others can be done without for a while."""
+
+_TYPICAL_SIZE = 200  # of a segment
+
+_END_DAMAGED = (
+    "the end of all logs, so that the latest events of some groups cannot be read, and new ones are"
+    " stored in front; stop the server and run tchat admin salvage soon"
+)
+_LOGS_CLOSED = (
+    "the end of all logs, so that nobody can post; stop the server and run tchat admin salvage, or"
+    " restore a backup"
+)
+_LOGS_CLOSED_SENTENCE = (
+    "The server can store nothing new in any group, since its data is damaged; its operator has"
+    " been told what to do. Reading works."
+)
 
 _HEADER = struct.Struct(">16sH14xII")  # of the file: magic, page size, first trunk, free pages
 _TRUNK = struct.Struct(">II")  # the next trunk, the number of leaves
@@ -112,18 +128,36 @@ def _names(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
     return found
 
 
-def check_last_row(connection: sqlite3.Connection, damage: DamageReports) -> None:
-    """Report if the last row of the logs cannot be read: new events of all groups go behind it.
+def find_place_for_events(connection: sqlite3.Connection, damage: DamageReports) -> None:
+    """Find out where new events can be stored, by trying it; report it if that is not the end.
 
-    The server starts all the same, for reading: that is more than nothing.
+    They go behind all others, so that a damaged end would concern all groups: then they go to the
+    front of the table. If that is impossible as well, the server starts for reading, which is more
+    than nothing.
     """
+    reason = _refuses_segment(connection, at_front=False)
+    if reason is None:
+        return
+    damage.logs_grow_at_front = True
+    if _refuses_segment(connection, at_front=True) is None:
+        damage.report(DataDamaged(reason, _END_DAMAGED))
+    else:
+        damage.logs_closed = DataDamaged(reason, _LOGS_CLOSED, _LOGS_CLOSED_SENTENCE)
+        damage.report(damage.logs_closed)
+
+
+def _refuses_segment(connection: sqlite3.Connection, *, at_front: bool) -> str | None:
+    """Return why damage keeps a segment from being added, or None. Nothing is changed."""
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute("SELECT last FROM segments ORDER BY rowid DESC LIMIT 1").fetchone()
+        add_segment(connection, 0, 1, 1, bytes(_TYPICAL_SIZE), b"", at_front=at_front)
     except sqlite3.Error as error:
         if (damaged := damage_in(error, None)) is None:
             raise
-        what = "the end of all logs, so that nobody can post; a backup, or a salvage, is needed"
-        damage.report(DataDamaged(damaged.reason, what))
+        return damaged.reason
+    finally:
+        connection.rollback()
+    return None
 
 
 def find_doubtful_groups(connection: sqlite3.Connection, damage: DamageReports) -> None:

@@ -46,7 +46,7 @@ from tchat.store.sqlite.appearances import (
 )
 from tchat.store.sqlite.closing import finish_erasing
 from tchat.store.sqlite.damage import SegmentDamaged, damage_in
-from tchat.store.sqlite.database import Database, open_database
+from tchat.store.sqlite.database import Database, open_database, postponed_if_full
 from tchat.store.sqlite.directory import (
     COMPANIONS,
     DATABASE,
@@ -78,10 +78,10 @@ from tchat.store.sqlite.memberships import groups_of, memberships_of
 from tchat.store.sqlite.schema import forget_before, migrate, set_standings
 from tchat.store.sqlite.search import prepare_search, remove_messages
 from tchat.store.sqlite.soundness import (
-    check_last_row,
     check_schema,
     check_structure,
     find_doubtful_groups,
+    find_place_for_events,
 )
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ class SqliteStore(Store):
         head: LogHead = UNKNOWN_HEAD,
     ) -> None:
         """Add packed events; see `Store.append`."""
+        if self.damage.logs_closed is not None:
+            raise self.damage.logs_closed.with_traceback(None)
         tokenized = await self._index.tokenize(group, effects.erased) if effects.erased else {}
 
         def work(connection: sqlite3.Connection) -> int:
@@ -133,7 +135,13 @@ class SqliteStore(Store):
             if number is None:
                 number = _add_group(connection, group, head.identity)
             commits = add_segment(
-                connection, number, expected + 1, expected + count, frames, head.digest
+                connection,
+                number,
+                expected + 1,
+                expected + count,
+                frames,
+                head.digest,
+                at_front=self.damage.logs_grow_at_front,
             )
             connection.execute(
                 "UPDATE groups SET last = ? WHERE id = ?", (expected + count, number)
@@ -337,7 +345,8 @@ def _prepare(directory: Path, connection: sqlite3.Connection, damage: DamageRepo
         check_schema(connection, new)
     connection.execute("SELECT * FROM bans").fetchall()  # without them, anybody could get in
     find_doubtful_groups(connection, damage)
-    check_last_row(connection, damage)
+    with postponed_if_full(connection):
+        find_place_for_events(connection, damage)
     lost: list[DataDamaged] = []
     with _missing(lost, "the search index", connection):
         prepare_search(connection)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
     from pathlib import Path
 
 _HEADER = struct.Struct(">8I")  # magic, version, page size, checkpoint, two salts, two sums
@@ -29,6 +30,7 @@ _SUMMED_OF_FRAME = 8
 _BEGINNING = 100  # the size of the header of a database, in its page 1
 _MAGIC = 0x377F0682  # in the last bit: whether the sums are of big-endian words
 _WORD = 1 << 32
+_DEFAULT_PAGE_SIZE = 4096
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.1
 
@@ -39,12 +41,14 @@ _Sums = tuple[int, int]
 class WalDamage:
     """The number of the first wrong frame, 0 for the header, and its bytes.
 
-    `ends` is how many transactions seem to end with this frame or a later one.
+    `ends` is how many transactions seem to end with this frame or a later one, and `last` the first
+    frame of the last of them.
     """
 
     frame: int
     found: bytes
     ends: int = field(compare=False)
+    last: int = field(compare=False)
 
     @property
     def sentence(self) -> str:
@@ -77,6 +81,31 @@ def find_damage(path: Path) -> WalDamage | None:
     return None
 
 
+def _find_once(path: Path) -> WalDamage | None:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    with file:
+        header = _read_header(file)
+        if header is None:
+            return None
+        wrong, found = (0, b"") if header.is_right else (-1, header.found)
+        ends, begin, last = 0, 1, 1
+        for frame in _frames(file, header):
+            # A frame of an earlier use has two other salts; of ours, one may have changed.
+            if not frame.salts:
+                continue
+            if not wrong and not frame.is_sound:
+                wrong, found = frame.number, frame.found
+            ends += bool(wrong and frame.size)
+            if frame.size:
+                begin, last = frame.number + 1, begin
+    if wrong < 0:
+        return WalDamage(0, found, ends, last)
+    return WalDamage(wrong, found, ends, last) if ends else None
+
+
 @dataclass(slots=True)
 class CommittedPages:
     """The numbers of the `pages` of a database that its write-ahead log contains.
@@ -98,102 +127,140 @@ def committed_pages(path: Path, *, check: bool) -> CommittedPages | None:
     more than SQLite reads, after a power failure. Raises OSError.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER.size)
-            if len(head) < _HEADER.size:
-                return None
-            magic, _, page_size, _, *salts, one, two = _HEADER.unpack(head)
-            words = struct.Struct(">II" if magic & 1 else "<II")
-            sums = _sum(words, head[:_SUMMED_OF_HEADER], (0, 0))
-            if magic & ~1 != _MAGIC or sums != (one, two) or not page_size:
-                return None
-            found, pages, first = CommittedPages(page_size), set[int](), None
-            while len(head := file.read(_FRAME.size)) == _FRAME.size:
-                number, size, *its_salts, one, two = _FRAME.unpack(head)
-                page = file.read(page_size)
-                if its_salts != salts or len(page) < page_size:
-                    break
-                if check:
-                    sums = _sum(words, page, _sum(words, head[:_SUMMED_OF_FRAME], sums))
-                    if sums != (one, two):
-                        break
-                pages.add(number)
-                first = page[:_BEGINNING] if number == 1 else first
-                if size:
-                    found.pages |= pages
-                    found.size, found.first = size, first
-                    pages.clear()
-            return found
+        file = path.open("rb")
     except FileNotFoundError:
         return None
+    with file:
+        header = _read_header(file)
+        if header is None or not header.is_right:
+            return None
+        found, pages, first = CommittedPages(header.page_size), set[int](), None
+        for frame in _frames(file, header, check=check):
+            if not frame.is_sound:
+                break
+            pages.add(frame.page)
+            first = frame.content[:_BEGINNING] if frame.page == 1 else first
+            if frame.size:
+                found.pages |= pages
+                found.size, found.first = frame.size, first
+                pages.clear()
+        return found
 
 
-def sound_frames(path: Path) -> tuple[int, dict[int, int]]:
+def sound_frames(
+    path: Path, page_size: int, before: int | None = None
+) -> tuple[int, dict[int, int]]:
     """Return the page size, and where in the log the newest committed version of each page begins.
 
     SQLite ends at the first wrong frame. Here only that is left out, and the checksums of the
-    others follow from the one that the frame before has. Without a log, the size is 0.
+    others follow from the one that the frame before has. Only frames with a number below `before`
+    are used. `page_size` is that of the database, for a log whose header has changed. Without a
+    log, the size is 0.
     """
     try:
-        log = path.read_bytes()
+        file = path.open("rb")
     except OSError:
         return 0, {}
-    if len(log) < _HEADER.size:
-        return 0, {}
-    magic, _, page_size, _, *salts, one, two = _HEADER.unpack_from(log)
-    if magic & ~1 != _MAGIC or not 512 <= page_size <= 65536:
-        return 0, {}
-    words = struct.Struct(">II" if magic & 1 else "<II")
-    sums, committed, pending = (one, two), dict[int, int](), dict[int, int]()
-    at = _HEADER.size
-    for head, page in _frames(log, page_size):
-        number, size, *its_salts, one, two = _FRAME.unpack(head)
-        if its_salts != salts:
-            if not any(mine == its for mine, its in zip(salts, its_salts, strict=True)):
+    with file:
+        header = _read_header(file, page_size)
+        if header is None:
+            return 0, {}
+        committed, pending = dict[int, int](), dict[int, int]()
+        for frame in _frames(file, header):
+            if not frame.salts or (before is not None and frame.number >= before):
                 break  # of an earlier use of the log
-        elif _sum(words, page, _sum(words, head[:_SUMMED_OF_FRAME], sums)) == (one, two):
-            pending[number] = at + _FRAME.size
-            if size:
-                committed |= pending
-                pending.clear()
-        sums = (one, two)
-        at += _FRAME.size + page_size
-    return page_size, committed
+            if frame.is_sound:
+                pending[frame.page] = frame.at
+                if frame.size:
+                    committed |= pending
+                    pending.clear()
+    return header.page_size, committed
 
 
-def _find_once(path: Path) -> WalDamage | None:
-    try:
-        with path.open("rb") as file:
-            log = file.read()
-    except FileNotFoundError:
+# ------------------------------------------------------------------ the format
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The header of a log.
+
+    `before` are the checksums that the one of the first frame may follow from: the stored one and
+    the computed one, which differ if the header has changed.
+    """
+
+    found: bytes
+    is_right: bool
+    page_size: int
+    salts: tuple[int, int]
+    words: struct.Struct
+    before: frozenset[_Sums]
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Frame `number`, from 1 on, of the log, with a version of the database's page `page`.
+
+    `size` is the size of the database if the frame ends a transaction, otherwise 0. `at` is where
+    the page begins in the file. `salts` says how many of the two are those of the log. If
+    `is_sound`, both are, and the checksum follows from that of the frame before, if that was asked.
+    """
+
+    number: int
+    page: int
+    size: int
+    at: int
+    found: bytes
+    salts: int
+    is_sound: bool
+
+    @property
+    def content(self) -> bytes:
+        """The page."""
+        return self.found[_FRAME.size :]
+
+
+def _read_header(file: BufferedReader, page_size: int = 0) -> _Header | None:
+    """Return the header of a log, also of one that has changed; None if the file is shorter.
+
+    `page_size`, if it is known, replaces a size that is none.
+    """
+    found = file.read(_HEADER.size)
+    if len(found) < _HEADER.size:
         return None
-    if len(log) < _HEADER.size:
-        return None
-    magic, _, page_size, _, *salts, one, two = _HEADER.unpack_from(log)
+    magic, _, size, _, *salts, one, two = _HEADER.unpack(found)
     words = struct.Struct(">II" if magic & 1 else "<II")
-    sums = _sum(words, log[:_SUMMED_OF_HEADER], (0, 0))
-    if magic & ~1 != _MAGIC or sums != (one, two) or not page_size:
-        return WalDamage(0, log[: _HEADER.size], 0)
-    wrong, found, ends = 0, b"", 0
-    for number, (head, page) in enumerate(_frames(log, page_size), start=1):
-        _, size, *its_salts, one, two = _FRAME.unpack(head)
-        # A frame of an earlier use of the log has two other salts. One of ours may have changed.
-        if not any(mine == its for mine, its in zip(salts, its_salts, strict=True)):
-            continue
-        if not wrong:
-            sums = _sum(words, page, _sum(words, head[:_SUMMED_OF_FRAME], sums))
-            if its_salts == salts and sums == (one, two):
-                continue
-            wrong, found = number, head + page
-        ends += bool(size)
-    return WalDamage(wrong, found, ends) if ends else None
+    sums = _sum(words, found[:_SUMMED_OF_HEADER], (0, 0))
+    is_right = magic & ~1 == _MAGIC and sums == (one, two) and bool(size)
+    if not is_right:
+        size = page_size or size
+        first = file.read(_FRAME.size)
+        file.seek(_HEADER.size)
+        if len(first) == _FRAME.size:  # its salts are those that the log should have
+            _, _, *salts, _, _ = _FRAME.unpack(first)
+    if not 512 <= size <= 65536:
+        size, is_right = _DEFAULT_PAGE_SIZE, False
+    before = frozenset({(one, two), sums})
+    return _Header(found, is_right, size, (salts[0], salts[1]), words, before)
 
 
-def _frames(log: bytes, page_size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the header and the page of each whole frame."""
-    step = _FRAME.size + page_size
-    for start in range(_HEADER.size, len(log) - step + 1, step):
-        yield log[start : start + _FRAME.size], log[start + _FRAME.size : start + step]
+def _frames(file: BufferedReader, header: _Header, *, check: bool = True) -> Iterator[_Frame]:
+    """Yield each whole frame; without `check`, checksums count as right."""
+    step = _FRAME.size + header.page_size
+    before, number = header.before, 1
+    while len(found := file.read(step)) == step:
+        page, size, *salts, one, two = _FRAME.unpack_from(found)
+        same = sum(mine == its for mine, its in zip(header.salts, salts, strict=True))
+        is_sound = same == len(salts) and (
+            not check or any(_sum_of(header.words, found, sums) == (one, two) for sums in before)
+        )
+        at = _HEADER.size + (number - 1) * step + _FRAME.size
+        yield _Frame(number, page, size, at, found, same, is_sound)
+        before, number = frozenset({(one, two)}), number + 1
+
+
+def _sum_of(words: struct.Struct, frame: bytes, sums: _Sums) -> _Sums:
+    """Return the checksum of a frame behind one, or a header, with the checksum `sums`."""
+    return _sum(words, frame[_FRAME.size :], _sum(words, frame[:_SUMMED_OF_FRAME], sums))
 
 
 def _sum(words: struct.Struct, data: bytes, sums: _Sums) -> _Sums:
