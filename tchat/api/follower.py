@@ -284,11 +284,12 @@ class Follower:
                 self._log_standing(replica, news)
             case updates.PresenceChanged(replica):
                 self._notify(Presence(self.group_of(replica)))
-            case updates.LogReplaced(replica):
-                # The server was restored, so that positions are those of other events.
-                self._delivered.clear()
-                self._before_news.clear()
-                logger.warning("%s", clean_line(f"{replica.name}: {updates.LOG_REPLACED}"))
+            case updates.LogReplaced(replica, is_damaged):
+                if not is_damaged:
+                    # The server was restored, so that positions are those of other events.
+                    self._delivered.clear()
+                    self._before_news.clear()
+                logger.warning("%s", clean_line(f"{replica.name}: {update.sentence}"))
                 self._notify(LogReplaced(self.group_of(replica)))
             case updates.RefusalFound(pending, failure):
                 self._discard_refused(pending, failure)

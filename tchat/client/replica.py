@@ -137,7 +137,7 @@ class Replica:
         self._snapshot = bytearray()
         self._snapshot_seq = 0
         self.resets = 0
-        self._was_reset = False
+        self._was_reset = self._passes_damage = False
         self._identity: bytes | None = None
         self._digest = UNKNOWN
         """The running digest of the log up to `last`."""
@@ -180,6 +180,8 @@ class Replica:
         if self.state.seq:
             known = self._digest or None
             return Attach(request_id, self.name, self.last, log=self._identity, digest=known)
+        if self._passes_damage:
+            return Attach(request_id, self.name, 0, 0, unread=False)
         return Attach(request_id, self.name, 0, self._recent, None if self._unread else False)
 
     def history_request(self, request_id: int) -> HistoryRequest:
@@ -385,7 +387,7 @@ class Replica:
 
     def on_disconnected(self) -> None:
         """Believe nothing about the group until it is attached again."""
-        self.attached = False
+        self.attached = self._passes_damage = False
         self._snapshot = bytearray()
         self.clear_presence()
 
@@ -406,6 +408,18 @@ class Replica:
         self.seen = 0
         self._clear_log(1)
         self.clear_presence()
+
+    def pass_damage(self) -> bool:
+        """Reset to begin with the state and no events, since some are damaged on the server.
+
+        What is before the damage can be read back. Return False if all events are needed, or if
+        that has been tried on this connection.
+        """
+        if self._recent is None or self._passes_damage:
+            return False
+        self.reset()
+        self.attached, self._passes_damage = False, True
+        return True
 
     def restore(self, state: Group, memory: int = 0) -> None:
         """Continue from a snapshot, with an empty log that begins where the server announced.

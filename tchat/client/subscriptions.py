@@ -325,7 +325,14 @@ class FollowedGroups:
         elif isinstance(news, Activity):
             self._handle_activity(replica, news)
         elif isinstance(news, SubscriptionEnded):
-            self._suspend(replica, Refused(clean_line(news.code), sentence_of(news.text)))
+            self._handle_ended(replica, Refused(clean_line(news.code), sentence_of(news.text)))
+
+    def _handle_ended(self, replica: Replica, refusal: Refused) -> None:
+        """Load a group without its damaged events if that is possible; otherwise do without it."""
+        if refusal.code == Code.LOG_DAMAGED and replica.pass_damage():
+            self._begin_anew(replica, is_damaged=True)
+        else:
+            self._suspend(replica, refusal)
 
     def _handle_attached(self, replica: Replica, answer: Answer) -> None:
         """Apply the answer to an attach: standing and head of the log. Raises `ProtocolError`."""
@@ -350,10 +357,10 @@ class FollowedGroups:
         if replica.caught_up:
             self._caught_up(replica)
 
-    def _begin_anew(self, replica: Replica) -> None:
-        """Load a group again whose log the server has replaced; the replica has been reset."""
+    def _begin_anew(self, replica: Replica, *, is_damaged: bool = False) -> None:
+        """Load a group again whose log was replaced, or damaged; the replica has been reset."""
         self._delivery.on_log_replaced(replica)
-        self._notify(LogReplaced(replica))
+        self._notify(LogReplaced(replica, is_damaged))
         # Not `request_attach`: the request that has this answer counts as unanswered until then.
         handle = partial(self._handle_attached, replica)
         self._heed(replica, self._requests.ask(replica.attach_request, handle))

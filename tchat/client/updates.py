@@ -104,20 +104,31 @@ class Trimmed:
     first: int
 
 
-@dataclass(frozen=True, slots=True)
-class LogReplaced:
-    """The server has another log of the group than before: it was restored from a backup.
-
-    The replica is empty, and is loaded again.
-    """
-
-    replica: Replica
-
-
 LOG_REPLACED = (
     "The server was restored from a backup. What was said here since that backup is lost; the rest"
     " is loaded again."
 )
+_LOG_DAMAGED = (
+    "Some messages are damaged on the server, whose operator has been told. The group goes on"
+    " without them; scroll back for the others."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LogReplaced:
+    """The server has another log of the group than before: it was restored from a backup.
+
+    The replica is empty, and is loaded again. If `is_damaged`, it is the same log, but some of it
+    cannot be read, so that the group is loaded without it.
+    """
+
+    replica: Replica
+    is_damaged: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What to tell the person."""
+        return _LOG_DAMAGED if self.is_damaged else LOG_REPLACED
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ import pytest
 import trio
 
 from tchat.client import subscriptions
-from tchat.client.updates import Disconnected, GroupUnusable
+from tchat.client.replica import Replica
+from tchat.client.updates import Disconnected, GroupUnusable, LogReplaced
+from tchat.core.group.operation import Missing
 from tchat.errors import Code, Refused
 from tchat.server.groups import actor
 from tchat.store.base import LogDamaged
@@ -113,3 +115,38 @@ async def test_messages_to_a_damaged_group_are_given_back(store: FaultyStore) ->
         assert refused.failure.code == Code.LOG_DAMAGED
         alice.resend(refused)
         await until(alice, lambda: texts(ops.log)[-1:] == ["one"])
+
+
+async def test_a_group_goes_on_past_damage(store: FaultyStore) -> None:
+    """The client begins with the state, and reads back what is not damaged."""
+    async with (
+        two_groups(store) as server,
+        session_at(server.address, "alice", recent=10) as alice,
+    ):
+        damage(store, "read")
+        store.fail(
+            LogDamaged(GROUP, 3, 3, "the checksum is wrong"),
+            "read_before",
+            when=lambda call: call["before"] == 4,
+        )
+        ops = alice.follow(GROUP)
+        update = await next_update(alice, LogReplaced)
+        assert isinstance(update, LogReplaced)
+        assert update.is_damaged
+        await until(alice, lambda: ops.caught_up)
+        alice.post(ops, "third")
+        await until(alice, lambda: texts(ops.log) == ["third"])
+        while not ops.at_beginning:
+            assert await alice.load_history(ops)
+        assert texts(ops.log) == [f"first in {GROUP}", "third"]
+        assert ops.log[2].body == Missing(1)
+
+
+def test_a_second_damage_is_not_passed() -> None:
+    """Otherwise, a server that always finds damage would be asked without a pause."""
+    replica = Replica(GROUP, recent=10)
+    assert replica.pass_damage()
+    assert not replica.pass_damage()
+    replica.on_disconnected()
+    assert replica.pass_damage()
+    assert not Replica(GROUP, recent=None).pass_damage()

@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from tchat.core.group.direct import is_direct
-from tchat.core.group.features import decode_event
+from tchat.core.group.feature import Event
+from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.messages import Posted
+from tchat.core.group.operation import Missing
+from tchat.core.group.state import OPERATOR
 from tchat.core.protocol.frames import (
     GroupList,
     GroupsRequest,
@@ -29,11 +32,12 @@ from tchat.core.protocol.frames import (
     SearchHit,
     SearchResults,
 )
+from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.core.text import check_length, fold
 from tchat.errors import Code, Refused
 from tchat.server.costs import MOST_FOR_A_SEARCH, UNITS_PER_CORE, cost_of_excerpt
 from tchat.server.groups.inbox import Query
-from tchat.store.base import DataDamaged
+from tchat.store.base import DataDamaged, LogDamaged, Page
 from tchat.store.words import excerpt, terms_of
 
 if TYPE_CHECKING:
@@ -57,6 +61,9 @@ MAX_WAIT_SECONDS = 20.0
 _HITS_PER_PAGE = 20
 _MAX_SKIP = 1000
 _MAX_GROUPS = 256
+_MAX_PLACEHOLDERS = 500
+"""Damaged events in a page of history."""
+
 _GROUP_LIST_BYTES = 60 * 1024
 _BYTES_PER_GROUP = 80  # upper bound of an item's size, without the name
 
@@ -73,24 +80,41 @@ async def read_history(
 ) -> HistoryPage:
     """Return the page of a group's log before an event. Raises `Refused` (not_member, ...).
 
-    If the group has to be loaded, `on_loaded` is called with the entries of its state.
+    Damaged events are replaced by placeholders, so that clients can read what is before them. If
+    the group has to be loaded, `on_loaded` is called with the entries of its state.
     """
     key = fold(request.group)
 
-    def floor_of(group: Group) -> int:
+    def bounds_of(group: Group) -> tuple[str, int, int]:
         group.require_member(author.name)
-        return group.floor
+        return group.name, group.floor, group.at
 
-    floor = await _ask_group(context, key, send_queue, floor_of, on_loaded)
-    async with context.history_queue.admit(fold(author.name)):
-        page = await _read_unerased(
-            context, [key], lambda: context.store.read_before(key, request.before)
-        )
+    name, floor, at = await _ask_group(context, key, send_queue, bounds_of, on_loaded)
+    try:
+        async with context.history_queue.admit(fold(author.name)):
+            page = await _read_unerased(
+                context, [key], lambda: context.store.read_before(key, request.before)
+            )
+    except LogDamaged as damaged:
+        if not 0 < damaged.first <= damaged.last == request.before - 1:
+            raise
+        page = _placeholders(damaged, name, at)
     # Events before the floor belong to an earlier group of the same name, which was closed.
     if page is None or page.last < floor:
         return HistoryPage(request.id, 0, 0, b"")
     page = page.after(floor - 1)
     return HistoryPage(request.id, page.first, page.last, page.frames)
+
+
+def _placeholders(damaged: LogDamaged, group: str, at: int) -> Page:
+    """Return a page of what `salvage` would write in the place of the last damaged events."""
+    first = max(damaged.first, damaged.last - _MAX_PLACEHOLDERS + 1)
+    counts = [damaged.last - first + 1, *[None] * (damaged.last - first)]
+    frames = (
+        encode_event(Event(group, seq, at, OPERATOR, bytes(CLIENT_ID_SIZE), 0, Missing(count)))
+        for seq, count in enumerate(counts, start=first)
+    )
+    return Page(first, damaged.last, b"".join(frames))
 
 
 async def _ask_group(

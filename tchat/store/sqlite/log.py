@@ -38,6 +38,14 @@ _SELECT_FROM = (
     " ORDER BY last LIMIT"
 )
 
+_INSERT = (
+    "INSERT INTO segments (group_id, first, last, frames, crc, digest) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_INSERT_AT_FRONT = (
+    "INSERT INTO segments (rowid, group_id, first, last, frames, crc, digest)"
+    " VALUES ((SELECT min(rowid) - 1 FROM segments), ?, ?, ?, ?, ?, ?)"
+)
+
 _EVENTS_PER_PART = 5000
 """How much of a log is searched at a time, so that other reads wait for milliseconds only."""
 
@@ -62,12 +70,8 @@ def add_segment(
     Return how many segments all logs have now, since none is ever removed. With `at_front`, the row
     goes before all others of the table, whose end is damaged; then the number is no count.
     """
-    place = "(SELECT min(rowid) - 1 FROM segments)" if at_front else "NULL"
-    added = connection.execute(
-        "INSERT INTO segments (rowid, group_id, first, last, frames, crc, digest)"
-        f" VALUES ({place}, ?, ?, ?, ?, ?, ?)",  # ours
-        (group, first, last, frames, checksum(group, first, last, frames), digest),
-    )
+    values = (group, first, last, frames, checksum(group, first, last, frames), digest)
+    added = connection.execute(_INSERT_AT_FRONT if at_front else _INSERT, values)
     return added.lastrowid or 0
 
 
@@ -206,7 +210,8 @@ def page_after(connection: sqlite3.Connection, group: str, after: int) -> Page |
 def page_before(connection: sqlite3.Connection, group: str, before: int) -> Page | None:
     """Return the last events before `before`, at most `BACK_LIMIT` bytes of them, or None.
 
-    The page begins after a damaged segment. Raises `SegmentDamaged` if that is the last one.
+    The page begins after a damaged segment. Raises `SegmentDamaged` if that is the last one; it
+    tells all damaged events up to the next segment before them.
     """
     number, last = find_group(connection, group)
     last = min(before - 1, last)
@@ -215,12 +220,12 @@ def page_before(connection: sqlite3.Connection, group: str, before: int) -> Page
     while first > 1:
         try:
             segment = segment_of(connection, number, first - 1)
-        except SegmentDamaged:
+        except SegmentDamaged as damaged:
             if parts:
                 break
-            raise
+            raise _back_to_segment(connection, number, first - 1, str(damaged)) from damaged
         if segment is None:
-            raise SegmentDamaged(first - 1, first - 1, "they are missing")
+            raise _back_to_segment(connection, number, first - 1, "they are missing")
         part = segment.ending(first - 1, room)
         if parts and len(part.frames) > room:
             break
@@ -228,6 +233,15 @@ def page_before(connection: sqlite3.Connection, group: str, before: int) -> Page
         first = part.first
         room -= len(part.frames)
     return Page(first, last, b"".join(reversed(parts))) if parts else None
+
+
+def _back_to_segment(
+    connection: sqlite3.Connection, group: int | None, last: int, reason: str
+) -> SegmentDamaged:
+    """Return the damage of the events from the end of the segment before them up to `last`."""
+    sql = "SELECT ifnull(max(last), 0) + 1 FROM segments WHERE group_id = ? AND last < ?"
+    (first,) = connection.execute(sql, (group, last)).fetchone()
+    return SegmentDamaged(first, last, reason)
 
 
 def erase(connection: sqlite3.Connection, group: int, seqs: Collection[int]) -> None:

@@ -1216,7 +1216,7 @@ class Chat:
                 window.handle_trimmed(first)
             case LogReplaced():
                 self.elsewhere.on_log_replaced()
-                window.handle_replaced()
+                window.handle_replaced(update.sentence)
             case GroupUnusable(_, refusal):
                 window.fail(refusal)
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import trio
 
-from tchat.client.updates import LOG_REPLACED
 from tchat.core.group.direct import is_direct, other_of
 from tchat.core.group.membership import Banned, Kicked, Requested
 from tchat.core.group.messages import Deleted, Edit, Edited
@@ -875,8 +874,8 @@ class Window:
         self.reading.trim(first)
         self._inserted(-self._transcript.trim(first))
 
-    def handle_replaced(self) -> None:
-        """Remove all lines, and say why: the server has another log, which is loaded now."""
+    def handle_replaced(self, sentence: str) -> None:
+        """Remove all lines, and say why: the log is loaded anew."""
         self.context.gatherings.flush()
         self._transcript.restart()
         self._unquoted.clear()
@@ -884,7 +883,7 @@ class Window:
         self.caught_up = False
         self.shown = self._left_at = 0
         self.context.frontend.cleared(self)
-        self.notice(LOG_REPLACED)
+        self.notice(sentence)
 
     def clear(self) -> None:
         """Remove all lines, until the person asks for the history."""
