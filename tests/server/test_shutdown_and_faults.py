@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from tchat.core.group.feature import Event
 from tchat.core.group.membership import Join
@@ -32,6 +33,7 @@ from tchat.core.protocol.frames import (
 from tchat.errors import Code, StorageError
 from tchat.server import app
 from tchat.store.base import StorageFull
+from tchat.store.sqlite.store import open_sqlite
 from tests.core.examples import HEAD
 from tests.faulty_store import FaultyStore
 from tests.helpers import (
@@ -49,8 +51,11 @@ from tests.helpers import (
     until,
 )
 from tests.store.batches import last_seq
+from tests.store.busy import busy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tchat.core.protocol.schema import Frame
     from tests.faulty_store import Hold
 
@@ -278,6 +283,36 @@ async def _release_after(hold: Hold, seconds: float) -> None:
     await hold.reached.wait()
     await trio.sleep(seconds)  # longer than a client may take
     hold.release()
+
+
+async def test_stopping_waits_for_a_slow_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message is on its way to a slow disk for longer than the shutdown waits for groups."""
+    monkeypatch.setattr(app, "GRACE_SECONDS", 0.1)
+    post = Post(99, 99, GROUP, "slow")
+    async with (
+        open_sqlite(tmp_path) as store,
+        running_server(store) as server,
+        members(server, "alice", "bob") as (alice, bob),
+        busy(store.database.write),
+    ):
+        writes = store.database.writes
+        await alice.send(post)
+        while store.database.writes == writes:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        server.stop.set()
+        assert goodbyes(await bob.until_end()) == [Code.SHUTTING_DOWN]
+        await server.logged("has not finished writing")
+        client = alice.client
+    async with (
+        open_sqlite(tmp_path) as store,
+        running_server(store) as server,
+        raw_client(server.address, "alice", client) as alice,
+    ):
+        await alice.send(post)
+        await alice.expect(Ok)
+        assert texts(await log_of(store)) == ["slow"]
 
 
 # ------------------------------------------------------------------ storage

@@ -31,7 +31,8 @@ from tchat.store.open import open_store
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from tchat.store.words import terms_of
 from tests.core.script import NOON
-from tests.helpers import log_of, running_server, session_at
+from tests.helpers import THOROUGH, log_of, running_server, session_at
+from tests.server.killed import killed_at
 from tests.store.batches import last_seq
 from tests.store.logs import files_with
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+KILLED_AT = 200 if THOROUGH else 25
 KEY, OTHER = bytes([1]) * 32, bytes([2]) * 32
 Story = list[tuple[str, Body]]
 
@@ -223,6 +225,45 @@ async def test_a_failed_migration_changes_nothing(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA user_version").fetchone() == (1,)
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         assert "keys" not in tables
+
+
+def test_a_killed_migration_is_completed(tmp_path: Path) -> None:
+    """Killed before some of the SQL statements of the first start on data of version 1."""
+    old, place = tmp_path / "old", tmp_path / "data"
+    old.mkdir()
+    write_version_1(old, ops=OPS, dev=DEV)
+    imports = f"""
+import shutil, sqlite3, trio
+from tchat.store.open import open_store
+from tchat.store.sqlite.verify import verify_data
+old, place = Path({str(old)!r}), Path({str(place)!r})
+connect = sqlite3.connect
+
+def traced(*arguments, **options):
+    connection = connect(*arguments, **options)
+    connection.set_trace_callback(lambda _: os.listdir(old))  # an audit event
+    return connection
+
+sqlite3.connect = traced
+
+def prepare():
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(old, place)
+
+async def open_once():
+    async with open_store(place):
+        pass
+
+def migrate():
+    trio.run(open_once)
+
+def again():
+    migrate()
+    found = verify_data(place)
+    return [found.events, [one.sentence for one in found.faults if one.where != "keys"]]
+"""
+    found = killed_at(KILLED_AT, imports, "prepare", "migrate", "again")
+    assert found == [[len(OPS) + len(DEV), []]] * KILLED_AT
 
 
 @pytest.mark.parametrize("write", [write_version_1, write_version_2])

@@ -33,7 +33,7 @@ from tchat.store.sqlite.salvaged_log import Rebuilt, Remains, rebuild
 from tchat.store.sqlite.schema import migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from tchat.store.sqlite.pages import Row
@@ -218,9 +218,8 @@ class _Writer:
             return
         self._names.add(remains.name)
         rebuilt = rebuild(remains)
-        last = rebuilt.segments[-1][1] if rebuilt.segments else 0
         row = self._columns("groups", self._tables.groups.get(number, (None, "", 0)))
-        row |= {"id": number, "name": remains.name, "last": last}
+        row |= {"id": number, "name": remains.name, "last": rebuilt.group.seq}
         group = rebuilt.group
         if rebuilt.lost or number not in self._tables.groups:
             row |= {"erased": 0, "erase_to": rebuilt.erase_to}
@@ -252,10 +251,9 @@ class _Writer:
         """Return what is left of a group, and the row of its state if that is sound."""
         columns = self._columns("groups", self._tables.groups.get(number, (None, "", 0)))
         stored, said, shown = (columns.get(name) for name in ("name", "last", "shown"))
-        sql = "SELECT first, last, frames FROM found WHERE id = ? ORDER BY last"
-        segments = _sound(self._segments.execute(sql, (number,)))
-        if segments:
-            name = decode_event(next(iter(split_frames(segments[0][2])))).group
+        segments = _SoundSegments(self._segments, number)
+        if segments.name:
+            name = segments.name
         elif isinstance(stored, str) and stored:
             name = shown if isinstance(shown, str) and fold(shown) == stored else stored
         else:
@@ -263,7 +261,7 @@ class _Writer:
         key = fold(name)
         state_row = self._tables.states.get(number)
         state = _thawed(state_row, key)
-        last = max(segments[-1][1] if segments else 0, state.seq if state else 0)
+        last = max(segments.last, state.seq if state else 0)
         if isinstance(said, int) and stored == key and last < said <= last + _SUSPICIOUS:
             last = said
         standings = [row for row in self._tables.of("standings") if row[1] == number]
@@ -416,23 +414,40 @@ def _bounded(value: object, most: int) -> int:
     return value if isinstance(value, int) and 0 <= value <= most else 0
 
 
-def _sound(rows: Iterable[Segment]) -> list[Segment]:
-    """Return the segments whose events can be decoded, and that do not overlap."""
-    sound: list[Segment] = []
-    name = None
-    for first, last, frames in rows:
+class _SoundSegments:
+    """The segments of a group in a table `found`, without those that are not sound.
+
+    Sound are those whose events can be decoded, and that do not overlap. `name` is the display name
+    in the first event, or empty, and `last` the last seq. Each iteration reads them one at a time.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, number: int) -> None:
+        self._connection = connection
+        self._number = number
+        self.name = ""
+        self.last = 0
+        unsound = [segment[1] for segment in self if not self._add(segment)]
+        sql = "DELETE FROM found WHERE id = ? AND last = ?"
+        connection.executemany(sql, [(number, last) for last in unsound])
+
+    def __iter__(self) -> Iterator[Segment]:
+        sql = "SELECT first, last, frames FROM found WHERE id = ? ORDER BY last"
+        yield from self._connection.execute(sql, (self._number,))
+
+    def _add(self, segment: Segment) -> bool:
+        """Return whether a segment, the next one, is sound; it then belongs to the log."""
+        first, last, frames = segment
         try:
             events = [decode_event(body) for body in split_frames(frames)]
         except ProtocolError:
-            continue
-        if [event.seq for event in events] != list(range(first, last + 1)):
-            continue
-        if sound and first <= sound[-1][1]:
-            continue
-        name = name or fold(events[0].group)
-        if all(fold(event.group) == name for event in events):
-            sound.append((first, last, frames))
-    return sound
+            return False
+        if first <= self.last or [event.seq for event in events] != list(range(first, last + 1)):
+            return False
+        name = self.name or events[0].group
+        if any(fold(event.group) != fold(name) for event in events):
+            return False
+        self.name, self.last = name, last
+        return True
 
 
 def _thawed(row: tuple[object, ...] | None, name: str) -> Group | None:

@@ -22,6 +22,7 @@ are free: their messages are gone, and one that is sent again is the first of it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from tchat.core.group.feature import Body, Event
@@ -65,6 +66,7 @@ _Change = tuple[str, Body]
 class Remains:
     """What is left of a group: its name (folded), its sound segments in order, its last seq.
 
+    The segments are iterated over several times, one at a time: a log may not fit into memory.
     `state` is from the newest sound snapshot. `standings` maps people (folded) to their standing;
     if the table `is_complete`, others are outsiders. `people` maps everybody to display names and
     `keys` to their present keys. `shelf` are the group's files as far as the index has them.
@@ -74,7 +76,7 @@ class Remains:
     name: str
     shown: str
     last: int
-    segments: Sequence[Segment]
+    segments: Iterable[Segment]
     state: Group | None = None
     standings: Mapping[str, Standing] = field(default_factory=dict)
     is_complete: bool = False
@@ -91,7 +93,7 @@ class Remains:
 class Rebuilt:
     """A log without gaps, the state that it leads to, and the ranges of seqs that were lost."""
 
-    segments: list[Segment]
+    segments: Iterable[Segment]
     group: Group
     lost: list[tuple[int, int]]
     erase_to: int
@@ -153,11 +155,14 @@ class _Log:
         self._n = 0
         self.expire_to = 0
 
+    def __iter__(self) -> Iterator[Segment]:
+        return self._segments()
+
     def fold(self) -> Group:
         """Return the state that the log leads to."""
         group = Group.unwritten(self._remains.name)
         self.expire_to = 0
-        for _, _, frames in self._segments():
+        for _, _, frames in self:
             for event in map(decode_event, split_frames(frames)):
                 self._apply(group, event)
         return group
@@ -174,7 +179,7 @@ class _Log:
         if members and not group.direct:
             erase_to = max(erase_to, floor - 1)
         expire_to = self.expire_to or min(self._remains.expire_to, erase_to)
-        return Rebuilt(list(self._segments()), group, self._lost, erase_to, expire_to)
+        return Rebuilt(self, group, self._lost, erase_to, expire_to)
 
     def admit(self, state: Group, wanted: Group) -> None:
         """Let the missing members join in the first gap, so that no later leave closes the group.
@@ -224,8 +229,7 @@ class _Log:
         self._n = 0
         gaps = dict(self._lost)
         at, expected = self._first_time(), 1
-        sound = iter([*self._remains.segments, None])
-        for segment in sound:
+        for segment in chain(self._remains.segments, [None]):
             if expected in gaps:
                 yield from self._pack(expected, gaps[expected], at)
             if segment is None:
@@ -239,10 +243,10 @@ class _Log:
 
     def _first_time(self) -> int:
         """Return the time of what was lost before the first sound event."""
-        if not self._remains.segments:
+        first = next(iter(self._remains.segments), None)
+        if first is None:
             return self._remains.state.at if self._remains.state else self._remains.now
-        body = next(iter(split_frames(self._remains.segments[0][2])))
-        return decode_event(body).at
+        return decode_event(next(iter(split_frames(first[2])))).at
 
     def _pack(self, first: int, last: int, at: int) -> Iterator[Segment]:
         count = sum(map(self._is_placeholder, range(first, last + 1)))
