@@ -59,5 +59,7 @@ def _listener(number: int) -> trio.SocketListener:
     except (OSError, ValueError, TypeError):
         pass
     raise StartupError(
-        Code.CANNOT_START, f"Descriptor {number} (LISTEN_FDS) is not a listening TCP socket."
+        Code.CANNOT_START,
+        f"Descriptor {number} (LISTEN_FDS) is not a listening TCP socket. Use"
+        " ListenStream= in the socket unit.",
     )

@@ -49,9 +49,10 @@ async def listen(address: Address) -> list[trio.SocketListener]:
                     raise
     except (OSError, UnicodeError) as error:
         raise StartupError(
-            Code.CANNOT_START, f"Cannot listen on {address}: {explain(error)}."
+            Code.CANNOT_START,
+            f"Cannot listen on {address}: {explain(error)}. Give another address or port.",
         ) from error
-    raise StartupError(Code.CANNOT_START, f"No free port found on {address.host}.")
+    raise StartupError(Code.CANNOT_START, f"No free port found on {address.host}. Give a port.")
 
 
 async def accept_connections(

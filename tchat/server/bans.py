@@ -52,7 +52,10 @@ class Bans:
     async def remove(self, kind: BanKind, value: str) -> None:
         """Remove a ban. Raises `Refused` (no_such_ban)."""
         if (kind, value) not in self._bans:
-            raise Refused(Code.NO_SUCH_BAN, f"There is no ban on the {kind} {quote_name(value)}.")
+            raise Refused(
+                Code.NO_SUCH_BAN,
+                f"There is no ban on the {kind} {quote_name(value)}; 'tchat admin bans' lists all.",
+            )
         # First in the store: if its disk is full, the ban stays, here and after a restart.
         await self._maintenance.remove_ban(kind, value)
         self._bans.pop((kind, value), None)

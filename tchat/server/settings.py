@@ -53,7 +53,9 @@ def read_serve_file(path: Path) -> dict[str, Any]:
             for key, value in values.items()
         }
     except FileNotFoundError as error:
-        raise StartupError(Code.BAD_CONFIG, f"{path}: there is no such file.") from error
+        raise StartupError(
+            Code.BAD_CONFIG, f"{path}: there is no such file. Check --config."
+        ) from error
 
 
 def read_serve_settings(table: Mapping[str, object]) -> dict[str, Any]:

@@ -49,7 +49,9 @@ async def test_port_0_is_the_same_on_every_address() -> None:
 
 async def test_a_port_in_use_is_explained() -> None:
     (listener,) = await listen(Address("127.0.0.1", 0))
-    with pytest.raises(StartupError, match=r"^Cannot listen on .*: the port is already in use\.$"):
+    with pytest.raises(
+        StartupError, match=r"^Cannot listen on .*: the port is already in use\. Give"
+    ):
         await listen(Address("127.0.0.1", port_of(listener)))
     await listener.aclose()
 

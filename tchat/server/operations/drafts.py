@@ -104,7 +104,9 @@ def resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError) as error:
-        raise Refused(Code.BAD_FILE, f"{path} has symbolic links in a circle.") from error
+        raise Refused(
+            Code.BAD_FILE, f"{path} has symbolic links in a circle. Give another path."
+        ) from error
 
 
 @contextmanager
@@ -116,4 +118,5 @@ def disk_errors(what: str) -> Iterator[None]:
         code = Code.STORAGE_FULL if is_disk_full(error) else Code.FILE_UNREADABLE
         reason = error.strerror or error
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-        raise Refused(code, f"{what} failed: {reason}{where}.") from error
+        step = "Make room there" if is_disk_full(error) else "Look at its permissions and the disk"
+        raise Refused(code, f"{what} failed: {reason}{where}. {step}, and try again.") from error

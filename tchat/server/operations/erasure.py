@@ -75,7 +75,9 @@ async def erase_person(context: ServerContext, name: str) -> Report:
     person, store = fold(name), context.store
     known = await store.maintenance.name_of(person)
     if known is None and not await _is_in_logs(context, person):
-        raise Refused(Code.NO_SUCH_NAME, f"Nobody has the name {name}.")
+        raise Refused(
+            Code.NO_SUCH_NAME, f"Nobody has the name {name}; 'tchat admin people' lists all."
+        )
     name = known or name
     await _shut_out(context, name)
     groups: list[str] = []

@@ -41,7 +41,8 @@ def rotate_key(directory: Path) -> Credentials:
             _overwrite(old.fileno(), len(before))
     except OSError as error:
         raise StartupError(
-            Code.CANNOT_START, f"{path} cannot be replaced: {error.strerror}."
+            Code.CANNOT_START,
+            f"{path} cannot be replaced: {error.strerror}. Look at its permissions and the disk.",
         ) from error
     return make_credentials(directory)
 
@@ -53,7 +54,11 @@ def _next_file(before: bytes) -> bytes:
         pin = pin_of_key(_ed25519(made).public_key().public_bytes_raw())
         return made + chain_block(extend_chain(read_chain(before), _ed25519(before), pin))
     except ValueError as error:
-        raise Refused(Code.CANNOT_START, f"The server's key cannot be rotated: {error}.") from error
+        raise Refused(
+            Code.CANNOT_START,
+            f"The server's key cannot be rotated: {error}. Its file has not changed; if it is"
+            " damaged, restore it from a backup.",
+        ) from error
 
 
 def _ed25519(pem: bytes) -> Ed25519PrivateKey:

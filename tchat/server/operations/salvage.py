@@ -60,7 +60,10 @@ def salvage(data: Path) -> SalvageReport:
     changed, or the next call finishes the change.
     """
     if not any((data / name).exists() for name in (DATABASE, SALVAGED)):
-        raise StartupError(Code.CANNOT_START, f"There is no server data in {data}.")
+        raise StartupError(
+            Code.CANNOT_START,
+            f"There is no server data in {data}. Give the directory of a server with --data.",
+        )
     with disk_errors(f"Salvaging {data}"):
         lock = try_lock(data / "lock")
         if lock is None:
@@ -105,7 +108,9 @@ def _write_draft(data: Path, draft: Path) -> Salvaged:
         trio.run(_renew, draft)
     except sqlite3.Error as error:
         raise Refused(
-            Code.FILE_UNREADABLE, f"The new database cannot be written: {error}."
+            Code.FILE_UNREADABLE,
+            f"The new database cannot be written: {error}. Nothing has changed. Look for a full or"
+            f" broken disk at {draft.parent}, and run salvage again.",
         ) from error
     sync_directory(draft)
     return found

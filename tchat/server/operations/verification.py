@@ -29,7 +29,7 @@ def verify_server(data: Path) -> Verified:
         except StartupError as error:
             found.fault("keys", certificate.name, error.sentence)
         except (InvalidSignature, ValueError, TypeError):
-            found.fault("keys", certificate.name, f"{certificate} has changed.")
+            found.fault("keys", certificate.name, f"{certificate} has changed. Restore it.")
     return found
 
 

@@ -373,7 +373,10 @@ class _Writer:
             self._connection.execute("VACUUM")
         except sqlite3.Error as error:  # the file is as it was before
             is_full = isinstance(self._reason_of(error), StorageFull)
-            unknown = Refused(Code.INTERNAL, f"The database could not be rewritten: {error}.")
+            unknown = Refused(
+                Code.INTERNAL,
+                f"The database could not be rewritten: {error}. It is as it was; try again later.",
+            )
             _fail(jobs, StorageFull() if is_full else unknown)
 
     def _do(self, job: _Job) -> bool:

@@ -202,7 +202,9 @@ def explain_error(directory: Path, error: OSError) -> str:
     sentence = f"The data directory {directory} cannot be used: {error.strerror}."
     existing = next(one for one in (directory, *directory.parents) if one.exists())
     is_writable = os.access(existing, os.R_OK | os.W_OK)
-    return sentence if is_writable else f"{sentence} {_not_writable(existing)}"
+    if not is_writable:
+        return f"{sentence} {_not_writable(existing)}"
+    return f"{sentence} Look at its disk, or give another directory with --data."
 
 
 def _not_writable(place: Path) -> str:

@@ -136,7 +136,9 @@ def group_state(connection: sqlite3.Connection, name: str) -> Group:
     """Return the state of a group. Raises `Refused` (no_such_group)."""
     number, _ = find_group(connection, fold(name))
     if number is None:
-        raise Refused(Code.NO_SUCH_GROUP, f"There is no group {name}.")
+        raise Refused(
+            Code.NO_SUCH_GROUP, f"There is no group {name}; 'tchat admin groups' lists all."
+        )
     group = _stored_state(connection, number) or Group.unwritten(fold(name))
     for event in events_after(connection, number, group.seq):
         apply(group, event)
@@ -168,7 +170,9 @@ def person_of(connection: sqlite3.Connection, name: str) -> tuple[str, int]:
     sql = "SELECT name, since FROM people WHERE key = ?"
     row = connection.execute(sql, (fold(name),)).fetchone()
     if row is None:
-        raise Refused(Code.NO_SUCH_NAME, f"Nobody has the name {name}.")
+        raise Refused(
+            Code.NO_SUCH_NAME, f"Nobody has the name {name}; 'tchat admin people' lists all."
+        )
     return row[0], row[1]
 
 

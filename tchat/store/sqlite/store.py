@@ -310,7 +310,9 @@ async def open_sqlite(directory: Path) -> AsyncIterator[SqliteStore]:
 def in_use(directory: Path) -> StartupError:
     """Return the error for a directory that is locked."""
     return StartupError(
-        Code.CANNOT_START, f"Another tchat server is using the data directory {directory}."
+        Code.CANNOT_START,
+        f"Another tchat server is using the data directory {directory}. Stop that, or give another"
+        " directory with --data.",
     )
 
 

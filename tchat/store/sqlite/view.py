@@ -73,7 +73,9 @@ def reading(directory: Path) -> Iterator[None]:
         kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if kind in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             raise StartupError(
-                Code.CANNOT_START, f"The data directory {directory} cannot be read: {error}."
+                Code.CANNOT_START,
+                f"The data directory {directory} cannot be read: {error}. Run this as the user of"
+                " the server, who may read and write it.",
             ) from error
         raise StorageError(
             Code.FILE_DAMAGED,
