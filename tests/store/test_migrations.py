@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-KILLED_AT = 200 if THOROUGH else 25
+KILLED_AT = 200 if THOROUGH else 12
 KEY, OTHER = bytes([1]) * 32, bytes([2]) * 32
 Story = list[tuple[str, Body]]
 
