@@ -54,12 +54,12 @@ from tchat.core.protocol.handshake import (
 from tchat.core.text import fold
 from tchat.core.vocabulary import TO_CLIENT
 from tchat.errors import Refused
+from tchat.machine_clocks import now_ms, steady_ms
 from tchat.net.address import Address
 from tchat.net.identity import Identity
 from tchat.net.tcp import connect
 from tchat.net.tls import client_context, open_tls, pin_seen
 from tchat.server.app import ServerConfig, serve
-from tchat.server.clock import now_ms, steady_ms
 from tchat.server.limits import Limits
 from tchat.server.log import Log, LogFormat
 from tests.cddl import unchecked, validate_body
@@ -279,6 +279,13 @@ def hello_of(user: str, client: bytes = bytes(8), version: int = VERSION) -> Hel
     """Return a person's hello, the first frame of the handshake."""
     nonce = os.urandom(NONCE_SIZE)
     return Hello(version, user, client, identity_of(user).public, nonce)
+
+
+def without_time(welcome: Frame | None) -> Frame:
+    """Return a welcome as it is for everybody at any time."""
+    assert isinstance(welcome, Welcome)
+    assert welcome.now is not None
+    return replace(welcome, now=None)
 
 
 def created_by(name: str) -> Created:

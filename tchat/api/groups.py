@@ -14,7 +14,6 @@ program can handle any of them and look only at those it knows:
 from __future__ import annotations
 
 import secrets
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -152,6 +151,11 @@ class Group:
         return max(self.replica.position, self.replica.seen)
 
     @property
+    def now(self) -> datetime:
+        """The server's time, by which events are dated, whatever this machine's clock shows."""
+        return time_of(self._session.clock())
+
+    @property
     def pinned(self) -> int | None:
         """The seq of the pinned message, if there is one."""
         return self.replica.state.pinned
@@ -194,8 +198,7 @@ class Group:
             raise Refused(Code.TEXT_TOO_LONG, f"A key has 1 to {KEY_LIMIT} characters.")
         sent = await self._session.post_once(self.replica, text, key, reply)
         if isinstance(sent, int):
-            now = time.time_ns() // 1_000_000
-            return await self._message(sent, messages.Posted(text, reply), now)
+            return await self._message(sent, messages.Posted(text, reply), self._session.clock())
         return await self._posted(sent)
 
     async def edit(self, message: int, text: str) -> None:

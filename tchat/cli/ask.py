@@ -186,13 +186,11 @@ def _question(given: argparse.Namespace) -> str:
 
 def _deadline(given: argparse.Namespace, question: Message, deadline: float) -> float:
     """Return when the answer is too late; an earlier run with the same key may have asked."""
-    import time
-
     import trio
 
     if given.timeout is None or given.key is None:
         return deadline
-    elapsed: float = max(0.0, time.time() - question.at.timestamp())
+    elapsed: float = max(0.0, (question.group.now - question.at).total_seconds())
     now = trio.current_time()
     left: float = given.timeout - elapsed
     return max(now + _SECONDS_TO_FIND, min(deadline, now + left))

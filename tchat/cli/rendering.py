@@ -16,13 +16,15 @@ from tchat.api.groups import (
     FileRemoved,
     FileShared,
     Message,
+    ms_of,
 )
 from tchat.core.text import clean_line, clean_text
 from tchat.ui.chat.lines import Line, date_text, day_of, quotation
-from tchat.ui.plain.formats import encode, format_line, now
+from tchat.ui.plain.formats import encode, format_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
     from typing import IO
 
     from tchat.ui.chat.lines import Sort
@@ -37,10 +39,13 @@ _LINE_START = re.compile(r"^([0-9]{0,9})([-+=.):])")
 
 
 class TextRenderer:
-    """Lines as in plain mode: a line for the date when that changes, `[10:02] <alice> hello`."""
+    """Lines as in plain mode: a line for the date when that changes, `[10:02] <alice> hello`.
 
-    def __init__(self) -> None:
-        self._day = day_of(now())
+    `now` is the server's time: a first line of that day has no date in front.
+    """
+
+    def __init__(self, now: datetime) -> None:
+        self._day = day_of(ms_of(now))
         self._messages: OrderedDict[int, Message] = OrderedDict()
 
     def lines(self, event: Event) -> Iterator[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from tchat.cli.arguments import duration
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tchat.api.groups import Group
 
 _PAGE = 200
@@ -16,7 +18,8 @@ _WORDS = ("start", "seen", "now")
 
 HELP = (
     "begin after what you have read (seen), at the first message (start), with the next one (now),"
-    " after the message with this seq (1234), or at most this long ago (30m, 2h, 1d)"
+    " after the message with this seq (1234), or at most this long ago (30m, 2h, 1d),"
+    " by the server's time"
 )
 
 
@@ -43,15 +46,19 @@ async def seq_before(group: Group, since: str) -> int:
             return group.last
     if since.isdigit():
         return int(since)
-    return await _seq_at(group, time.time() - duration(since))
+    try:
+        moment = group.now - timedelta(seconds=duration(since))
+    except OverflowError:  # before the year 1
+        return 0
+    return await _seq_at(group, moment)
 
 
-async def _seq_at(group: Group, moment: float) -> int:
-    """Return the seq of the last event before a time, in seconds since the Unix epoch."""
+async def _seq_at(group: Group, moment: datetime) -> int:
+    """Return the seq of the last event before a time."""
     before = group.last + 1
     while page := await group.history(before=before, limit=_PAGE):
         for event in reversed(page):
-            if event.at.timestamp() < moment:
+            if event.at < moment:
                 return event.seq
         before = page[0].seq
     return before - 1

@@ -115,7 +115,7 @@ class _Printer:
         self._given = given
         self._said = SAID
         self._renderer: JsonRenderer | TextRenderer
-        self._renderer = JsonRenderer(group.seen) if given.json else TextRenderer()
+        self._renderer = JsonRenderer(group.seen) if given.json else TextRenderer(group.now)
 
     async def print_ready(self) -> None:
         """Print everything that was said until now."""

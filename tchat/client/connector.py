@@ -17,6 +17,7 @@ saves its pin instead, and tells the person.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import trio
@@ -241,6 +242,8 @@ class Connector:
         try:
             link = await self._connect(verified=True)
         except Untrusted as error:
+            if error.by_date:
+                raise Refused(Code.SERVER_CHANGED, _not_valid_now(self.address, error)) from error
             raise Refused(
                 Code.SERVER_CHANGED,
                 f"{self.address} used to have a certificate that your system trusts, and now has"
@@ -264,6 +267,16 @@ class Connector:
 
     async def _connect(self, *, verified: bool) -> Link:
         return await Link.connect(self.address, client_context(verified=verified))
+
+
+def _not_valid_now(address: Address, error: Untrusted) -> str:
+    """Return the sentence about a certificate whose time is over, or has not come yet."""
+    today = datetime.now().astimezone()
+    return (
+        f"The certificate of {address} is not valid on {today:%Y-%m-%d}, the date of this machine's"
+        f" clock ({error}). If that date is wrong, set the clock; otherwise ask the server's"
+        " operator to renew the certificate."
+    )
 
 
 def _has_had(link: Link, pin: bytes) -> bool:

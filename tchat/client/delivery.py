@@ -16,7 +16,6 @@ for one that an earlier process held is sent at once.
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tchat.client.client_id import ClientId
+    from tchat.client.clock import ClientClock
     from tchat.client.journal import Journal, JournalEntry
     from tchat.client.replica import Replica
     from tchat.client.request_tracker import RequestTracker
@@ -64,6 +64,7 @@ class Delivery:
         requests: RequestTracker,
         groups: Mapping[str, Replica],
         notify: Callable[[Update], None],
+        clock: ClientClock,
     ) -> None:
         self._client_id = client_id
         self._client = client_id.client
@@ -74,6 +75,7 @@ class Delivery:
         self._requests = requests
         self._groups = groups
         self._notify = notify
+        self._clock = clock
         self._pending: dict[str, list[PendingMessage]] = {}
         for entry in self._journal.entries(user, servers):
             entry.held = entry.held and not is_direct(entry.group)
@@ -137,10 +139,9 @@ class Delivery:
         """
         check_text(text)
         encode(Post(0, 0, group, text, reply))  # too long a message fails before it is saved
-        at = time.time_ns() // 1_000_000
         place = self._user, self._server, group
         floor = self._client_id.upcoming
-        entry = self._journal.add(*place, text, reply, at, once, held=held, floor=floor)
+        entry = self._journal.add(*place, text, reply, self._clock(), once, held=held, floor=floor)
         if not held:
             self._await_approval(entry)
         pending = self._send(entry)
@@ -353,7 +354,8 @@ class Delivery:
         if entry.once is not None:
             # If the database cannot be written, the message is posted all the same.
             with suppress(Refused):
-                self._programs.record_posted(entry.server, entry.user, entry.group, entry.once, seq)
+                place = entry.server, entry.user, entry.group
+                self._programs.record_posted(*place, entry.once, seq, self._clock)
 
     def _require(self, pending: PendingMessage) -> None:
         if pending not in self.of(pending.group):

@@ -13,7 +13,6 @@ neither in the database nor in a journal was not posted.
 from __future__ import annotations
 
 import sqlite3
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,8 @@ from tchat.errors import Code, Refused
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
+
+    from tchat.client.clock import ClientClock
 
 KEY_DAYS = 30
 """Days for which a key is remembered."""
@@ -61,14 +62,21 @@ class ProgramState:
         found = self._find(query, servers, user, group, key)
         return found and found[0]
 
-    def record_posted(self, server: str, user: str, group: str, key: str, seq: int) -> None:
-        """Save that the message with a key is in the log, as event `seq`; 0 if that is unknown."""
-        now = int(time.time())
+    def record_posted(
+        self, server: str, user: str, group: str, key: str, seq: int, clock: ClientClock
+    ) -> None:
+        """Save that the message with a key is in the log, as event `seq`; 0 if that is unknown.
+
+        Forget the keys that are older than `KEY_DAYS`.
+        """
+        now = clock.earliest()
         with self._working() as database:
-            database.execute("DELETE FROM posted WHERE at < ?", (now - KEY_DAYS * 86400,))
+            if now is not None:
+                oldest = now // 1000 - KEY_DAYS * 86400
+                database.execute("DELETE FROM posted WHERE at < ?", (oldest,))
             database.execute(
                 "INSERT OR REPLACE INTO posted VALUES (?, ?, ?, ?, ?, ?)",
-                (server, fold(user), fold(group), key, seq, now),
+                (server, fold(user), fold(group), key, seq, clock.latest() // 1000),
             )
 
     def cursor(

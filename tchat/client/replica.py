@@ -17,11 +17,11 @@ the replica is reset, and begins anew.
 from __future__ import annotations
 
 import sys
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tchat.client.bounds import FIELD_NAMES, MOST_EDITS, MOST_PRESENT, check_state, exceeded
+from tchat.client.clock import ClientClock
 from tchat.core.group.log_digest import UNKNOWN, extend
 from tchat.core.group.membership import COOL_DOWN_MS, Created
 from tchat.core.group.messages import Deleted, Edited, Erased, Posted
@@ -91,7 +91,7 @@ class Replica:
 
     `initial_standing` is the person's standing when the group was first attached. `kicked` says
     that the person was kicked or banned, `banned` that the ban still stands, `asks_at` when they
-    may ask to join again after a denial (ms since the Unix epoch; 0 without one), `closed` that the
+    may ask to join again after a denial (by `clock`; 0 without one), `closed` that the
     group was closed while the person followed it.
 
     With `recent`, an empty replica requests a snapshot and at least the `recent` latest events, and
@@ -105,8 +105,10 @@ class Replica:
         pending: list[PendingMessage] | None = None,
         *,
         unread: bool = True,
+        clock: ClientClock | None = None,
     ) -> None:
         self.name = name
+        self.clock = clock or ClientClock()
         self.standing: Standing | None = None
         self.initial_standing: Standing | None = None
         self.admin: str | None = None
@@ -206,7 +208,7 @@ class Replica:
         self.admin = answer.admin
         self.kicked = answer.kicked
         self.banned = answer.banned is True
-        self.asks_at = _now_ms() + min(answer.wait, COOL_DOWN_MS) if answer.wait else 0
+        self.asks_at = self.clock() + min(answer.wait, COOL_DOWN_MS) if answer.wait else 0
         self.closed = self.closed and answer.standing == "outsider"
         self.head = answer.seq
         self._announced_first = answer.first
@@ -338,7 +340,7 @@ class Replica:
         if news.reason != "unbanned":  # a lifted ban does not undo the kick
             self.kicked = news.reason in ("kicked", "banned")
         self.banned = news.reason == "banned"
-        self.asks_at = _now_ms() + COOL_DOWN_MS if news.reason == "denied" else 0
+        self.asks_at = self.clock() + COOL_DOWN_MS if news.reason == "denied" else 0
         self.closed = news.reason == "closed"
         self.clear_presence()
         return before != (self.standing, self.kicked, self.banned, self.closed)
@@ -479,10 +481,6 @@ class Replica:
                 if isinstance(event.body, Posted if seq == target else Edited):
                     self.log[index] = erased = replace(event, body=Erased())
                     self.size -= size_of(event) - size_of(erased)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def size_of(event: Event) -> int:

@@ -26,6 +26,7 @@ from tchat.client.authenticate import Account, Busy, authenticate, closing_error
 from tchat.client.backoff import Backoff
 from tchat.client.bounds import check_bounds, exceeded
 from tchat.client.client_id import is_in_a_journal
+from tchat.client.clock import ClientClock
 from tchat.client.delivery import Delivery
 from tchat.client.history import read_found, read_groups, read_keys, read_page
 from tchat.client.replica import GapError, Replica
@@ -138,11 +139,13 @@ class Session:
         self.updates = UpdateQueue()
         self._notify = self.updates.put
         self._account = account
+        self.clock = ClientClock()
+        """The server's time, in ms since the Unix epoch."""
         client_id, servers = account.client_id, connector.names()
         self.owner = f"{connector.server_names().key}\0{fold(self.user)}"
         self._requests = requests = RequestTracker(client_id, partial(self._notify, AllAnswered()))
         self._delivery = Delivery(
-            client_id, self.user, servers, requests, self.groups, self._notify
+            client_id, self.user, servers, requests, self.groups, self._notify, self.clock
         )
         self._following = FollowedGroups(
             self.user,
@@ -153,6 +156,7 @@ class Session:
             self._notify,
             recent,
             unread=unread,
+            clock=self.clock,
         )
         self._away: tuple[MakeRequest, PendingRequest] | None = None
         self._link: Link | None = None
@@ -496,6 +500,7 @@ class Session:
         """Resume on a new connection: attach groups, resend requests and presence."""
         link.begin_chat()
         self._key_changes = 0
+        change = self.clock.on_welcome(welcome.now)
         self.user = clean_line(welcome.user)
         # Attach requests are sent before all commands (see `sender`): catch-up then delivers the
         # events of resent messages that were stored before, and later events arrive live.
@@ -509,7 +514,7 @@ class Session:
             self._notify(NewServer(pin))
         if self.connector.rotated:
             self._notify(KeyRotated(self.connector.server_pin))
-        self._notify(Connected(self.user, self._was_connected))
+        self._notify(Connected(self.user, self._was_connected, change))
         self._was_connected = True
 
     async def _flush_and_close(self, link: Link) -> None:

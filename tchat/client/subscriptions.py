@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tchat.client.client_id import ClientId
+    from tchat.client.clock import ClientClock
     from tchat.client.delivery import Delivery
     from tchat.client.request import Answer, PendingRequest
     from tchat.client.request_tracker import RequestTracker
@@ -129,6 +130,7 @@ class FollowedGroups:
         recent: int | None,
         *,
         unread: bool = True,
+        clock: ClientClock,
     ) -> None:
         self.groups = groups
         self._unfollowed: dict[str, Unfollowed] = {}
@@ -139,6 +141,7 @@ class FollowedGroups:
         self._notify = notify
         self._recent = recent
         self._unread = unread
+        self._clock = clock
         self.counts = Counts(client_id, requests, delivery, self._ask_count)
         self.trimmer = Trimmer(groups.values(), self._on_trimmed)
         self.state_budget = StateBudget(groups.values())
@@ -159,7 +162,8 @@ class FollowedGroups:
                 Code.TOO_MANY,
                 f"This client can follow at most {_MOST_FOLLOWED} groups.",
             )
-        replica = Replica(name, self._recent, self._delivery.of(name), unread=self._unread)
+        pending = self._delivery.of(name)
+        replica = Replica(name, self._recent, pending, unread=self._unread, clock=self._clock)
         self.groups[fold(name)] = replica
         return replica
 

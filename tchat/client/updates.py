@@ -31,10 +31,14 @@ class KeyRotated:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The session is connected as `user`; `again` if it was connected before."""
+    """The session is connected as `user`; `again` if it was connected before.
+
+    `clock_change` is by how many ms that has set the session's clock.
+    """
 
     user: str
     again: bool
+    clock_change: int = 0
 
 
 @dataclass(frozen=True, slots=True)

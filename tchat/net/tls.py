@@ -82,8 +82,16 @@ class ServerBusy(trio.BrokenResourceError):
     """The server answered with `BUSY_ALERT`."""
 
 
+_NOT_VALID_NOW = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
 class Untrusted(trio.BrokenResourceError):
-    """The server's certificate is not signed by a certificate authority of the system."""
+    """The server's certificate is not signed by a certificate authority of the system.
+
+    `by_date` says that it is not valid now, which may be the fault of this machine's clock.
+    """
+
+    by_date = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +311,9 @@ async def open_tls(stream: S, context: ssl.SSLContext, host: str) -> TlsStream[S
     except trio.BrokenResourceError as error:
         cause, reason = error.__cause__, _reason(error)
         if isinstance(cause, ssl.SSLCertVerificationError):
-            raise Untrusted(cause.verify_message) from cause
+            untrusted = Untrusted(cause.verify_message)
+            untrusted.by_date = cause.verify_code in _NOT_VALID_NOW
+            raise untrusted from cause
         if reason == _BUSY:
             raise ServerBusy(str(error)) from cause
         if reason in _NOT_TLS_SERVER:

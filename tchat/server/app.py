@@ -25,12 +25,13 @@ import trio
 from tchat.core.fingerprints import pin_text
 from tchat.errors import Code, StartupError, TchatError
 from tchat.invocation import program_words
+from tchat.machine_clocks import now_ms, steady_ms
 from tchat.net.address import Address, Networks, is_local
 from tchat.net.systemd import inherited_listeners, notify, notify_reloading
 from tchat.net.tcp import accept_connections, address_of, listen, port_of
 from tchat.net.tls import load_credentials, make_credentials
 from tchat.private_directory import check_directory
-from tchat.server.clock import ServerClock, keep_clock, now_ms, steady_ms
+from tchat.server.clock import ServerClock, keep_clock
 from tchat.server.connections.connection import serve_connection
 from tchat.server.context import FAILING, make_context
 from tchat.server.control import control_socket

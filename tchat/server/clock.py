@@ -44,12 +44,13 @@ import ctypes
 import json
 import struct
 import sys
-import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
+
+from tchat.machine_clocks import now_ms, steady_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,19 +91,6 @@ _NOT_FOLLOWED = (
     "it is not used, and nothing expires, until it is corrected or confirmed (if it is right:"
     " tchat admin trust-clock)"
 )
-
-
-def now_ms() -> int:
-    """Return the wall clock's time in ms since the Unix epoch."""
-    return time.time_ns() // 1_000_000
-
-
-_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def steady_ms() -> int:
-    """Return the time in ms of a clock that nobody can set, and that counts while suspended."""
-    return time.clock_gettime_ns(_STEADY) // 1_000_000
 
 
 _UNSYNCHRONISED, _NANOSECONDS = 0x40, 0x2000  # STA_UNSYNC, STA_NANO of adjtimex(2)

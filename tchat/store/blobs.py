@@ -29,7 +29,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import time
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
@@ -40,6 +39,7 @@ import trio
 from tchat.core.protocol.handshake import PIECE_SIZE
 from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused, StorageError
+from tchat.machine_clocks import now_ms
 from tchat.store.base import (
     Blobs,
     DiskReserved,
@@ -85,6 +85,17 @@ def blob_path(files: Path, sha256: bytes) -> Path:
     return files / digest[:2] / digest
 
 
+def trash_usage(files: Path) -> tuple[int, int]:
+    """Return how many files are in the trash below the directory of all files, and their bytes."""
+    count = size = 0
+    with suppress(FileNotFoundError), os.scandir(trash_path(files)) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                size += entry.stat(follow_symlinks=False).st_size
+                count += not entry.name.endswith(DIGESTS_SUFFIX)
+    return count, size
+
+
 def trash_path(files: Path) -> Path:
     """Return the directory of the trash below the directory of all files."""
     return files / _TRASH
@@ -108,7 +119,7 @@ class BlobDirectory(Blobs):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.space = DiskSpace(path)
         self.begun = BegunUploads(uploads_path(path))
-        self._clock: Callable[[], int] = _now
+        self._clock: Callable[[], int] = now_ms  # for a directory without a server
 
     def set_clock(self, clock: Callable[[], int]) -> None:
         """Set the clock; see `Blobs.set_clock`."""
@@ -464,11 +475,6 @@ class BlobFile(StoredFile):
                 raise FileDamaged
             digests.append(running.digest())
         return digests
-
-
-def _now() -> int:
-    """Return the time of the machine, for a directory without a server."""
-    return time.time_ns() // 1_000_000
 
 
 def _key(size: int, head: bytes) -> str:

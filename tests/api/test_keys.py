@@ -11,8 +11,10 @@ import trio
 
 import tchat
 import tchat.testing
+from tchat.client.clock import DAY_MS, ClientClock
 from tchat.client.program_state import KEY_DAYS, KEY_LIMIT, ProgramState
 from tests.api.people import behind_proxy, group_of
+from tests.client.clocks import YEARS, told
 from tests.helpers import GROUP, GUARD
 
 if TYPE_CHECKING:
@@ -128,15 +130,30 @@ async def test_key_of_wrong_length_is_refused(key: str) -> None:
             await ops.say("hello", key=key)
 
 
-def test_old_keys_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_800_000_000
-    monkeypatch.setattr("time.time", lambda: now)
+MONTH = KEY_DAYS * DAY_MS + 1000
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "is_known"),
+    [
+        (told(), told(MONTH, MONTH), False),
+        (told(), told(wall=YEARS), True),
+        (told(), told(server=YEARS), True),
+        (told(), ClientClock(lambda: 2 * YEARS), True),
+        (told(wall=-YEARS), told(), True),
+        (told(server=-YEARS), told(), True),
+    ],
+    ids=["old", "wall", "server", "untold", "recorded by a wall clock behind", "by a server"],
+)
+def test_old_keys_are_forgotten(
+    tmp_path: Path, first: ClientClock, later: ClientClock, is_known: bool
+) -> None:
+    """One wrong clock forgets nothing: a key that is forgotten is posted twice."""
     state = ProgramState(tmp_path / "programs.db")
-    state.record_posted("server", "alice", "ops", "old", 7)
-    now += KEY_DAYS * 86400 + 1
-    state.record_posted("server", "Alice", "Ops", "new", 8)
+    state.record_posted("server", "alice", "ops", "old", 7, first)
+    state.record_posted("server", "Alice", "Ops", "new", 8, later)
     found = [state.posted(["other", "server"], "ALICE", "OPS", key) for key in ("old", "new")]
-    assert found == [None, 8]
+    assert found == [7 if is_known else None, 8]
     state.close()
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from tchat.client.clock import DAY_MS
 from tchat.client.files import automatic
 from tchat.client.files.automatic import FILE_LIMIT, GROUPS_IN_FULL, AutomaticSaving
 from tchat.client.files.budget import Budget
+from tchat.client.shared_records import update_table
 from tchat.core.group.state import File
 from tchat.transfer.durable import replace_file
+from tests.client.clocks import YEARS, told
 from tests.full_disk import small_disk
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tchat.client.clock import ClientClock
 
 SERVER = ("sha256:abc", "localhost:7777")
 MEGABYTE = 1_000_000
@@ -46,15 +50,21 @@ def program(record: Path | None, **budget: int) -> AutomaticSaving:
     return AutomaticSaving(record, SERVER, "bob", Budget(**budget))
 
 
-async def admitted(saving: AutomaticSaving, into: Path, *files: File, group: str = "ops") -> int:
+async def admitted(
+    saving: AutomaticSaving,
+    into: Path,
+    *files: File,
+    group: str = "ops",
+    clock: ClientClock | None = None,
+) -> int:
     """Return how many of the files may be saved."""
-    return sum([not await saving.refusal(group, one, into) for one in files])
+    return sum([not await saving.refusal(group, one, into, clock or told()) for one in files])
 
 
 async def test_files_of_a_day_are_counted(record: Path, tmp_path: Path) -> None:
     saving = program(record, files=3)
     assert await admitted(saving, tmp_path, *map(file, range(1, 6))) == 3
-    reason = await saving.refusal("ops", file(9), tmp_path)
+    reason = await saving.refusal("ops", file(9), tmp_path, told())
     assert reason == "today's 3 automatic files of this group are saved"
     assert await admitted(saving, tmp_path, file(1), group="Lab") == 1
 
@@ -63,7 +73,7 @@ async def test_bytes_of_a_day_are_counted(record: Path, tmp_path: Path) -> None:
     saving = program(record, megabytes=20)
     files = [file(number, 8 * MEGABYTE) for number in range(1, 5)]
     assert await admitted(saving, tmp_path, *files) == 2
-    reason = await saving.refusal("ops", files[3], tmp_path)
+    reason = await saving.refusal("ops", files[3], tmp_path, told())
     assert reason == "more than 20.0 MB of this group would be saved automatically today"
     assert await admitted(saving, tmp_path, file(9, 4 * MEGABYTE)) == 1
 
@@ -89,7 +99,7 @@ async def test_groups_of_a_server_share_a_budget(record: Path, tmp_path: Path) -
         files = [file(number, name=f"{group}-{number}") for number in range(3)]
         count += await admitted(saving, tmp_path, *files, group=f"ops{group}")
     assert count == 3 * GROUPS_IN_FULL
-    reason = await saving.refusal("ops9", file(1), tmp_path)
+    reason = await saving.refusal("ops9", file(1), tmp_path, told())
     assert reason == "today's automatic files of all groups of this server are saved"
 
 
@@ -101,18 +111,44 @@ async def test_budget_is_one_for_all_programs(record: Path, tmp_path: Path) -> N
     assert await admitted(program(record, files=3), tmp_path, file(3), file(5)) == 1
 
 
-async def test_next_day_has_a_budget_of_its_own(
-    record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_next_day_has_a_budget_of_its_own(record: Path, tmp_path: Path) -> None:
     saving = program(record, files=1)
     assert await admitted(saving, tmp_path, file(1), file(2)) == 1
-    monkeypatch.setattr(time, "strftime", lambda _: "2100-01-01")
-    assert await admitted(saving, tmp_path, file(2), file(3)) == 1
+    tomorrow = told(wall=DAY_MS, server=DAY_MS)
+    assert await admitted(saving, tmp_path, file(2), file(3), clock=tomorrow) == 1
+
+
+@pytest.mark.parametrize("jump", [YEARS, -YEARS])
+@pytest.mark.parametrize("which", ["wall", "server"])
+async def test_one_wrong_clock_leaves_the_budget(
+    record: Path, tmp_path: Path, which: str, jump: int
+) -> None:
+    """It neither lifts the budget, nor keeps it used up after the next day."""
+    saving = program(record, files=1)
+    assert await admitted(saving, tmp_path, file(1)) == 1
+    for clock in (told(**{which: jump}), told()):
+        assert await admitted(saving, tmp_path, file(2), clock=clock) == 0
+    days = [told(wall=day * DAY_MS, server=day * DAY_MS) for day in (1, 2)]
+    assert sum([await admitted(saving, tmp_path, *map(file, (2, 3)), clock=day) for day in days])
+
+
+async def test_clock_that_stays_wrong_renews_the_budget(record: Path, tmp_path: Path) -> None:
+    saving = program(record, files=1)
+    clocks = [told(wall=YEARS + day * DAY_MS, server=day * DAY_MS) for day in range(3)]
+    found = [await admitted(saving, tmp_path, *map(file, range(5)), clock=one) for one in clocks]
+    assert found == [1, 1, 1]
+
+
+async def test_record_of_an_earlier_version_counts(record: Path, tmp_path: Path) -> None:
+    saving = program(record, files=1)
+    assert await admitted(saving, tmp_path, file(1)) == 1
+    update_table(record, lambda table: table[SERVER[0]]["bob"].pop("server_day"))
+    assert await admitted(program(record, files=1), tmp_path, file(2)) == 0
 
 
 async def test_a_budget_of_no_files_switches_it_off(record: Path, tmp_path: Path) -> None:
     saving = program(record, files=0)
-    assert await saving.refusal("ops", file(1), tmp_path) == "automatic saving is off"
+    assert await saving.refusal("ops", file(1), tmp_path, told()) == "automatic saving is off"
 
 
 def test_few_files_wait_to_be_saved(record: Path) -> None:
@@ -130,7 +166,7 @@ async def test_a_reserve_of_the_disk_stays_free(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: _Usage(0, 0, 500 * MEGABYTE + size))
     into = tmp_path / "not" / "there yet"
     assert await admitted(saving, into, file(1, size), file(2, size + 1)) == 1
-    reason = await saving.refusal("ops", file(2, size + 1), into)
+    reason = await saving.refusal("ops", file(2, size + 1), into, told())
     assert reason == "less than 500.0 MB of the disk would stay free"
 
 
@@ -159,9 +195,9 @@ async def test_what_is_saved_is_not_saved_again(record: Path, tmp_path: Path) ->
     place.write_bytes(b"data")
     await saving.on_saved(report, place)
     for one in (saving, program(record, files=1)):
-        reason = await one.refusal("ops", file(2, 4, "copy.pdf", b"data"), tmp_path)
+        reason = await one.refusal("ops", file(2, 4, "copy.pdf", b"data"), tmp_path, told())
         assert reason == f"you have it as {place}"
-        assert await one.refusal("ops", report, tmp_path) == ""
+        assert await one.refusal("ops", report, tmp_path, told()) == ""
 
 
 @pytest.mark.parametrize("change", ["removed", "edited"])

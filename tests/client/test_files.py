@@ -23,6 +23,7 @@ from tchat.client.files.transfer import send_file
 from tchat.core.group.files import Share
 from tchat.core.group.state import File
 from tchat.errors import Code, Refused
+from tests.client.clocks import told
 from tests.client.scene import Scene, scenery
 from tests.helpers import GROUP, NO_RATE_LIMITS, session_of, until
 
@@ -77,11 +78,11 @@ def test_many_files_of_one_name_are_not_read(
     for number in range(100, 160):
         data = f"data {number}".encode()
         file = File(number, "plan.txt", len(data), hashlib.sha256(data).digest(), "bob", 0)
-        part = open_part(tmp_path, file, "")
+        part = open_part(tmp_path, file, "", told())
         part.add(data, file.sha256)
         read.clear()
         place = finish(part, tmp_path / file.name, file)
-        close_part(part, file, "")
+        close_part(part, file, "", told())
         assert len(read) <= MOST_NUMBERED + 1
         assert place.read_bytes() == data
         assert find_existing(tmp_path / file.name, file) == place

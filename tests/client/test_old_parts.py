@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tchat.client.clock import DAY_MS, ClientClock
 from tchat.client.files.downloads import PARTS_KEPT_DAYS, close_part, open_part, part_name
 from tchat.core.group.state import File
+from tests.client.clocks import YEARS, told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,10 +33,11 @@ def put(place: Path, name: str, days: float) -> Path:
     return path
 
 
-def download(into: Path) -> None:
-    part = open_part(into, FILE, OWNER)
+def download(into: Path, clock: ClientClock | None = None) -> None:
+    clock = clock or told()
+    part = open_part(into, FILE, OWNER, clock)
     part.add_incomplete(b"x")
-    close_part(part, FILE, OWNER)
+    close_part(part, FILE, OWNER, clock)
 
 
 @pytest.mark.parametrize("name", [OTHER, f"{OTHER}.sums", SPARE, f"{SPARE}.sums"])
@@ -60,19 +63,19 @@ def test_other_files_are_never_removed(tmp_path: Path, name: str) -> None:
 
 def test_old_part_of_the_file_is_resumed(tmp_path: Path) -> None:
     put(tmp_path, WANTED, OLD)
-    part = open_part(tmp_path, FILE, OWNER)
+    part = open_part(tmp_path, FILE, OWNER, told())
     assert part.offset == 10
-    close_part(part, FILE, OWNER)
+    close_part(part, FILE, OWNER, told())
 
 
 def test_part_in_use_is_kept(tmp_path: Path) -> None:
     other = File(2, "other", 100, bytes(15) + b"\x01" + bytes(16), "bob", 0)
-    used = open_part(tmp_path, other, OWNER)
+    used = open_part(tmp_path, other, OWNER, told())
     used.add_incomplete(b"x")
     os.utime(used.path, (0, 0))
     download(tmp_path)
     assert used.path.exists()
-    close_part(used, other, OWNER)
+    close_part(used, other, OWNER, told())
     os.utime(used.path, (0, 0))
     download(tmp_path)
     assert not used.path.exists()
@@ -87,3 +90,32 @@ def test_link_and_pipe_are_not_followed(tmp_path: Path) -> None:
     os.utime(pipe, (0, 0))
     download(tmp_path)
     assert target.exists()
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [told(wall=YEARS), told(server=YEARS), ClientClock(lambda: 2 * YEARS)],
+    ids=["wall clock ahead", "server ahead", "server silent"],
+)
+def test_one_wrong_clock_removes_no_part(tmp_path: Path, clock: ClientClock) -> None:
+    path = put(tmp_path, OTHER, RECENT)
+    download(tmp_path, clock)
+    assert path.exists()
+
+
+def test_part_written_in_the_past_is_kept(tmp_path: Path) -> None:
+    """The wall clock was years behind, and is right when the next file is downloaded."""
+    other = File(2, "other", 100, bytes(15) + b"\x01" + bytes(16), "bob", 0)
+    behind = told(wall=-YEARS)
+    part = open_part(tmp_path, other, OWNER, behind)
+    part.add_incomplete(b"x")
+    os.utime(part.path, (0, 0))
+    close_part(part, other, OWNER, behind)
+    download(tmp_path)
+    assert part.path.exists()
+
+
+def test_part_written_in_the_future_becomes_old(tmp_path: Path) -> None:
+    path = put(tmp_path, OTHER, -YEARS / DAY_MS)
+    download(tmp_path)
+    assert path.stat().st_mtime < time.time() + DAY

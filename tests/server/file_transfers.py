@@ -30,8 +30,8 @@ from tchat.core.protocol.frames import (
 )
 from tchat.core.protocol.framing import FrameBuffer
 from tchat.core.protocol.handshake import PIECE_SIZE, VERSION, Ready, TransferHello
+from tchat.machine_clocks import now_ms
 from tchat.server import retention
-from tchat.server.clock import now_ms
 from tchat.store.blobs import trash_path
 from tchat.transfer.pieces import EMPTY_DIGEST, digest_before, piece_end
 from tests.cddl import validate_body

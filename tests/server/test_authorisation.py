@@ -21,7 +21,7 @@ from tchat.core.group.messages import Pin
 from tchat.core.protocol.frames import Attached, Failed, FileListRequest, SearchResults, Seen
 from tchat.core.protocol.handshake import HELLOS, NONCE_SIZE, VERSION, Hello, Proof, TransferHello
 from tchat.errors import Code
-from tchat.server.clock import now_ms
+from tchat.machine_clocks import now_ms
 from tests.frame_samples import DIGEST, FILE, SAMPLED, sample
 from tests.helpers import identity_of, raw_client, running_server
 from tests.server.requests import groups

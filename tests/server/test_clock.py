@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tchat.machine_clocks import now_ms
 from tchat.server.clock import (
     DAY_MS,
     EARLIEST_MS,
     PLAUSIBLE_MS,
     ServerClock,
     is_synchronised,
-    now_ms,
 )
 
 MINUTE, HOUR = 60_000, 3_600_000

@@ -29,7 +29,14 @@ from tchat.errors import Code, Refused
 from tchat.net.address import Address
 from tchat.net.tcp import connect, port_of
 from tchat.net.tls import accept_tls, client_context, make_credentials, open_tls, pin_seen
-from tests.helpers import GUARD, RawClient, hello_of, identity_of, running_server
+from tests.helpers import (
+    GUARD,
+    RawClient,
+    hello_of,
+    identity_of,
+    running_server,
+    without_time,
+)
 from tests.net.small_order import FORGED, accepted, small_order
 
 if TYPE_CHECKING:
@@ -96,7 +103,9 @@ async def test_valid_proof_is_welcomed(credentials: Credentials | None) -> None:
         running_server(credentials=credentials) as server,
         unauthenticated_client(server, tls=credentials is not None) as alice,
     ):
-        assert await introduce(alice, hello_of("alice"), honest) == Welcome(VERSION, "alice")
+        assert without_time(await introduce(alice, hello_of("alice"), honest)) == Welcome(
+            VERSION, "alice"
+        )
         assert await alice.before_pong() == []
         (key,) = await server.store.accounts.keys("alice")
         assert key.public == identity_of("alice").public

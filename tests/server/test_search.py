@@ -15,7 +15,7 @@ from tchat.core.group.state import Author
 from tchat.core.pace import Rate
 from tchat.core.protocol.frames import Search, SearchResults
 from tchat.errors import Code
-from tchat.server.clock import now_ms
+from tchat.machine_clocks import now_ms
 from tchat.server.connections import history
 from tchat.server.costs import UNITS_PER_CORE, cost_of_excerpt
 from tchat.server.fair_queue import FairQueue

@@ -10,7 +10,7 @@ import pytest
 
 from tchat.core.group.membership import Approve, Join, Kick, Leave
 from tchat.core.group.messages import Delete
-from tchat.server.clock import now_ms
+from tchat.machine_clocks import now_ms
 from tchat.ui.chat.completion import offers
 from tests.helpers import NO_RATE_LIMITS, identity_of, members, raw_client, running_server
 from tests.memory_store import MemoryStore

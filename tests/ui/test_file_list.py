@@ -12,6 +12,7 @@ import pytest
 from tchat.client.replica import Replica
 from tchat.core.group.state import File
 from tchat.core.protocol.frames import FileList, FileListRequest, Ok, StoredFileInfo
+from tchat.machine_clocks import now_ms
 from tchat.ui.chat.files import (
     ListedFile,
     fetched_text,
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from tchat.client.session import Session
     from tchat.core.protocol.schema import Frame
 
-THIS_YEAR = time.localtime().tm_year
+NOW = now_ms()
+THIS_YEAR = time.localtime(NOW / 1000).tm_year
 
 
 def at(year: int, month: int = 11, day: int = 22, hour: int = 10, minute: int = 3) -> int:
@@ -65,7 +67,8 @@ def test_files_are_listed_in_aligned_columns() -> None:
         [
             ListedFile(file(9), 0, 0, ()),
             ListedFile(file(10, "数字.txt", 10, "alice"), at(THIS_YEAR, 12), 2, ("bob", "carol")),
-        ]
+        ],
+        NOW,
     )
     assert lines == [
         " 9  report.pdf  1.2 MB  bob    22 Nov",
@@ -74,23 +77,23 @@ def test_files_are_listed_in_aligned_columns() -> None:
 
 
 def test_file_list_has_short_times() -> None:
-    today = replace(file(1), at=int(time.time() * 1000))
+    today = replace(file(1), at=NOW)
     old = replace(file(2), at=at(2020))
-    lines = file_table([ListedFile(one, 0, 0, ()) for one in (today, file(3), old)])
+    lines = file_table([ListedFile(one, 0, 0, ()) for one in (today, file(3), old)], NOW)
     ends = [line.rpartition("  ")[2] for line in lines]
     assert ends == [time.strftime("%H:%M"), "22 Nov", "Nov 2020"]
 
 
 def test_long_names_keep_other_columns_aligned() -> None:
     long, short = file_table(
-        [ListedFile(file(1, "x" * 100), 0, 0, ()), ListedFile(file(2), 0, 0, ())]
+        [ListedFile(file(1, "x" * 100), 0, 0, ()), ListedFile(file(2), 0, 0, ())], NOW
     )
     assert "x" * 100 in long
     assert len(short) < 120
 
 
 def test_file_details_end_with_a_sha256sum_line() -> None:
-    lines = file_details(ListedFile(file(3), at(THIS_YEAR, 12), 1, ("alice",)))
+    lines = file_details(ListedFile(file(3), at(THIS_YEAR, 12), 1, ("alice",)), NOW)
     assert lines == [
         "file 3: report.pdf, 1.2 MB (1200000 bytes), shared by bob on 22 Nov 10:03",
         "fetched by alice, kept until 22 Dec 10:03; SHA-256, as printed by sha256sum:",
@@ -102,19 +105,19 @@ def test_file_details_name_all_fetchers() -> None:
     people = ("alice", "bob", "carol", "dave")
     assert (
         "fetched by alice, bob, carol and dave;"
-        in file_details(ListedFile(file(3), 0, 4, people))[1]
+        in file_details(ListedFile(file(3), 0, 4, people), NOW)[1]
     )
 
 
 def test_times_of_other_years_have_equal_width() -> None:
-    assert moment_text(at(THIS_YEAR)) == "22 Nov 10:03"
-    assert moment_text(at(2020)) == "22 Nov  2020"
-    assert moment_text(2**63 - 1)[-4:] in ("9998", "9999")
+    assert moment_text(at(THIS_YEAR), NOW) == "22 Nov 10:03"
+    assert moment_text(at(2020), NOW) == "22 Nov  2020"
+    assert moment_text(2**63 - 1, NOW)[-4:] in ("9998", "9999")
 
 
 def test_names_in_the_file_list_are_sanitized() -> None:
     hostile = ListedFile(file(3, "a\x1b[2J\u202eb\n", by="m\x9b31m"), 0, 1, ("x",))
-    for line in [*file_table([hostile]), *file_details(hostile)]:
+    for line in [*file_table([hostile], NOW), *file_details(hostile, NOW)]:
         assert line.isprintable()
 
 

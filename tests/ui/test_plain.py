@@ -12,7 +12,7 @@ from tchat.core.group.membership import Approve, Kick
 from tchat.core.group.messages import MOST_EDITS, Delete, Deleted, Edit, Edited, Post, Posted
 from tchat.core.group.settings import SetPolicy
 from tchat.core.protocol.frames import Seen
-from tchat.server.clock import now_ms
+from tchat.machine_clocks import now_ms
 from tests.helpers import GROUP, log_of, members, raw_client, running_server, texts
 from tests.processes import launching, two_people
 

@@ -1,7 +1,7 @@
 """Automatic saving of shared files: a daily budget for each group, a reserve of the disk, one copy.
 
     {"sha256:Y2hhdC5l…": {"alice": {
-        "day": "2026-11-30",
+        "day": "2026-11-30", "server_day": "2026-11-30",
         "groups": {"ops": {"bytes": 8388608, "digests": ["9f86d081884c7d65…"]}},
         "copies": {"9f86d081884c7d65…": ["/home/alice/report.pdf", 1796054400000000000]}}}}
 
@@ -13,6 +13,10 @@ groups of a server together have `GROUPS_IN_FULL` times the budget of one, since
 how many there are. No more files than that wait to be saved, since each takes memory, and a look at
 the record. `/get` is not counted, and not limited.
 
+Another day begins when both the wall clock and the server's time show a later one than at the
+beginning of this day: one clock that jumps, or a server that tells any time, neither lifts the
+budget nor uses it up for years.
+
 `copies` are the files that were saved, by digest, with their modification times. What the person
 has, unchanged, is not downloaded again under another name.
 """
@@ -20,14 +24,15 @@ has, unchanged, is not downloaded again under another name.
 from __future__ import annotations
 
 import shutil
-import time
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from tchat.client.clock import LATEST_MS
 from tchat.client.files.budget import Budget
 from tchat.client.native_paths import native, readable
 from tchat.client.shared_records import PersonRecords, table_of
@@ -37,6 +42,7 @@ from tchat.transfer.threads import in_thread, in_thread_shielded
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from tchat.client.clock import ClientClock
     from tchat.core.group.state import File
 
 FILE_LIMIT = 8 * 1024 * 1024
@@ -111,10 +117,10 @@ class AutomaticSaving:
             del self._saving[file.sha256]
             ended.set()
 
-    async def refusal(self, group: str, file: File, into: Path) -> str:
+    async def refusal(self, group: str, file: File, into: Path, clock: ClientClock) -> str:
         """Count a file that is to be saved into a directory; return why it must not be, or ""."""
         async with self._lock:
-            return await in_thread(partial(self._refusal, fold(group), file, into))
+            return await in_thread(partial(self._refusal, fold(group), file, into, clock))
 
     async def has_saved(self, file: File) -> bool:
         """Return whether a file was saved before, for the same person on the same server."""
@@ -128,11 +134,12 @@ class AutomaticSaving:
 
     # ------------------------------------------------------------------ in worker threads
 
-    def _refusal(self, group: str, file: File, into: Path) -> str:
+    def _refusal(self, group: str, file: File, into: Path, clock: ClientClock) -> str:
         reason = ""
 
         def decide(record: dict[str, Any]) -> None:
             nonlocal reason
+            _begin_day(record, clock)
             reason = self._copy(record, file) or self._lack_of_space(file, into)
             reason = reason or self._count(record, group, file)
 
@@ -158,13 +165,10 @@ class AutomaticSaving:
         self._change(add)
 
     def _change(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change the record of this day, in the file if that is possible."""
+        """Change the record, in the file if that is possible."""
 
         def update(record: object) -> dict[str, Any]:
-            today = time.strftime("%Y-%m-%d")
-            known = table_of(record)
-            fresh = {"day": today, "groups": {}, "copies": table_of(known.get("copies"))}
-            self._own = known if known.get("day") == today else fresh
+            self._own = table_of(record)
             change(self._own)
             return self._own
 
@@ -215,6 +219,27 @@ class AutomaticSaving:
         groups[group] = {"bytes": spent + file.size, "digests": [*digests, digest]}
         record["groups"] = groups
         return ""
+
+
+def _begin_day(record: dict[str, Any], clock: ClientClock) -> None:
+    """Forget what was saved on an earlier day; see the module."""
+    found = {"day": _day_text(clock.wall()), "server_day": _day_text(clock())}
+    day = _text_of(record.get("day"))
+    known = {"day": day, "server_day": _text_of(record.get("server_day")) or day}
+    if all(found[name] > known[name] for name in found):
+        record["groups"] = {}
+        known = found
+    # A clock that was set back counts from there on.
+    record.update({name: min(found[name], known[name]) for name in found})
+
+
+def _text_of(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _day_text(at: int) -> str:
+    """Return the day of a time (ms since the Unix epoch), so that a later one is greater."""
+    return datetime.fromtimestamp(min(at, LATEST_MS) / 1000).astimezone().strftime("%Y-%m-%d")
 
 
 def _spent(group: object) -> tuple[list[str], int]:

@@ -5,7 +5,8 @@ digest and its owner: the person on that server. Downloading the same file again
 `PARTS_KEPT_DAYS` resumes it, but not from another server: the first one decides how much it sends,
 so the second one could recognise the person by the size of the part. Each download into a directory
 first removes the older ones there: nobody sees them, and other people can cause them, by sharing
-files that are saved automatically and then cannot be downloaded.
+files that are saved automatically and then cannot be downloaded. What is older is not said by one
+clock alone (see `client.clock`): a part has the later of two times as its modification time.
 
 A file gets its final name once it is complete and its digest matches. It never replaces another
 file: if a file of that name has other content, the new one becomes "name (2)", and so on; if it has
@@ -24,11 +25,11 @@ import os
 import re
 import secrets
 import shutil
-import time
 from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
+from tchat.client.clock import DAY_MS
 from tchat.core.text import clean_line
 from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tchat.client.clock import ClientClock
     from tchat.core.group.state import File
 
 
@@ -50,7 +52,6 @@ MOST_NUMBERED = 20
 """How many files of one name are distinguished by a number."""
 
 _DIGEST_DIGITS = 16
-_DAY_SECONDS = 24 * 3600
 _PART = re.compile(r"\.[0-9a-f]{32}(-[0-9a-f]{8})?\.part")
 
 
@@ -60,11 +61,11 @@ def part_name(file: File, owner: str, suffix: str = "") -> str:
     return f".{digest[:32]}{suffix}.part"
 
 
-def open_part(into: Path, file: File, owner: str) -> PartialFile:
+def open_part(into: Path, file: File, owner: str, clock: ClientClock) -> PartialFile:
     """Open the partial file of an owner's download, to be resumed if it exists. Raises OSError."""
     into.mkdir(parents=True, exist_ok=True)
     name = part_name(file, owner)
-    _remove_old_parts(into, name)
+    _remove_old_parts(into, name, clock)
     part = PartialFile(into / name, file.size, 0o644)
     try:
         try:
@@ -73,6 +74,7 @@ def open_part(into: Path, file: File, owner: str) -> PartialFile:
             spare = part_name(file, owner, f"-{secrets.token_hex(4)}")
             part = PartialFile(into / spare, file.size, 0o644)
             part.open(check_cancelled)
+        _date(part, clock)  # now as well: `close_part` is not reached by a program that is killed
         _check_free_space(into, file.size - part.offset)
     except BaseException:
         part.close()
@@ -80,19 +82,36 @@ def open_part(into: Path, file: File, owner: str) -> PartialFile:
     return part
 
 
-def _remove_old_parts(into: Path, wanted: str) -> None:
+def _remove_old_parts(into: Path, wanted: str, clock: ClientClock) -> None:
     """Remove the partial files of a directory that were not resumed for long, except `wanted`.
 
     Those that another program has open stay. Errors are ignored: another one may remove them, too.
     """
-    oldest = time.time() - PARTS_KEPT_DAYS * _DAY_SECONDS
+    now = clock.earliest()
+    if now is None:
+        return
+    oldest, newest = now - PARTS_KEPT_DAYS * DAY_MS, clock.latest() + DAY_MS
     with suppress(OSError), os.scandir(into) as entries:
         for entry in entries:
             name = entry.name.removesuffix(DIGESTS_SUFFIX)
             if name != wanted and _PART.fullmatch(name):
                 with suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                    changed = entry.stat(follow_symlinks=False).st_mtime * 1000
+                    if changed < oldest:
                         _remove_unlocked(into / entry.name)
+                    elif changed > newest:  # the clock was ahead then; else it would stay for years
+                        _set_time(into / entry.name, clock.latest())
+
+
+def _date(part: PartialFile, clock: ClientClock) -> None:
+    """Set the modification times of a partial file and its digests."""
+    for path in (part.path, part.path.with_name(part.path.name + DIGESTS_SUFFIX)):
+        with suppress(OSError):
+            _set_time(path, clock.latest())
+
+
+def _set_time(path: Path, at: int) -> None:
+    os.utime(path, ns=(at * 1_000_000,) * 2, follow_symlinks=False)
 
 
 def _remove_unlocked(path: Path) -> None:
@@ -103,8 +122,9 @@ def _remove_unlocked(path: Path) -> None:
             path.unlink()
 
 
-def close_part(part: PartialFile, file: File, owner: str) -> None:
+def close_part(part: PartialFile, file: File, owner: str, clock: ClientClock) -> None:
     """Close a partial file; delete it if it has a random suffix, since nothing can resume it."""
+    _date(part, clock)
     if part.path.name != part_name(file, owner):
         part.discard()
     part.close()

@@ -165,7 +165,8 @@ async def fetch_file(
             existing = await in_thread(partial(find_existing, target, file), long=True)
         if existing is not None:
             return existing
-        part = await in_thread(partial(open_part, into, file, session.owner), long=True)
+        opening = partial(open_part, into, file, session.owner, session.clock)
+        part = await in_thread(opening, long=True)
         try:
             await _download(session, replica, file, part, listener)
             return await in_thread(partial(finish, part, target, file), long=True)
@@ -174,7 +175,8 @@ async def fetch_file(
                 await in_thread_shielded(part.discard)
             raise
         finally:
-            await in_thread_shielded(partial(close_part, part, file, session.owner))
+            closing = partial(close_part, part, file, session.owner, session.clock)
+            await in_thread_shielded(closing)
 
 
 # ------------------------------------------------------------------ retries

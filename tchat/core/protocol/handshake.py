@@ -88,7 +88,8 @@ class Welcome(Frame):
     """The server accepts the person as `user`; both sides speak `version` from here on.
 
     The rate limit is `burst` commands at once and one per `interval` microseconds in the long run.
-    If the two are absent, there is no limit.
+    If the two are absent, there is no limit. `now` is the server's time, by which events are dated
+    (ms since the Unix epoch).
     """
 
     type = "welcome"
@@ -96,6 +97,7 @@ class Welcome(Frame):
     user: str
     interval: int | None = None
     burst: int | None = None
+    now: int | None = None
 
 
 @record

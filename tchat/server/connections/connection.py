@@ -199,8 +199,9 @@ class Connection:
 
     def _send_welcome(self, version: int) -> None:
         rate = self._context.limits.messages
-        pace = (int(1_000_000 / rate.per_second), rate.burst) if rate else (None, None)
-        self.notify(Welcome(version, self.author.name, *pace))
+        interval, burst = (int(1_000_000 / rate.per_second), rate.burst) if rate else (None, None)
+        now = self._context.clock()
+        self.notify(Welcome(version, self.author.name, interval, burst, now))
 
     # -------------------------------------------------------------- writing
 

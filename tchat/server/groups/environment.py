@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tchat.core.group.feature import DEFAULT_LIMITS, GroupLimits
-from tchat.server.clock import now_ms
+from tchat.machine_clocks import now_ms
 from tchat.server.faults import not_handled
 from tchat.server.groups.idle import IdleGroups
 from tchat.server.presence import Presence

@@ -106,6 +106,8 @@ _GroupUpdate = (
 
 _Unsent = JournalDamaged | UnsentElsewhere | RefusalFound | HeldFound | MessageRefused
 
+_CLOCK_CHANGE_MS = 60_000  # a smaller one is not worth painting the program's own lines anew
+
 _YES, _NO = ("y", "yes"), ("n", "no")
 _LISTED_CHOICES = 20
 _OPENED_WINDOWS = 64
@@ -1264,8 +1266,11 @@ class Chat:
                 window.notice(first_visit_notice(pin))
             case KeyRotated(pin):
                 window.notice(rotation_notice(pin))
-            case Connected(again=again):
+            case Connected(again=again, clock_change=change):
                 self.connection = ""
+                if abs(change) >= _CLOCK_CHANGE_MS:
+                    for one in self.windows:
+                        one.redate_own(change)
                 self._refresh_preferences()
                 self.start_unwatched(self._check_keys)
                 if self._start.linked and not again:

@@ -89,8 +89,11 @@ def _known(listed: FileList, replica: Replica) -> list[ListedFile]:
     ]
 
 
-def file_table(found: list[ListedFile]) -> list[str]:
-    """Return a line for each file, in columns that fit beside the members on 80 cells."""
+def file_table(found: list[ListedFile], now: int) -> list[str]:
+    """Return a line for each file, in columns that fit beside the members on 80 cells.
+
+    `now` is the server's time, as in all of these functions: the files have its dates.
+    """
     names = [clean_line(one.file.name) for one in found]
     people = [clean_line(one.file.by) for one in found]
     sizes = [size_text(one.file.size) for one in found]
@@ -100,19 +103,19 @@ def file_table(found: list[ListedFile]) -> list[str]:
     person = max(map(cells, people), default=0)
     return [
         f"{one.file.number:>{number}}  {_padded(shown, name)}  {amount:>{size}}"
-        f"  {pad_right(by, person)}  {_short_moment(one.file.at)}"
+        f"  {pad_right(by, person)}  {_short_moment(one.file.at, now)}"
         for one, shown, amount, by in zip(found, names, sizes, people, strict=True)
     ]
 
 
-def file_details(one: ListedFile) -> list[str]:
+def file_details(one: ListedFile, now: int) -> list[str]:
     """Return all details of one file, as lines."""
     file = one.file
     name, person = clean_line(file.name), clean_line(file.by)
     size = f"{size_text(file.size)} ({file.size} bytes)"
     return [
-        f"file {file.number}: {name}, {size}, shared by {person} on {moment_text(file.at)}",
-        f"{_status(one, most=len(one.by))}; SHA-256, as printed by sha256sum:",
+        f"file {file.number}: {name}, {size}, shared by {person} on {moment_text(file.at, now)}",
+        f"{_status(one, now, most=len(one.by))}; SHA-256, as printed by sha256sum:",
         f"{file.sha256.hex()}  {name}",
     ]
 
@@ -127,23 +130,23 @@ def fetched_text(fetched: int, by: tuple[str, ...], most: int = _NAMED_FETCHERS)
     return "fetched by " + " and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names)
 
 
-def moment_text(at: int) -> str:
+def moment_text(at: int, now: int) -> str:
     """Return a time (ms since the Unix epoch) to the minute: "22 Nov 10:03", or with its year."""
     moment = time.localtime(latest(at) / 1000)
-    this_year = moment.tm_year == time.localtime().tm_year
+    this_year = moment.tm_year == time.localtime(now / 1000).tm_year
     return time.strftime("%d %b %H:%M" if this_year else "%d %b  %Y", moment)
 
 
-def _short_moment(at: int) -> str:
+def _short_moment(at: int, now: int) -> str:
     """Return a time as "10:03" if it is today, "22 Nov", or "Nov 2025"."""
-    moment, today = time.localtime(latest(at) / 1000), time.localtime()
+    moment, today = time.localtime(latest(at) / 1000), time.localtime(now / 1000)
     if moment.tm_year != today.tm_year:
         return time.strftime("%b %Y", moment)
     return time.strftime("%H:%M" if moment.tm_yday == today.tm_yday else "%d %b", moment)
 
 
-def _status(one: ListedFile, most: int = _NAMED_FETCHERS) -> str:
-    until = f", kept until {moment_text(one.until)}" if one.until else ""
+def _status(one: ListedFile, now: int, most: int) -> str:
+    until = f", kept until {moment_text(one.until, now)}" if one.until else ""
     return fetched_text(one.fetched, one.by, most) + until
 
 
@@ -250,7 +253,8 @@ class GroupFiles:
         context, group = self._context, self._context.replica.name
         try:
             async with context.automatic.alone(file):
-                reason = await context.automatic.refusal(group, file, self._downloads)
+                clock = context.session.clock
+                reason = await context.automatic.refusal(group, file, self._downloads, clock)
                 if reason:
                     self._refusals.add((file.number, reason))
                 else:

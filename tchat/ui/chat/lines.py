@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from tchat.client.clock import LATEST_MS
 from tchat.core.group.feature import Reader
 from tchat.core.group.membership import (
     AdminTransferred,
@@ -65,9 +66,6 @@ _CHANGES = (
     *(Joined, Left),
 )
 """The changes that one person can repeat as fast as they may send commands."""
-
-_LATEST = 253_370_764_800_000
-"""The beginning of the year 9999: `time.localtime` may reject later times from a server."""
 
 _LONGEST = 99 * 3600 + 59 * 60 + 59
 """The longest time, in seconds, that is shown exactly."""
@@ -256,7 +254,7 @@ def _sentence(event: Event, reader: Reader) -> str:
 
 def latest(at: int) -> int:
     """Return a time (ms since the Unix epoch), capped at the latest that can be shown."""
-    return min(at, _LATEST)
+    return min(at, LATEST_MS)
 
 
 def minute_text(at: int) -> str:

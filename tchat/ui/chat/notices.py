@@ -58,7 +58,7 @@ def standing_found(replica: Replica, before: Standing | None) -> str:
 
 def next_request(replica: Replica) -> str:
     """Return when a person whose request was denied can ask again; "" if they can do so now."""
-    if replica.asks_at <= time.time_ns() // 1_000_000:
+    if replica.asks_at <= replica.clock():
         return ""
     at = clock_text(replica.asks_at + 59_999)  # the next full minute
     return f"You can ask again at {at} with /join; an invite lets you in before."

@@ -274,6 +274,12 @@ class Transcript:
             del self.lines[index]
         return old
 
+    def redate_own(self, change: int) -> None:
+        """Change the times of the lines without an event by `change` ms."""
+        for index, line in enumerate(self.lines):
+            if not line.seq:
+                self.lines[index] = replace(line, at=max(line.at + change, 0))
+
     def restart(self) -> None:
         """Remove all lines: the log that they are from was replaced by another."""
         self.lines = []

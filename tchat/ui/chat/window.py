@@ -14,7 +14,6 @@ that only a screen has (the scroll position, the text being typed) belongs to th
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -296,7 +295,9 @@ class Outgoing:
         sort, shown = sort_and_text(pending.text)
         who = clean_line(self._window.session.user)
         failed = pending.failure is not None and not pending.awaits_approval
-        return Line(pending.at, sort, shown, who, fate="failed" if failed else "pending")
+        # Not in the future, if the clock was ahead when it was typed.
+        at = min(pending.at, self._window.session.clock())
+        return Line(at, sort, shown, who, fate="failed" if failed else "pending")
 
     async def _deliver(self, pending: PendingMessage, origin: Window) -> None:
         """Wait until a message is stored, and confirm it if it was typed in another window."""
@@ -724,7 +725,12 @@ class Window:
     def _show_own(self, sort: Sort, text: str, code: str = "") -> None:
         # If the window was closed since the work was started, show the result in the current one.
         window = self if self.is_open else self.context.current
-        window.show(Line(time.time_ns() // 1_000_000, sort, clean_line(text), code=code))
+        window.show(Line(self.session.clock(), sort, clean_line(text), code=code))
+
+    def redate_own(self, change: int) -> None:
+        """Change the times of the program's own lines, since its clock was set by `change` ms."""
+        self._transcript.redate_own(change)
+        self.context.frontend.changed()
 
     def show(self, line: Line) -> None:
         """Add a line below all others."""

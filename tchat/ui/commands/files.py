@@ -45,7 +45,7 @@ async def show_files(chat: Chat, window: Window, typed: str) -> None:
         return
     count = f"the newest {len(found)}; /files all lists all" if older else str(len(found))
     window.notice(f"files ({count}):")
-    for line in file_table(found):
+    for line in file_table(found, window.session.clock()):
         window.notice(line)
 
 
@@ -54,7 +54,7 @@ async def _show_details(window: Window, file: File) -> None:
     if not found or found[0].file.number != file.number:
         name = clean_line(file.name)
         raise Refused(Code.NO_SUCH_FILE, f"{name} is no longer kept on the server.")
-    for line in file_details(found[0]):
+    for line in file_details(found[0], window.session.clock()):
         window.notice(line)
 
 

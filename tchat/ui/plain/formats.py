@@ -7,13 +7,13 @@ both; a change is noted in CHANGELOG.md.
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 from tchat.core.group.files import FileShared
 from tchat.core.group.messages import Deleted, Edited, Posted
 from tchat.core.text import clean_line, clean_text
+from tchat.machine_clocks import now_ms
 from tchat.ui.chat.lines import Line, clock_text, date_text, day_of
 
 if TYPE_CHECKING:
@@ -37,11 +37,6 @@ class Format(Protocol):
         """Yield the output for the change to another window."""
 
 
-def now() -> int:
-    """Return the time, in ms since the Unix epoch."""
-    return time.time_ns() // 1_000_000
-
-
 class TextFormat:
     """Lines of text, with a line for the date whenever the date changes.
 
@@ -52,7 +47,7 @@ class TextFormat:
     def __init__(self) -> None:
         self._first: Window | None = None
         self._private: WeakSet[Window] = WeakSet()
-        self._day = day_of(now())
+        self._day: tuple[int, int] | None = None
 
     def lines(self, window: Window, line: Line, event: Event | None) -> Iterator[str]:
         """Yield a line, after the date and the quotation that belong in front of it."""
@@ -63,25 +58,28 @@ class TextFormat:
             note = (
                 f"Lines that begin with {window.title} are private; /msg {who} TEXT answers them."
             )
-            yield from self._lines(f"{window.title} ", Line(line.at, "notice", note))
-        yield from self._lines(prefix, line)
+            yield from self._lines(window, f"{window.title} ", Line(line.at, "notice", note))
+        yield from self._lines(window, prefix, line)
         if line.mention and not window.direct:
-            yield from self._lines(prefix, Line(line.at, "notice", f"{line.who} mentioned you"))
+            mention = Line(line.at, "notice", f"{line.who} mentioned you")
+            yield from self._lines(window, prefix, mention)
 
     def found(self, window: Window, line: Line, event: Event | None) -> Iterator[str]:
         """Yield the line after the title of its window, also for the first window."""
-        return self._lines(f"{window.title} ", line)
+        return self._lines(window, f"{window.title} ", line)
 
     def switched(self, window: Window) -> Iterator[str]:
         """Yield a notice that says where the next line goes."""
         text = f"What you type now goes to {window.title}."
-        return self._lines(self._prefix(window), Line(now(), "notice", text))
+        own_line = Line(window.session.clock(), "notice", text)
+        return self._lines(window, self._prefix(window), own_line)
 
     def _prefix(self, window: Window) -> str:
         self._first = self._first or window  # permanently, even if this window is closed
         return "" if window is self._first else f"{window.title} "
 
-    def _lines(self, prefix: str, line: Line) -> Iterator[str]:
+    def _lines(self, window: Window, prefix: str, line: Line) -> Iterator[str]:
+        self._day = self._day or day_of(window.session.clock())
         if day_of(line.at) != self._day:
             self._day = day_of(line.at)
             yield f"{prefix}[{clock_text(line.at)}] -- {date_text(line.at)}"
@@ -141,12 +139,12 @@ class JsonFormat:
 
     def switched(self, window: Window) -> Iterator[str]:
         """Yield the object for the window."""
-        yield encode(now(), type="window", group=_group(window))
+        yield encode(window.session.clock(), type="window", group=_group(window))
 
 
 def error_object(error: TchatError) -> str:
     """Return the JSON object for an error that ends the program."""
-    return encode(now(), type="error", code=str(error.code), text=error.sentence)
+    return encode(now_ms(), type="error", code=str(error.code), text=error.sentence)
 
 
 def _group(window: Window) -> str:

@@ -1,0 +1,17 @@
+"""The clocks of this machine: the wall clock, which can be set, and one that only counts."""
+
+from __future__ import annotations
+
+import time
+
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now_ms() -> int:
+    """Return the wall clock's time in ms since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def steady_ms() -> int:
+    """Return the time in ms of a clock that nobody can set, and that counts while suspended."""
+    return time.clock_gettime_ns(_STEADY) // 1_000_000
