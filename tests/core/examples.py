@@ -161,6 +161,7 @@ BODIES: list[Body] = [
     Approved("bob"),
     Joined("alice", SHA256, KEY),
     Denied("bob"),
+    Denied("bob", 1_795_345_320_000),
     Left(),
     Closed(),
     Expired(4),

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.membership import Invite, Join
+from tchat.core.group.membership import COOL_DOWN_MS, Deny, Invite, Join
 from tchat.errors import Code
+from tchat.machine_clocks import now_ms
 from tchat.net.address import Address
 from tchat.server import retention
-from tchat.server.clock import DAY_MS, now_ms
+from tchat.server.clock import DAY_MS
 from tchat.server.control import perform
 from tchat.server.operations import expiry
 from tchat.server.operations.verification import verify_server
@@ -30,6 +31,7 @@ from tests.server.file_transfers import (
     share,
     trashed_names,
 )
+from tests.wrong_clock import faked_program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -164,6 +166,26 @@ async def test_invite_expires_though_the_clock_went_back(machine: Machine) -> No
         await dates(server)
 
 
+async def test_denial_ends_though_the_clock_went_back(machine: Machine) -> None:
+    """The dates of events stand still then: it took as long as the clock had been ahead."""
+    machine.ahead = 12 * HOUR
+    async with (
+        machine.server() as server,
+        members(server, "alice") as (alice,),
+        raw_client(server.address, "bob") as bob,
+    ):
+        await bob.command(Join)
+        await alice.command(Deny, "bob")
+        machine.ahead = 0
+        await perform(machine.data, "trust-clock")
+        machine.true += COOL_DOWN_MS - MINUTE
+        assert (await bob.refusal(Join)).code == Code.DENIED
+        assert (await bob.attach()).wait == MINUTE
+        machine.true += MINUTE
+        await bob.command(Join)
+        await dates(server)
+
+
 async def test_invite_survives_a_clock_that_jumped_ahead(machine: Machine) -> None:
     async with machine.server() as server, members(server, "alice") as (alice,):
         await invite(alice, 30)
@@ -187,26 +209,15 @@ async def test_operator_confirms_the_time_of_a_stopped_server(machine: Machine) 
     assert not any("the clock shows" in line for line in server.console)
 
 
-FAKED = f"""\
-import sys, time
-real = time.time_ns
-time.time_ns = lambda: real() + {YEARS} * 10**6
-from tchat.cli import main
-sys.exit(main())
-"""
-
-
 async def test_process_with_a_faked_clock_destroys_nothing(tmp_path: Path) -> None:
-    """As with `faketime`, which is not needed for it: only this process has the wrong time."""
-    faked = tmp_path / "faked.py"
-    faked.write_text(FAKED)
+    faked = faked_program(tmp_path, YEARS // 1000)
     data = tmp_path / "data"
     async with launching(tmp_path) as launch:
         server = await launch.serve()
         alice = await launch.join(server.address, "alice")
         await alice.sees("alice created ops")
         await alice.type(f"/send {faked}")
-        await alice.sees("faked.py")
+        await alice.sees(faked.name)
         assert (await alice.end(), await server.stop()) == (0, 0)
         stored = sorted((data / "files").glob("??/*"))
         options = ("--no-tls", "--keep-files", "1d", "--keep-messages", "1d")

@@ -266,11 +266,12 @@ class Deny(Command):
 
     type = "deny"
     allowed = "admin"
+    needs_timer = True
     name: Name
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Turn the request down."""
-        return [Denied(_requester(group, self.name))]
+        return [Denied(_requester(group, self.name), context.timer + COOL_DOWN_MS)]
 
 
 @record
@@ -279,28 +280,35 @@ class DenyAll(Command):
 
     type = "deny_all"
     allowed = "admin"
+    needs_timer = True
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Turn each request down."""
         if not group.requests:
             raise Refused(Code.NO_SUCH_REQUEST, "Nobody is asking to join.")
-        return [Denied(request.name) for request in group.requests.values()]
+        until = context.timer + COOL_DOWN_MS
+        return [Denied(request.name, until) for request in group.requests.values()]
 
 
 @record
 class Denied(Body):
-    """The actor, the admin, turned down the request of `name`."""
+    """The actor, the admin, turned down the request of `name`.
+
+    They may ask again at `until`, by the server's timer (see `Context.timer`); events of earlier
+    versions lack it.
+    """
 
     kind = "denied"
     names = ("name",)
     changes_standing = True
     name: str
+    until: int | None = None
 
     def apply(self, group: Group, event: Event) -> None:
         """Remove the request, and remember when it was denied."""
         person = fold(self.name)
         request = group.requests.pop(person, None)
-        group.deny(person, Denial(event.at, request.key if request else None))
+        group.deny(person, Denial(event.at, request.key if request else None, self.until))
         _drop_old_denials(group, event.at)
 
     def standing_change(self, event: Event) -> StandingChange:
@@ -643,7 +651,7 @@ def _require_room(group: Group, context: Context) -> None:
 
 def _require_no_denial(group: Group, context: Context) -> None:
     """Raise `Refused` (denied) if the person's last request was denied a short time ago."""
-    wait = wait_after_denial(group, context.name, context.author.key, context.at)
+    wait = wait_after_denial(group, context.name, context.author.key, context.timer)
     if not wait:
         return
     minutes = -(-wait // 60_000)
@@ -655,13 +663,18 @@ def _require_no_denial(group: Group, context: Context) -> None:
     )
 
 
-def wait_after_denial(group: Group, name: str, key: bytes | None, now: int) -> int:
-    """Return after how many ms a person may ask to join again; 0 if they may do so now."""
+def wait_after_denial(group: Group, name: str, key: bytes | None, timer: int) -> int:
+    """Return after how many ms a person may ask to join again; 0 if they may do so now.
+
+    `timer` is as in `Context`. The dates of events do not say how much time has passed: if a clock
+    was ahead and was set back, they stand still for as long.
+    """
     people = {fold(name)}
     if key is not None:
         people.update(group.denials_by_key.get(key, ()))
-    theirs = [group.denied[person].at for person in people if person in group.denied]
-    return max(max(theirs) + COOL_DOWN_MS - now, 0) if theirs else 0
+    theirs = [group.denied[person] for person in people if person in group.denied]
+    ends = [one.at + COOL_DOWN_MS if one.until is None else one.until for one in theirs]
+    return min(max(max(ends, default=0) - timer, 0), COOL_DOWN_MS)
 
 
 def _drop_old_denials(group: Group, now: int) -> None:

@@ -128,10 +128,14 @@ class MessageEdits(Shape):
 
 @record
 class Denial(Shape):
-    """A request to join that the admin denied at `at` (ms): the `key` that it was made with."""
+    """A request to join that the admin denied at `at` (ms): the `key` that it was made with.
+
+    They may ask again at `until`, by the server's timer; None in what earlier versions have stored.
+    """
 
     at: int
     key: bytes | None = None
+    until: int | None = None
 
 
 @dataclass(slots=True)

@@ -592,7 +592,7 @@ class GroupActor:
             admin=group.admin_name or None,
             kicked=fold(name) in group.kicked,
             banned=group.ban_on(name, subscription.author.key) is not None or None,
-            wait=wait_after_denial(group, name, subscription.author.key, self._clock()) or None,
+            wait=wait_after_denial(group, name, subscription.author.key, self._timer()) or None,
         )
         subscription.send_queue.push(encode(answer))
         if standing == "waiting" and not subscription.gone:

@@ -128,7 +128,7 @@ WORST: dict[str, Callable[[], object]] = {
     "banned_keys": lambda: {
         folded(n): (digest(n),) * KEYS_OF_A_BAN for n in range(HIGHEST_LIMITS.bans)
     },
-    "denied": lambda: {folded(n): Denial(LARGEST, digest(n)) for n in range(DENIALS)},
+    "denied": lambda: {folded(n): Denial(LARGEST, digest(n), LARGEST) for n in range(DENIALS)},
     "counts": lambda: {
         (folded(n), bytes(8)): (LARGEST, (1 << WINDOW) - 1) for n in range(CLIENTS + PERIOD)
     },

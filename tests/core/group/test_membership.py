@@ -93,7 +93,7 @@ def test_admin_approves_requests(ops: Script) -> None:
 def test_admin_denies_requests(ops: Script) -> None:
     ops.run("alice", Join)
     ops.run("bob", Join)
-    assert ops.run("alice", Deny, "bob") == [Denied("bob")]
+    assert ops.run("alice", Deny, "bob") == [Denied("bob", ops.now + COOL_DOWN_MS)]
     assert ops.group.standing("bob") == "outsider"
 
 
@@ -146,7 +146,9 @@ def test_all_requests_are_denied_at_once(ops: Script) -> None:
     ops.run("alice", Join)
     for name in ("Bob", "carol", "dave"):
         ops.run(name, Join)
-    assert ops.run("alice", DenyAll) == [Denied("Bob"), Denied("carol"), Denied("dave")]
+    until = ops.now + COOL_DOWN_MS
+    denied = [Denied(name, until) for name in ("Bob", "carol", "dave")]
+    assert ops.run("alice", DenyAll) == denied
     assert ops.waiting == []
     assert ops.again() == []
     assert ops.refused("bob", Join) == Code.DENIED
