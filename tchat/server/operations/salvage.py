@@ -24,7 +24,7 @@ import trio
 from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused, StartupError
 from tchat.file_lock import try_lock
-from tchat.server.clock import now_ms
+from tchat.server.clock import ServerClock
 from tchat.server.log import Log
 from tchat.server.operations.drafts import disk_errors, free_name
 from tchat.store.open import open_store
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _DRAFT, _ASIDE = "salvage-unfinished", "damaged-"
+_ASIDE_NAME = "aside"  # a file that names the directory of the damaged database
 _WITH_DATABASE = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
 
 
@@ -83,9 +84,10 @@ def _salvage(data: Path, lock: FileIO) -> SalvageReport:
         sync_directory(data)
         aside = free_name(data / f"{_ASIDE}{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
         aside.mkdir(mode=0o700)
+        # Not found by the times in the names, which are those of clocks that may have been wrong.
+        (complete / _ASIDE_NAME).write_text(aside.name)
     else:
-        aside = max(data.glob(f"{_ASIDE}*"), default=data / f"{_ASIDE}unknown")
-        aside.mkdir(mode=0o700, exist_ok=True)
+        aside = _aside_of(data, complete)
     write_record(lock, 0, 0)  # what it says of the damaged database is not so of the new one
     for name in _WITH_DATABASE:  # the database first: without it, no server starts
         with suppress(FileNotFoundError):
@@ -100,11 +102,22 @@ def _salvage(data: Path, lock: FileIO) -> SalvageReport:
     return SalvageReport(str(data), str(aside), found, unknown)
 
 
+def _aside_of(data: Path, complete: Path) -> Path:
+    """Return the directory to which an interrupted call has moved the damaged database."""
+    with suppress(OSError, ValueError):
+        name = (complete / _ASIDE_NAME).read_text()
+        if name.startswith(_ASIDE) and (data / name).is_dir() and "/" not in name:
+            return data / name
+    aside = free_name(data / f"{_ASIDE}unknown")
+    aside.mkdir(mode=0o700)
+    return aside
+
+
 def _write_draft(data: Path, draft: Path) -> Salvaged:
     """Write the new database, with new identities, to a directory of its own."""
     draft.mkdir(mode=0o700)
     try:
-        found = salvage_database(data / DATABASE, draft / DATABASE, data / "files", now_ms())
+        found = salvage_database(data / DATABASE, draft / DATABASE, data / "files", _time_at(data))
         trio.run(_renew, draft)
     except sqlite3.Error as error:
         raise Refused(
@@ -114,6 +127,13 @@ def _write_draft(data: Path, draft: Path) -> Salvaged:
         ) from error
     sync_directory(draft)
     return found
+
+
+def _time_at(data: Path) -> int:
+    """Return the time by which the server of a data directory would date events now."""
+    clock = ServerClock()
+    clock.resume(data)
+    return clock()
 
 
 async def _renew(draft: Path) -> None:
