@@ -89,6 +89,7 @@ async def test_reports_say_what_is_there(tmp_path: Path) -> None:
         stats = json.loads(line)
         assert (stats["groups"], stats["direct"], stats["people"]) == (1, 1, 2)
         assert (stats["running"]["connections"], stats["running"]["people_online"]) == (2, 2)
+        assert (stats["trash_files"], stats["trash_bytes"]) == (0, 0)
         assert (stats["begun_uploads"], stats["running"]["max_transfers"]) == (0, 1000)
         lines = await admin(launch, "stats")
         assert (

@@ -245,6 +245,7 @@ def _stats(given: argparse.Namespace) -> int:
         f"people: {found['people']}",
         f"events: {found['events']} in {size_text(found['database_bytes'])}",
         f"files: {found['files']} in {size_text(found['file_bytes'])}",
+        f"trash: {found['trash_files']} in {size_text(found['trash_bytes'])}",
         f"unfinished uploads: {found['begun_uploads']} in {size_text(found['begun_bytes'])}",
         f"write-ahead log: {size_text(found['log_bytes'])}",
         f"disk: {size_text(found['disk_free'])} free, of which files leave {size_text(reserve)}",
@@ -504,7 +505,9 @@ wrong, nothing is moved.
     "stats": Subcommand(
         _stats,
         "totals, and whether a server is running",
-        "Print how much the server stores, and who is connected if it is running.\n",
+        "Print how much the server stores, and who is connected if it is running. The trash\n"
+        "has files that have expired, or that are in no index, in DIR/files/trash. Each is\n"
+        "deleted a day after it came there, or earlier if an upload needs the space.\n",
         (("tchat admin stats --json", "for a program"),),
     ),
     "groups": Subcommand(

@@ -15,7 +15,7 @@ from tchat.core.fingerprints import fingerprint
 from tchat.core.group.direct import check_group, is_direct
 from tchat.core.text import check_name, fold
 from tchat.store.begun_uploads import BegunUploads
-from tchat.store.blobs import uploads_path
+from tchat.store.blobs import trash_usage, uploads_path
 from tchat.store.disk_space import automatic_reserve
 from tchat.store.sqlite import reports
 from tchat.store.sqlite.view import open_view
@@ -39,15 +39,20 @@ def time_text(at: int) -> str:
 def stats(data: Path) -> Report:
     """Return the totals of a data directory, and of its disk.
 
-    `disk_reserve` is the automatic one; a running server may have another. `log_bytes` is the size
-    of the database's write-ahead log: usually some MB, more if a checkpoint fails or has to wait.
+    `disk_reserve` is the automatic one; a running server may have another. `trash_files` are those
+    that have expired, or that the index does not have, and are not deleted yet. `log_bytes` is the
+    size of the database's write-ahead log: usually some MB, more if a checkpoint fails or has to
+    wait.
     """
     with open_view(data) as connection:
         totals = asdict(reports.totals(connection))
     disk = shutil.disk_usage(data)
     begun = BegunUploads(uploads_path(data / "files"))
+    trash_files, trash_bytes = trash_usage(data / "files")
     return {
         **totals,
+        "trash_files": trash_files,
+        "trash_bytes": trash_bytes,
         "begun_uploads": begun.count,
         "begun_bytes": begun.size,
         "log_bytes": sum(path.stat().st_size for path in data.glob("tchat.db-wal")),
