@@ -81,7 +81,7 @@ def test_file_list_has_short_times() -> None:
     old = replace(file(2), at=at(2020))
     lines = file_table([ListedFile(one, 0, 0, ()) for one in (today, file(3), old)], NOW)
     ends = [line.rpartition("  ")[2] for line in lines]
-    assert ends == [time.strftime("%H:%M"), "22 Nov", "Nov 2020"]
+    assert ends == [time.strftime("%H:%M", time.localtime(NOW / 1000)), "22 Nov", "Nov 2020"]
 
 
 def test_long_names_keep_other_columns_aligned() -> None:
