@@ -38,6 +38,10 @@ class Code(StrEnum):
     BANNED = "banned", "the person is banned from the group and cannot join or use an invite"
     NO_SUCH_BAN = "no_such_ban", "nobody with that name is banned from the group"
     NO_SUCH_MESSAGE = "no_such_message", "the message does not exist, or was deleted"
+    LOG_REPLACED = (
+        "log_replaced",
+        "the message or file is another one, or none: the server was restored from a backup",
+    )
     NOT_AUTHOR = "not_author", "only the author of the message may do this"
     EDITED_OFTEN = "edited_often", "the message has reached the limit of edits"
     BLOCKED = "blocked", "you have blocked the person, so you cannot write to them"

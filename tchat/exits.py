@@ -49,6 +49,7 @@ STATUSES: dict[int, tuple[Code, ...]] = {
         Code.NO_SUCH_GROUP,
         Code.NO_SUCH_NAME,
         Code.NO_SUCH_MESSAGE,
+        Code.LOG_REPLACED,
         Code.NO_SUCH_MEMBER,
         Code.NO_SUCH_BAN,
         Code.NO_SUCH_REQUEST,

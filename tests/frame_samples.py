@@ -43,6 +43,7 @@ _VALUES: dict[str, object] = {
     "recent": 100,
     "unread": None,
     "seq": 1,
+    "stamp": None,
     "before": 1 << 40,
     "skip": 0,
     "key": bytes(32),

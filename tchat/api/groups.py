@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import trio
 
@@ -28,6 +28,7 @@ from tchat.client.program_state import KEY_LIMIT
 from tchat.core.fingerprints import TOKEN_SIZE, invite_text, token_digest
 from tchat.core.group import feature, files, membership, messages, operation, settings
 from tchat.core.group.direct import is_direct, other_of
+from tchat.core.group.log_digest import stamp_of
 from tchat.core.group.mentions import is_mention
 from tchat.core.protocol.frames import Ok
 from tchat.core.text import clean_line, clean_text, fold, safe_filename
@@ -50,6 +51,20 @@ _LATEST_MS = 253_402_300_799_999  # the end of the year 9999, the last that a da
 
 
 # ------------------------------------------------------------------ groups
+
+
+class MessageRef(NamedTuple):
+    """Which message is meant: the one with this seq, if it still has this `stamp` (see `Event`)."""
+
+    seq: int
+    stamp: bytes | None = None
+
+
+def ref_of(message: Message | MessageRef | int) -> MessageRef:
+    """Return the reference to a message."""
+    if isinstance(message, Message):
+        return MessageRef(message.seq, message.stamp or None)
+    return MessageRef(message) if isinstance(message, int) else message
 
 
 class Group:
@@ -160,27 +175,41 @@ class Group:
         """The seq of the pinned message, if there is one."""
         return self.replica.state.pinned
 
-    def mark_read(self, seq: int) -> None:
-        """Count the events up to `seq` as read, on all devices of the user."""
-        self._session.mark_seen(self.replica, seq)
+    def mark_read(self, event: Event | int) -> None:
+        """Count the events up to this one, or up to a seq, as read, on all devices of the user.
+
+        An event that the server has lost, because it was restored from a backup, changes nothing.
+        """
+        if isinstance(event, int):
+            self._session.mark_seen(self.replica, event)
+        elif self.replica.may_have(event.seq, ms_of(event.at), event.who):
+            self._session.mark_seen(self.replica, event.seq)
 
     # ------------------------------------------------------------------ messages
 
-    def post(self, text: str, *, reply_to: Message | int | None = None) -> Awaitable[Message]:
+    def post(
+        self, text: str, *, reply_to: Message | MessageRef | int | None = None
+    ) -> Awaitable[Message]:
         """Post a message like `say`, but return as soon as it is on this machine's disk.
 
         Await the result for the stored message; what is posted later is stored later.
         """
-        reply = reply_to.seq if isinstance(reply_to, Message) else reply_to
-        return self._posted(self._session.post(self.replica, text, reply))
+        seq, stamp = (None, None) if reply_to is None else ref_of(reply_to)
+        return self._posted(self._session.post(self.replica, text, seq, stamp=stamp))
 
     async def say(
-        self, text: str, *, reply_to: Message | int | None = None, key: str | None = None
+        self,
+        text: str,
+        *,
+        reply_to: Message | MessageRef | int | None = None,
+        key: str | None = None,
     ) -> Message:
         """Post a message, and return it once the server has it on disk.
 
         `text` has at most 16 KiB of UTF-8; "/me waves" is shown as an action. `reply_to` is a
-        message or its seq. With a `key`, at most 200 characters, the message is posted once: who
+        message, or its seq; if the server has lost the message, since it was restored from a
+        backup, and has another one with this seq, a reply to the message is refused (log_replaced).
+        With a `key`, at most 200 characters, the message is posted once: who
         says anything with the same key in the same group again, in another run or process of this
         user on this machine and within 30 days, gets the first message back.
 
@@ -191,30 +220,42 @@ class Group:
         In the rare case that the answer was lost and the message is no longer among the latest
         1,000 events, the seq of the returned message is 0.
         """
-        reply = reply_to.seq if isinstance(reply_to, Message) else reply_to
         if key is None:
-            return await self._posted(self._session.post(self.replica, text, reply))
+            return await self.post(text, reply_to=reply_to)
         if not 0 < len(key) <= KEY_LIMIT:
             raise Refused(Code.TEXT_TOO_LONG, f"A key has 1 to {KEY_LIMIT} characters.")
-        sent = await self._session.post_once(self.replica, text, key, reply)
+        seq, stamp = (None, None) if reply_to is None else ref_of(reply_to)
+        sent = await self._session.post_once(self.replica, text, key, seq, stamp)
         if isinstance(sent, int):
-            return await self._message(sent, messages.Posted(text, reply), self._session.clock())
+            return await self._message(sent, messages.Posted(text, seq), self._session.clock())
         return await self._posted(sent)
 
-    async def edit(self, message: int, text: str) -> None:
-        """Replace the text of one's own message, given by its seq."""
-        await self._command(lambda i, n: messages.Edit(i, n, self.place, message, text))
+    async def edit(self, message: Message | MessageRef | int, text: str) -> None:
+        """Replace the text of one's own message, given by itself or its seq.
 
-    async def delete(self, message: int) -> None:
-        """Delete a message, given by its seq, also from the server's disk (author, admin)."""
-        await self._command(lambda i, n: messages.Delete(i, n, self.place, message))
+        Like `delete` and `pin`, it is refused (log_replaced) if the server was restored from a
+        backup, and has lost the message, unless that is given by its seq alone.
+        """
+        seq, stamp = ref_of(message)
+        await self._command(lambda i, n: messages.Edit(i, n, self.place, seq, text, stamp=stamp))
 
-    async def pin(self, message: int | None) -> None:
-        """Pin a message, given by its seq, or unpin the pinned one with None (admin)."""
+    async def delete(self, message: Message | MessageRef | int) -> None:
+        """Delete a message, also from the server's disk (author, admin); see `edit`."""
+        seq, stamp = ref_of(message)
+        await self._command(lambda i, n: messages.Delete(i, n, self.place, seq, stamp=stamp))
+
+    async def pin(self, message: Message | MessageRef | int | None) -> None:
+        """Pin a message, or unpin the pinned one with None (admin); see `edit`."""
         if message is None:
             await self._command(lambda i, n: messages.Unpin(i, n, self.place))
         else:
-            await self._command(lambda i, n: messages.Pin(i, n, self.place, message))
+            seq, stamp = ref_of(message)
+            await self._command(lambda i, n: messages.Pin(i, n, self.place, seq, stamp=stamp))
+
+    async def find(self, seq: int) -> Event | None:
+        """Return the event with a seq; None if there is none, or the user may not read it."""
+        entry = await self._entry(seq)
+        return None if entry is None or entry.seq != seq else self._event(entry)
 
     async def history(self, *, before: int | None = None, limit: int = 200) -> list[Event]:
         """Return the `limit` latest events before the one with seq `before`, the oldest first.
@@ -270,9 +311,10 @@ class Group:
             _Listener(progress),
         )
 
-    async def remove_file(self, number: int) -> None:
-        """Remove a file from the group (who shared it, or the admin)."""
-        await self._command(lambda i, n: files.RemoveFile(i, n, self.place, number))
+    async def remove_file(self, file: File | int) -> None:
+        """Remove a file, given by itself or its number (who shared it, or the admin)."""
+        number, sha256 = (file, None) if isinstance(file, int) else (file.number, file.sha256)
+        await self._command(lambda i, n: files.RemoveFile(i, n, self.place, number, sha256))
 
     # ------------------------------------------------------------------ people
 
@@ -379,6 +421,9 @@ class Group:
     async def _message(self, seq: int, body: messages.Posted, at: int) -> Message:
         """Return the message with a seq (0: unknown), as it is in the log, or else as given."""
         entry = await (self._entry(seq) if seq else self._find_own(body))
+        if entry is not None and not self._is_mine(entry, body):
+            # The server was restored from a backup since, and another event has this seq.
+            seq, entry = 0, await self._find_own(body)
         if entry is not None:
             event = self._event(entry)
             if isinstance(event, Message):
@@ -394,9 +439,15 @@ class Group:
         """
         wanted = messages.Posted(clean_text(body.text), body.reply)
         for entry in reversed(await self._entries_before(None, _SEARCHED)):
-            if entry.body == wanted and fold(entry.actor) == fold(self._user):
+            if entry.body == wanted and self._is_mine(entry, wanted):
                 return entry
         return None
+
+    def _is_mine(self, entry: feature.Event, body: messages.Posted) -> bool:
+        """Return whether an event is of this user, and can be this message, deleted or not."""
+        is_message = isinstance(entry.body, messages.Posted) and entry.body.reply == body.reply
+        is_message = is_message or isinstance(entry.body, messages.Erased)
+        return is_message and fold(entry.actor) == fold(self._user)
 
     async def _entries_before(self, seq: int | None, limit: int) -> list[feature.Event]:
         """Return up to `limit` entries before one, or the latest ones, the oldest first."""
@@ -482,7 +533,7 @@ class File:
 
     async def remove(self) -> None:
         """Remove the file from the group (who shared it, or the admin). Raises `Refused`."""
-        await self.group.remove_file(self.number)
+        await self.group.remove_file(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -491,7 +542,8 @@ class Event:
 
     `mine` says that this program's own user caused it, on this device or another. `kind` is its
     name in the protocol. `sentence` describes it for people, such as "bob joined"; it is empty for
-    a message.
+    a message. `stamp` tells it from another event with its seq, in a log that was restored from a
+    backup.
     """
 
     group: Group = field(repr=False)
@@ -503,6 +555,7 @@ class Event:
     sentence: str = field(default="", repr=False)
     next_key: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     """Makes the keys of what is said about an event that may be handled again after a crash."""
+    stamp: bytes = field(default=b"", repr=False, compare=False)
 
     async def say(self, text: str, *, key: str | None = None) -> Message:
         """Post a message in the group of this event; see `Group.say`.
@@ -513,7 +566,7 @@ class Event:
         """
         return await self._say(text, None, key)
 
-    async def _say(self, text: str, reply_to: int | None, key: str | None) -> Message:
+    async def _say(self, text: str, reply_to: Message | None, key: str | None) -> Message:
         if key is None and self.next_key is not None:
             key = self.next_key()
         return await self.group.say(text, reply_to=reply_to, key=key)
@@ -539,15 +592,15 @@ class Message(Event):
 
     async def reply(self, text: str, *, key: str | None = None) -> Message:
         """Post a message that is shown as a reply to this one; see `Event.say`."""
-        return await self._say(text, self.seq, key)
+        return await self._say(text, self, key)
 
     async def edit(self, text: str) -> None:
         """Replace the text of this message, if it is one's own. Raises `Refused`."""
-        await self.group.edit(self.seq, text)
+        await self.group.edit(self, text)
 
     async def delete(self) -> None:
         """Delete this message, also from the server's disk (author, admin). Raises `Refused`."""
-        await self.group.delete(self.seq)
+        await self.group.delete(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -762,6 +815,7 @@ class _Header(TypedDict):
     kind: str
     sentence: str
     next_key: Callable[[], str] | None
+    stamp: bytes
 
 
 def event_of(
@@ -777,6 +831,7 @@ def event_of(
         kind=entry.body.kind,
         sentence="",
         next_key=next_key,
+        stamp=stamp_of(entry) if entry.client else b"",
     )
     body = entry.body
     if isinstance(body, messages.Posted):

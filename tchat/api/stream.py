@@ -173,10 +173,10 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         acknowledge only every tenth event costs less, and up to ten may be handled again.
         """
         await trio.lowlevel.checkpoint()
-        replica, session = event.group.replica, self._follower.live_session()
+        self._follower.live_session()
         if self._since == "seen":
-            self._save(replica, event.seq, ms_of(event.at))
-        session.mark_seen(replica, event.seq)
+            self._save(event.group.replica, event.seq, ms_of(event.at))
+        event.group.mark_read(event)
 
     # ------------------------------------------------------------------ places
 

@@ -131,17 +131,21 @@ class Delivery:
         once: str | None = None,
         *,
         held: bool = False,
+        stamp: bytes | None = None,
     ) -> PendingMessage:
         """Send a message. Raises `Refused` if it is not valid or cannot be saved.
 
         With `once`, its key is saved as soon as the server has stored it (see `program_state`). If
-        it is `held`, it is sent when it is released.
+        it is `held`, it is sent when it is released. With the `stamp` of the message that it
+        replies to, it is refused if another one has that seq by then.
         """
         check_text(text)
-        encode(Post(0, 0, group, text, reply))  # too long a message fails before it is saved
-        place = self._user, self._server, group
+        encode(Post(0, 0, group, text, reply, stamp))  # too long a message fails before it is saved
+        place, at = (self._user, self._server, group), self._clock()
         floor = self._client_id.upcoming
-        entry = self._journal.add(*place, text, reply, self._clock(), once, held=held, floor=floor)
+        entry = self._journal.add(
+            *place, text, reply, at, once, held=held, floor=floor, stamp=stamp
+        )
         if not held:
             self._await_approval(entry)
         pending = self._send(entry)
@@ -322,7 +326,7 @@ class Delivery:
 
     def _submit(self, entry: JournalEntry) -> PendingRequest:
         def make(request_id: int, number: int) -> Post:
-            return Post(request_id, number, entry.group, entry.text, entry.reply)
+            return Post(request_id, number, entry.group, entry.text, entry.reply, entry.stamp)
 
         if entry.failure is None and not entry.held:
             return self._requests.submit(make, entry)

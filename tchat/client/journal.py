@@ -75,7 +75,8 @@ class JournalEntry:
     since. A message with `once`, a text that its author chose, is posted once (see
     `program_state`). All numbers below `floor` were given before it was typed; that is unknown for
     a message of an earlier version. `left` is not 0 if it was typed by an earlier process: then it
-    was sent with this number or a higher one, or never.
+    was sent with this number or a higher one, or never. `stamp` is that of the message with seq
+    `reply`, which it replies to (see `core.group.log_digest`).
     """
 
     key: int
@@ -91,6 +92,7 @@ class JournalEntry:
     held: bool = False
     floor: int | None = None
     left: int = 0
+    stamp: bytes | None = None
 
 
 class Journal:
@@ -147,6 +149,7 @@ class Journal:
         *,
         held: bool = False,
         floor: int | None = None,
+        stamp: bytes | None = None,
     ) -> JournalEntry:
         """Add a message.
 
@@ -156,8 +159,8 @@ class Journal:
             raise Refused(
                 Code.TOO_MANY, f"{MOST_ENTRIES} messages wait to be sent; try again later."
             )
-        place = fold(user), server, group
-        entry = JournalEntry(self._next, *place, at, text, reply, once=once, held=held, floor=floor)
+        said = fold(user), server, group, at, text, reply
+        entry = JournalEntry(self._next, *said, once=once, held=held, floor=floor, stamp=stamp)
         self._append([_typed_item(entry)])
         return self._insert(entry)
 
@@ -188,8 +191,13 @@ class Journal:
         self._try_append(_refused_item(entry, failure))
 
     def resubmit(self, entry: JournalEntry) -> JournalEntry:
-        """Add a refused message again, as if it had just been typed. Raises `Refused`."""
+        """Add a refused message again, as if it had just been typed. Raises `Refused`.
+
+        If the message that it replies to is lost, it is no reply any more.
+        """
         new = replace(entry, key=self._next, number=None, failure=None, held=False, left=0)
+        if entry.failure is not None and entry.failure.code == Code.LOG_REPLACED:
+            new = replace(new, reply=None, stamp=None)
         self._append([_typed_item(new), _removed_item(entry)])
         del self._entries[entry.key]
         self._insert(new)
@@ -388,7 +396,8 @@ def _typed_item(entry: JournalEntry) -> dict[str, object]:
     once = {"once": entry.once} if entry.once else {}
     held = {"held": True} if entry.held else {}
     floor = {} if entry.floor is None else {"floor": entry.floor}
-    return {"key": entry.key, **place, **said, **once, **held, **floor}
+    stamp = {} if entry.stamp is None else {"stamp": entry.stamp.hex()}
+    return {"key": entry.key, **place, **said, **once, **held, **floor, **stamp}
 
 
 def _refused_item(entry: JournalEntry, failure: Refused) -> dict[str, object]:
@@ -414,8 +423,9 @@ def _entry_from(key: int, item: dict[str, Any]) -> JournalEntry:
     group, at = check_group(group), _as_natural(item["at"])
     held = item.get("held") is True
     floor = _as_natural(item["floor"]) if "floor" in item else None
-    place = user, server, group
-    return JournalEntry(key, *place, at, text, reply, once=once, held=held, floor=floor)
+    stamp = bytes.fromhex(item["stamp"]) if "stamp" in item else None
+    said = user, server, group, at, text, reply
+    return JournalEntry(key, *said, once=once, held=held, floor=floor, stamp=stamp)
 
 
 def _as_natural(value: object) -> int:

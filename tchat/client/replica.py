@@ -318,6 +318,16 @@ class Replica:
         self.deleted = {seq for seq in self.deleted if seq >= self.first}
         self._edits = _edits_in(self.log)
 
+    def may_have(self, seq: int, at: int, actor: str) -> bool:
+        """Return whether event `seq` is not another one than that which `actor` caused at `at`.
+
+        Of an event that is not loaded, this is not known.
+        """
+        if not self.first <= seq <= self.last:
+            return seq < self.first
+        event = self.log[seq - self.first]
+        return (event.at, event.actor) == (at, actor)
+
     def count_within(self, size: int) -> int:
         """Return how many of the latest events take at most `size` bytes."""
         for count, event in enumerate(reversed(self.log)):

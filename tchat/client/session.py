@@ -230,22 +230,35 @@ class Session:
         await self._requests.wait_for_all()
 
     def post(
-        self, replica: Replica, text: str, reply: int | None = None, *, held: bool = False
+        self,
+        replica: Replica,
+        text: str,
+        reply: int | None = None,
+        *,
+        held: bool = False,
+        stamp: bytes | None = None,
     ) -> PendingMessage:
         """Send a message to a group; `reply` is the seq of a message that it replies to.
 
+        With the `stamp` of that message, it is refused (log_replaced) if another one has that seq
+        when the server gets it (see `core.group.log_digest`).
         It is in `replica.pending` until it is in the log, and survives the end of the program. If
         it is `held`, it is sent when it is released, or once the person is a member of the group.
         Raises `Refused` if the text is not valid, or cannot be saved in the journal.
         """
-        return self._delivery.post(replica.name, text, reply, held=held)
+        return self._delivery.post(replica.name, text, reply, held=held, stamp=stamp)
 
     def release(self, pending: PendingMessage) -> None:
         """Send a held message; do nothing if it is not held any more."""
         self._delivery.release(pending)
 
     async def post_once(
-        self, replica: Replica, text: str, once: str, reply: int | None = None
+        self,
+        replica: Replica,
+        text: str,
+        once: str,
+        reply: int | None = None,
+        stamp: bytes | None = None,
     ) -> PendingMessage | int:
         """Send a message unless one with the key `once` was sent to the group by this person.
 
@@ -262,7 +275,7 @@ class Session:
                 if own := self._delivery.find_once(replica.name, once):
                     return own
                 if not is_in_a_journal(client_id, self.user, servers, replica.name, once):
-                    return self._delivery.post(replica.name, text, reply, once)
+                    return self._delivery.post(replica.name, text, reply, once, stamp=stamp)
             await trio.sleep(_OTHERS_SECONDS)
 
     def resend(self, pending: PendingMessage) -> PendingMessage:

@@ -255,8 +255,10 @@ class FollowedGroups:
         """Move the person's read position in a group to `seq`: events up to `seq` are read.
 
         It is sent once the server has confirmed that it has the same log: in another, it would be
-        the position of other events.
+        the position of other events. Likewise, the caller may not have noticed yet that the replica
+        was reset: so it is never after the events that are here.
         """
+        seq = min(seq, replica.last)
         if seq > replica.seen and replica.standing == "member":
             replica.seen = seq
             if replica.attached:

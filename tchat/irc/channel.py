@@ -51,6 +51,11 @@ class OwnMessages:
         while self._unanswered:
             await self._changed.wait()
 
+    def forget(self) -> None:
+        """Forget the messages that are stored: other ones may have their seqs now."""
+        self._labels.clear()
+        self._newest = 0
+
     async def find(self, seq: int) -> tuple[bool, str | None]:
         """Return whether this client wrote a message, and with which label."""
         # Messages are answered in order: an answer for a later one comes after that for this one.
@@ -73,15 +78,25 @@ class Channel:
         self.admin = group.admin
         self.last_own: int | None = None
         self._quotes: dict[int, Quote] = {}
+        self._resets = group.replica.resets
         self._pace = TokenBucket(_QUOTE_RATE, 0)
 
     def remember(self, message: Message) -> None:
         """Remember a message, for replies to it."""
-        self._quotes[message.seq] = Quote(message.who, message.text, message.at)
+        self.forget_lost()
+        self._quotes[message.seq] = Quote(message.who, message.text, message.at, message.stamp)
         if len(self._quotes) > _REMEMBERED:
             del self._quotes[next(iter(self._quotes))]
         if message.mine:
             self.last_own = message.seq
+
+    def forget_lost(self) -> None:
+        """Forget all messages if the log was replaced: others may have their seqs."""
+        if self._resets != self.group.replica.resets:
+            self._resets = self.group.replica.resets
+            self._quotes.clear()
+            self.own.forget()
+            self.last_own = None
 
     def _may_load(self, *, live: bool) -> bool:
         """Return whether to load a quoted message: not for any number of new replies.
@@ -93,11 +108,12 @@ class Channel:
 
     async def scene(self, event: Event, me: str, *, live: bool) -> Scene:
         """Return what an event is shown with."""
+        self.forget_lost()
         seq = reference_of(event)
         if seq is not None and seq not in self._quotes and self._may_load(live=live):
             with suppress(Refused):
                 for older in await self.group.history(before=seq + 1, limit=1):
                     if isinstance(older, Message) and older.seq == seq:
-                        self._quotes[seq] = Quote(older.who, older.text, older.at)
+                        self._quotes[seq] = Quote(older.who, older.text, older.at, older.stamp)
         quotes = {seq: self._quotes[seq]} if seq in self._quotes else {}
         return Scene(self.group, me, live, self.admin, quotes)

@@ -33,7 +33,7 @@ from tchat.irc.names import (
     source_of,
 )
 from tchat.irc.registration import negotiate
-from tchat.irc.rendering import ban_mask, seq_of
+from tchat.irc.rendering import ban_mask, ref_of
 from tchat.irc.replies import Replies
 from tchat.irc.session import OFFLINE
 
@@ -248,7 +248,7 @@ def _post(
 ) -> None:
     """Post a message: it is on disk here at once, and sent when there is a connection."""
     msgid = message.tags.get("+draft/reply") or message.tags.get("+reply")
-    reply_to = seq_of(channel.group, msgid) if msgid else None
+    reply_to = ref_of(channel.group, msgid) if msgid else None
     try:
         stored = channel.group.post(text, reply_to=reply_to)
     except Refused as refusal:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from tchat.irc.channel import Channel
 from tchat.irc.messages import Message as Line
 from tchat.irc.names import SERVER
-from tchat.irc.rendering import render, seq_of, server_time, target_of
+from tchat.irc.rendering import ref_of, render, server_time, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tchat.api.groups import Event, Group
+    from tchat.api.groups import Event, Group, MessageRef
     from tchat.irc.replies import Replies
     from tchat.irc.session import Session
 
@@ -101,11 +101,21 @@ def _limit(text: str) -> int:
 async def _before(group: Group, place: str) -> int:
     """Return the seq that ends the events before a place."""
     kind, _, value = place.partition("=")
-    if kind == "msgid" and (seq := seq_of(group, value)) is not None:
-        return seq
+    if kind == "msgid" and (ref := ref_of(group, value)) is not None:
+        await _require_same(group, ref, place)
+        return ref.seq
     if kind == "timestamp":
         return await seq_at(group, _time(value))
     raise _BadRequestError(f"{place} is neither a msgid of this target nor a timestamp.")
+
+
+async def _require_same(group: Group, ref: MessageRef, place: str) -> None:
+    """Raise `_BadRequestError` if a message is lost, because the server was restored."""
+    if ref.stamp is None:
+        return
+    event = await group.find(ref.seq)
+    if event.stamp != ref.stamp if event else ref.seq > group.last:
+        raise _BadRequestError(f"{place} is lost: the server was restored from a backup.")
 
 
 async def _after(group: Group, place: str) -> int:

@@ -7,6 +7,7 @@ false) must not change the client's list of names, so it is a message or a NOTIC
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _BANNED_HOW = "banned"
+_MSGID = re.compile(r"([0-9]{1,15})(?:-([0-9a-f]{16}))?@(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Quote:
     who: str
     text: str
     at: datetime
+    stamp: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,24 @@ def target_of(group: api.Group) -> str:
     return nick_of(group.name) if group.direct else channel_of(group.name)
 
 
-def message_id(group: api.Group, seq: int) -> str:
-    """Return the `msgid` of the message with a seq."""
-    return f"{seq}@{fold(target_of(group))}"
+def message_id(group: api.Group, seq: int, stamp: bytes) -> str:
+    """Return the `msgid` of the message with a seq, such as "57-3fa9c1d2e4b5a697@#ops".
+
+    IRC clients keep it. The stamp says whether it is still that message: the server may have been
+    restored from a backup since.
+    """
+    return f"{seq}-{stamp.hex()}@{fold(target_of(group))}"
 
 
-def seq_of(group: api.Group, msgid: str) -> int | None:
-    """Return the seq of a message of this group by its `msgid`; None if it is not one."""
-    number, _, place = msgid.partition("@")
-    known = number.isascii() and number.isdigit() and len(number) < 16  # digits
-    return int(number) if known and fold(place) == fold(target_of(group)) else None
+def ref_of(group: api.Group, msgid: str) -> api.MessageRef | None:
+    """Return which message of this group a `msgid` means; None if it is not one of this group.
+
+    Those of earlier versions had no stamp.
+    """
+    found = _MSGID.fullmatch(msgid)
+    if found is None or fold(found[3]) != fold(target_of(group)):
+        return None
+    return api.MessageRef(int(found[1]), bytes.fromhex(found[2]) if found[2] else None)
 
 
 def reference_of(event: api.Event) -> int | None:
@@ -94,10 +105,10 @@ def render(event: api.Event, scene: Scene) -> list[Message]:
 
 
 def _message(event: api.Message, scene: Scene) -> list[Message]:
-    tags = {"msgid": message_id(scene.group, event.seq)}
+    tags = {"msgid": message_id(scene.group, event.seq, event.stamp)}
     lines: list[str] = []
     if event.reply_to is not None:
-        tags["+draft/reply"] = message_id(scene.group, event.reply_to)
+        tags |= _reply_tag(event.reply_to, scene)
         quote = scene.quotes.get(event.reply_to)
         lines.append(f"> {nick_of(quote.who)}: {snippet(quote.text)}" if quote else "> …")
     source, target = source_of(event.who), _target(event.who, scene)
@@ -108,6 +119,12 @@ def _message(event: api.Message, scene: Scene) -> list[Message]:
         Message("PRIVMSG", (target, line), source, tags if number == 0 else {})
         for number, line in enumerate(lines)
     ]
+
+
+def _reply_tag(seq: int, scene: Scene) -> dict[str, str]:
+    """Return the tag of a reply to a message; none if the message is not known."""
+    quote = scene.quotes.get(seq)
+    return {} if quote is None else {"+draft/reply": message_id(scene.group, seq, quote.stamp)}
 
 
 def _target(who: str, scene: Scene) -> str:
@@ -173,7 +190,7 @@ def _notices(event: api.Event, scene: Scene) -> list[Message]:
         return []
     source, target = source_of(event.who), _target(event.who, scene)
     reference = reference_of(event)
-    tags = {} if reference is None else {"+draft/reply": message_id(scene.group, reference)}
+    tags = {} if reference is None else _reply_tag(reference, scene)
     return [
         Message("NOTICE", (target, piece), source, tags)
         for line in message_lines(sentence)

@@ -45,6 +45,8 @@ PATIENCE_SECONDS = 60.0
 OFFLINE = "offline"
 """The reason for which people who are not connected are away: IRC knows only away people."""
 
+LOG_LOST = "The server was restored from a backup: what was said here since that backup is lost."
+
 _NAMES_SIZE = 400
 _MOST_JOBS = 32
 
@@ -78,8 +80,8 @@ class Session:
         self._parted: set[str] = set()
         self._presence: dict[str, str | None] = {}
         self._lost = False
-        self._delivered: dict[Channel, int] = {}
-        self._asked: dict[Channel, int] | None = None
+        self._delivered: dict[Channel, api.Event] = {}
+        self._asked: dict[Channel, api.Event] | None = None
         self._asking = 0
         self._jobs, self._queue = trio.open_memory_channel["Job"](_MOST_JOBS)
         self._nursery: trio.Nursery
@@ -185,6 +187,7 @@ class Session:
             start, left_out = group.last, 0
         async with client.events(group, since=start, own=True) as events:
             opened_at, channel.admin = group.last, group.admin
+            resets = group.replica.resets
             if not group.direct:
                 await self.connection.send(*self._opening(channel))
             await self._send_mark(channel)
@@ -192,7 +195,9 @@ class Session:
                 sentence = f"{left_out} earlier unread events are not shown"
                 await self.connection.send(Message("NOTICE", (channel.target, sentence), SERVER))
             async for event in events:
-                await self._deliver(channel, event, live=event.seq > opened_at)
+                # After a restore of the server, what is delivered is new, with lower seqs.
+                is_live = event.seq > opened_at or resets != group.replica.resets
+                await self._deliver(channel, event, live=is_live)
 
     def _opening(self, channel: Channel) -> list[Message]:
         group, numeric = channel.group, self.connection.numeric_message
@@ -235,13 +240,13 @@ class Session:
             await connection.send(*messages)
         if isinstance(event, api.AdminChanged):
             channel.admin = event.admin
-        await self._count_as_delivered(channel, event.seq)
+        await self._count_as_delivered(channel, event)
 
     # ------------------------------------------------------------------ read marks
 
-    async def _count_as_delivered(self, channel: Channel, seq: int) -> None:
+    async def _count_as_delivered(self, channel: Channel, event: api.Event) -> None:
         if not self.connection.has("draft/read-marker"):
-            self._delivered[channel] = seq
+            self._delivered[channel] = event
             await self._ask_whether_received()
 
     async def _ask_whether_received(self) -> None:
@@ -253,8 +258,8 @@ class Session:
     async def on_pong(self, token: str) -> None:
         """Count what was sent before a PING as read, now that the client has answered it."""
         if self._asked is not None and token == str(self._asking):
-            for channel, seq in self._asked.items():
-                channel.group.mark_read(seq)
+            for channel, event in self._asked.items():
+                channel.group.mark_read(event)
             self._asked = None
             await self._ask_whether_received()
 
@@ -292,6 +297,8 @@ class Session:
                     case api.Connected():
                         self._lost = False
                         await self.notice("Connected to the server again.")
+                    case api.LogReplaced(group):
+                        await self._tell_restored(group)
                     case api.Presence(group):
                         await self._tell_presence(group)
                     case api.StandingChanged():
@@ -304,6 +311,11 @@ class Session:
                 f"The connection to the server is lost ({reason}). What you write is kept, and sent"
                 " as soon as it is back."
             )
+
+    async def _tell_restored(self, group: Group) -> None:
+        if (channel := self.find(target_of(group))) is not None:
+            channel.forget_lost()
+            await self.connection.send(Message("NOTICE", (channel.target, LOG_LOST), SERVER))
 
     async def _tell_presence(self, group: Group) -> None:
         if not group.online or not self.connection.has("away-notify"):

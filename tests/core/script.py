@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.core.group.feature import DEFAULT_LIMITS, Body, Event, TargetedCommand
+from tchat.core.group.feature import DEFAULT_LIMITS, Body, Event
 from tchat.core.group.features import decode_event, encode_event, erase_event
 from tchat.core.group.membership import Approve, Join
 from tchat.core.group.messages import Deleted
@@ -124,7 +124,8 @@ class Script:
 
     def decided(self, author: Author, command: Command, group: Group | None = None) -> list[Event]:
         """Return the events that the rules decide on, in this state of the group or another."""
-        target = self.event(command.target) if isinstance(command, TargetedCommand) else None
+        seq = command.refers_to
+        target = None if seq is None else self.event(seq)
         return decide(group or self.group, author, command, self.now, self.limits, target)
 
     def event(self, seq: int) -> Event | None:

@@ -9,6 +9,7 @@ import pytest
 
 from tchat.client.client_id import acquire_client_id
 from tchat.core.group.membership import Approve, Ban, Deny, Join, Kick, Leave, Unban
+from tchat.ui.chat.lines import Line
 from tests.helpers import members, running_server
 from tests.ui.typist import typing
 
@@ -126,7 +127,7 @@ async def test_refusal_after_the_approval_is_printed() -> None:
         members(server, "alice") as (alice,),
         typing(server, "bob", until="Waiting for alice", rewrites=False) as bob,
     ):
-        bob.window.say("I agree", reply=999)
+        bob.window.say("I agree", Line(0, "message", "a lost message", "alice", 999))
         await bob.shows("Your message is kept, and sent after that")
         await alice.command(Approve, "bob")
         await bob.shows("Not sent, but kept: I agree")

@@ -16,7 +16,7 @@ or events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import Formatter
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
@@ -66,7 +66,7 @@ class Context(NamedTuple):
 
     `at` is the date of the decision (ms since the Unix epoch). `timer` is the time by which periods
     are measured: it never goes back, nor slower than real time, as `at` does when the server's
-    clock was ahead. `target` is the event that a `TargetedCommand` names, or None if the log lacks
+    clock was ahead. `target` is the event that the command `refers_to`, or None if the log lacks
     it; the state does not contain messages.
     """
 
@@ -108,6 +108,11 @@ class Command(Frame):
         """The text of the message that the command posts or edits; empty for other commands."""
         return ""
 
+    @property
+    def refers_to(self) -> int | None:
+        """The seq of the event that the rule has to look at, which it gets in `Context.target`."""
+        return None
+
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Return the events that follow, in order; none if nothing changes. Raises `Refused`."""
         raise NotImplementedError
@@ -115,9 +120,18 @@ class Command(Frame):
 
 @record
 class TargetedCommand(Command):
-    """A command about the message with seq `target`; its rule gets it in `Context.target`."""
+    """A command about the message with seq `target`.
+
+    It is refused if that is not the event with this `stamp` (see `log_digest`).
+    """
 
     target: int
+    stamp: bytes | None = field(default=None, kw_only=True)
+
+    @property
+    def refers_to(self) -> int | None:
+        """The seq of the message."""
+        return self.target
 
 
 # ------------------------------------------------------------------ events

@@ -73,17 +73,28 @@ class FileShared(Body):
 
 @record
 class RemoveFile(Command):
-    """Remove a file from the group (the person who shared it, or the admin)."""
+    """Remove a file from the group (the person who shared it, or the admin).
+
+    With `sha256`, it is refused if that is not the file's digest: after a restore of the server,
+    numbers are given again.
+    """
 
     type = "remove_file"
     allowed = "member"
     number: int
+    sha256: bytes | None = None
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Remove the file, if the author shared it or is the admin."""
         file = group.files.get(self.number)
         if file is None:
             raise Refused(Code.NO_SUCH_FILE, f"The group has no file {self.number}.")
+        if self.sha256 not in (None, file.sha256):
+            raise Refused(
+                Code.LOG_REPLACED,
+                f"File {self.number} is another one now: the server was restored from a backup."
+                " Nothing was changed.",
+            )
         if fold(file.by) != fold(context.name) and not group.is_admin(context.name):
             raise Refused(
                 Code.NOT_ADMIN, f"Only {file.by}, who shared it, or the admin may remove this file."

@@ -25,6 +25,11 @@ provokes as hard as a collision: a CRC could be forged with the client id, which
 It costs half a microsecond for an event, a hundredth of a post.
 
 A digest may be unknown, and is empty then: so are all later ones.
+
+A command that names an event by its seq carries its *stamp*, by which the server finds out that in
+its log the event with this seq is another one: the command was written before a restore, and sent,
+or sent again, after it. The stamp is computed from the event alone, since whoever names an event
+need not know the log before it.
 """
 
 from __future__ import annotations
@@ -46,6 +51,8 @@ EMPTY = bytes(DIGEST_SIZE)
 
 UNKNOWN = b""
 
+STAMP_SIZE = 8
+
 _NUMBERS = Struct(f">{DIGEST_SIZE}sQQQ").pack
 
 
@@ -58,3 +65,11 @@ def extend(digest: bytes, events: Iterable[Event]) -> bytes:
         # Without the option for a shorter digest, which takes as long as the hashing.
         digest = blake2b(numbers + event.client + event.actor.encode()).digest()[:DIGEST_SIZE]
     return digest
+
+
+def stamp_of(event: Event) -> bytes:
+    """Return what tells an event apart from others with its seq; it stays when its text is erased.
+
+    It is the beginning of the digest of a log whose only event this is.
+    """
+    return extend(EMPTY, (event,))[:STAMP_SIZE]

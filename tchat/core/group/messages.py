@@ -22,6 +22,7 @@ from tchat.core.group.feature import (
     MessageText,
     TargetedCommand,
 )
+from tchat.core.group.log_digest import stamp_of
 from tchat.core.group.mentions import mentioned
 from tchat.core.group.state import MessageEdits
 from tchat.core.protocol.schema import record
@@ -43,22 +44,33 @@ MOST_EDITS = 100
 
 @record
 class Post(Command):
-    """Post a message, optionally in reply to the message with seq `reply`."""
+    """Post a message, optionally in reply to the message with seq `reply`.
+
+    It is refused if that is not the event with this `stamp` (see `log_digest`).
+    """
 
     type = "post"
     allowed = "member"
     in_direct = True
     text: MessageText
     reply: int | None = None
+    stamp: bytes | None = None
 
     @property
     def message_text(self) -> str:
         """The text of the message."""
         return self.text
 
+    @property
+    def refers_to(self) -> int | None:
+        """The seq of the message that it replies to, if it has to be the one with the stamp."""
+        return None if self.stamp is None else self.reply
+
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Append the message."""
         check_text(self.text)
+        if self.refers_to is not None:
+            _require_stamp(context, self.stamp)
         if self.reply is not None and not max(group.floor, 1) <= self.reply <= group.seq:
             raise _no_such_message()
         return [Posted(self.text, self.reply)]
@@ -108,7 +120,7 @@ class Edit(TargetedCommand):
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Append the new text, if the message is the author's own and has not too many edits."""
-        message = require_message(group, context)
+        message = require_message(group, context, self.stamp)
         if fold(message.actor) != fold(context.name):
             raise Refused(Code.NOT_AUTHOR, f"Only {message.actor} may edit this message.")
         if len(group.edits_of(message.seq)) >= MOST_EDITS:
@@ -163,7 +175,7 @@ class Delete(TargetedCommand):
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Append the deletion, if the message is the author's own or the author is the admin."""
-        message = require_message(group, context)
+        message = require_message(group, context, self.stamp)
         if fold(message.actor) != fold(context.name) and not group.is_admin(context.name):
             who = message.actor if group.direct else f"{message.actor} or the admin"
             raise Refused(Code.NOT_AUTHOR, f"Only {who} may delete this message.")
@@ -224,7 +236,7 @@ class Pin(TargetedCommand):
 
     def decide(self, group: Group, context: Context) -> list[Body]:
         """Append the pin, unless the message is pinned already."""
-        message = require_message(group, context)
+        message = require_message(group, context, self.stamp)
         return [Pinned(message.seq)] if message.seq != group.pinned else []
 
 
@@ -278,15 +290,27 @@ class Unpinned(Body):
 # ------------------------------------------------------------------ shared rules
 
 
-def require_message(group: Group, context: Context) -> Event:
-    """Return the message that a command is about. Raises `Refused` (no_such_message).
+def require_message(group: Group, context: Context, stamp: bytes | None) -> Event:
+    """Return the message that a command is about. Raises `Refused` (no_such_message, log_replaced).
 
     Deleted messages are refused, and so are messages from before the group was founded anew.
     """
+    _require_stamp(context, stamp)
     target = context.target
     if target is None or target.seq < group.floor or not isinstance(target.body, Posted):
         raise _no_such_message()
     return target
+
+
+def _require_stamp(context: Context, stamp: bytes | None) -> None:
+    """Raise `Refused` if a command means another event than the one that now has the seq."""
+    if stamp is None or (context.target is not None and stamp_of(context.target) == stamp):
+        return
+    raise Refused(
+        Code.LOG_REPLACED,
+        "The message that this is about is lost: the server was restored from a backup. Nothing was"
+        " changed.",
+    )
 
 
 def _no_such_message() -> Refused:

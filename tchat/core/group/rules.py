@@ -45,7 +45,7 @@ def decide(
     """Return the events that `command` adds to the log, in order; none if it is a repeat.
 
     `now` is in milliseconds since the Unix epoch; if the clock went back, the events get the time
-    of the last event. `target` is the event that a `TargetedCommand` names, if the log has it.
+    of the last event. `target` is the event that the command `refers_to`, if the log has it.
     `timer` is the time by which periods are measured, if the command needs it. Raises `Refused`.
     """
     if group.has_done(author, command.n):

@@ -70,7 +70,7 @@ LOCAL = object()
 """Mark a field that is not part of the map."""
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def record(cls: type[T]) -> type[T]:
     """Make a dataclass that is immutable for the type checker, but not at run time.
 
@@ -176,9 +176,10 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Schema:
-    """The fields of a record: `is_flat` if all are scalars, `is_whole` if none is `LOCAL`.
+    """The fields of a record: `is_flat` if all are scalars.
 
-    `keys` are those of the map, in order. `compounds` are the conversions of the others.
+    `is_whole` says that the constructor takes them in their order: none is `LOCAL`, or has to be
+    named. `keys` are those of the map, in order. `compounds` are the conversions of the others.
     """
 
     fields: tuple[Field, ...]
@@ -206,9 +207,8 @@ class _Schemas(dict[Any, "_Schema"]):
         )
         keys = ("type", *names) if issubclass(cls, Frame) else tuple(names)
         compounds = {field.name: field.compound for field in fields if field.compound is not None}
-        schema = _Schema(
-            fields, tuple(names), keys, compounds, not compounds, names == every, cleaners
-        )
+        is_whole = names == [field.name for field in dataclasses.fields(cls) if not field.kw_only]
+        schema = _Schema(fields, tuple(names), keys, compounds, not compounds, is_whole, cleaners)
         return self.setdefault(cls, schema)
 
 

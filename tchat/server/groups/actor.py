@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.core.group.compaction import last_forgotten_edit
-from tchat.core.group.feature import TargetedCommand
 from tchat.core.group.features import decode_event, encode_event
 from tchat.core.group.log_digest import extend
 from tchat.core.group.membership import wait_after_denial
@@ -440,18 +439,18 @@ class GroupActor:
         command = item.command
         if command.erases:
             return True
-        if isinstance(command, TargetedCommand):
-            return self.group.seq < command.target <= batch.draft.seq
-        return False
+        target = command.refers_to
+        return target is not None and self.group.seq < target <= batch.draft.seq
 
     def _decide_one(self, batch: Batch, item: Execute, now: int) -> bool:
         """Add a command's events and reply to the batch; return whether the batch has to end."""
         command = item.command
-        target = batch.targets.get(command.target) if isinstance(command, TargetedCommand) else None
+        seq = command.refers_to
+        target = None if seq is None else batch.targets.get(seq)
         try:
             limits = self._environment.limits
-            if batch.damaged and target is None and isinstance(command, TargetedCommand):
-                _require_readable(batch, command.target)
+            if batch.damaged and target is None and seq is not None:
+                _require_readable(batch, seq)
             timer = self._timer() if command.needs_timer else 0
             events = decide(batch.draft, item.author, command, now, limits, target, timer)
             if events:
@@ -732,8 +731,8 @@ def _targets_of(commands: list[Command]) -> set[int]:
     """Return the targets of the commands, up to the first that erases, which ends the batch."""
     targets: set[int] = set()
     for command in commands:
-        if isinstance(command, TargetedCommand):
-            targets.add(command.target)
+        if (target := command.refers_to) is not None:
+            targets.add(target)
         if command.erases:
             break
     return targets

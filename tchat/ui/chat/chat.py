@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from tchat.client.replica import Replica
     from tchat.client.session import Session
     from tchat.core.group.feature import Event
-    from tchat.core.protocol.frames import GroupSummary, NameKey
+    from tchat.core.protocol.frames import GroupSummary, NameKey, SearchHit
     from tchat.ui.chat.elsewhere import Search
     from tchat.ui.chat.window import Frontend, TypedEdit
 
@@ -203,7 +203,7 @@ class Chat:
         """The groups whose members' keys were compared, and how often each was reset before."""
         self.elsewhere = Elsewhere(start.session, self.ignored, start.searched)
         self.unanswered_edits: list[tuple[str, TypedEdit]] = []
-        self.found: list[tuple[str, int]] = []
+        self.found: list[SearchHit] = []
         self.searching = 0
         self.connection = "connecting"
         self._start = start

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ARGUMENT_LIMIT = 4096
 """Longest argument of a command that is not a message, in code points: enough for any path."""
 
-_REFERENCE = re.compile(r"\^#?\d+\s*")
+_REFERENCE = re.compile(r"\^(\d+|#\d+(-[0-9a-f]+)?)\s*")
 
 _USAGE_WIDTH = 15
 """Width of the usage column in the table of a topic, in cells."""
@@ -305,7 +305,7 @@ def name_in(argument: str) -> str:
 
 
 def has_seq(argument: str) -> bool:
-    """Return whether an argument begins with a reference that stays the same ("^#57")."""
+    """Return whether an argument begins with a reference that stays the same ("^#57-3fa9c1")."""
     return argument.startswith("^#")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tchat.client.clock import LATEST_MS
 from tchat.core.group.feature import Reader
+from tchat.core.group.log_digest import stamp_of
 from tchat.core.group.membership import (
     AdminTransferred,
     Banned,
@@ -79,7 +80,8 @@ class Line:
     it has none. `reply` quotes the message that this one replies to. `mention` says that the text
     names the reader, and `history` that the line was seen before. A deleted message has no text.
     `code` is that of a refusal. `asking` names the people whose requests to join this line tells,
-    and `changes` is how many changes of the group it tells, 0 if it tells something else.
+    and `changes` is how many changes of the group it tells, 0 if it tells something else. `stamp`
+    is that of a message's event (see `core.group.log_digest`).
     """
 
     at: int
@@ -96,6 +98,7 @@ class Line:
     code: str = ""
     asking: tuple[str, ...] = ()
     changes: int = 0
+    stamp: bytes | None = None
 
     def is_by(self, user: str) -> bool:
         """Return whether this is a message of `user`."""
@@ -187,6 +190,7 @@ def message_line(event: Event, text: str, me: str, *, edited: bool = False) -> L
         event.seq,
         mention=fold(event.actor) != fold(me) and is_mention(text, me),
         edited=edited,
+        stamp=stamp_of(event),
     )
 
 

@@ -182,9 +182,17 @@ class WindowContext(Protocol):
         """Wait until all updates so far are handled."""
 
 
-def reference_to(seq: int) -> str:
-    """Return the reference to a message in commands that stays the same: "^#57"."""
-    return f"^#{seq}"
+STAMP_DIGITS = 6
+"""How many hexadecimal digits of a stamp a reference has: the server compares the whole stamp."""
+
+
+def reference_to(seq: int, stamp: bytes | None) -> str:
+    """Return the reference to a message in commands that stays the same: "^#57-3fa9c1".
+
+    After the seq is the beginning of its stamp, since another message may have the seq when the
+    command is used: in the meantime, the server may have been restored from a backup.
+    """
+    return f"^#{seq}" + (f"-{stamp.hex()[:STAMP_DIGITS]}" if stamp else "")
 
 
 def command_that_opens(group: str, user: str) -> str:
@@ -196,15 +204,16 @@ def command_that_opens(group: str, user: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TypedEdit:
-    """A new `text` for message `seq`."""
+    """A new `text` for message `seq`, which has this `stamp`."""
 
     seq: int
     text: str
+    stamp: bytes | None
 
     @property
     def line(self) -> str:
         """The command, which means this message however many are posted after it."""
-        return f"/edit {reference_to(self.seq)} {self.text}"
+        return f"/edit {reference_to(self.seq, self.stamp)} {self.text}"
 
 
 class Outgoing:
@@ -223,13 +232,14 @@ class Outgoing:
         self._unapproved = [(one, one.request, window) for one in self._sent if one.awaits_approval]
         """Messages that wait for an approval, with their refused requests, and their origins."""
 
-    def say(self, text: str, reply: int | None, origin: Window) -> None:
+    def say(self, text: str, reply: Line | None, origin: Window) -> None:
         """Send a message; its refusal is shown in `origin`, the window that it was typed in.
 
         Raises `Refused` for a text that cannot be a message.
         """
         window = self._window
-        pending = window.session.post(window.replica, text, reply, held=window.entering)
+        seq, stamp = (None, None) if reply is None else (reply.seq, reply.stamp)
+        pending = window.session.post(window.replica, text, seq, held=window.entering, stamp=stamp)
         self._sent.append(pending)
         if window.entering:
             self._held.append((pending, origin))
@@ -598,7 +608,7 @@ class Window:
 
     # ------------------------------------------------------------------ what the person does
 
-    def say(self, text: str, reply: int | None = None, origin: Window | None = None) -> None:
+    def say(self, text: str, reply: Line | None = None, origin: Window | None = None) -> None:
         """Send a message; it is shown at once, as pending. Raises `Refused` for a bad text.
 
         A later refusal is shown in `origin`, the window that it was typed in (default: this one).
@@ -648,7 +658,9 @@ class Window:
     def submit_edit(self, edit: TypedEdit) -> None:
         """Send an edit; if it is refused, the person gets its text back."""
         group = self.replica.name
-        request = self.session.submit(lambda i, n: Edit(i, n, group, edit.seq, edit.text))
+        request = self.session.submit(
+            lambda i, n: Edit(i, n, group, edit.seq, edit.text, stamp=edit.stamp)
+        )
         self.commanding += 1
         self.context.unanswered_edits.append((fold(group), edit))
         self.start(self._wait_for_edit, request, edit)
@@ -883,6 +895,8 @@ class Window:
     def handle_replaced(self, sentence: str) -> None:
         """Remove all lines, and say why: the log is loaded anew."""
         self.context.gatherings.flush()
+        # What is being typed refers to the lines that are shown until now.
+        self.context.frontend.complete_input(self)
         self._transcript.restart()
         self._unquoted.clear()
         self.reading.restart(0)

@@ -68,7 +68,8 @@ async def get(chat: Chat, window: Window, typed: str) -> None:
 def remove(chat: Chat, window: Window, typed: str) -> None:
     """Remove a file from the group, once that is confirmed."""
     window.require_member()
-    group, number = window.replica.name, _file(window, typed).number
+    group, chosen = window.replica.name, _file(window, typed)
+    number = chosen.number
 
     def question() -> str:
         file = _file(window, typed)
@@ -77,7 +78,10 @@ def remove(chat: Chat, window: Window, typed: str) -> None:
             f" from {window.title} for everybody?"
         )
 
-    chat.confirm(question, lambda: window.submit(lambda i, n: RemoveFile(i, n, group, number)))
+    def run() -> None:
+        window.submit(lambda i, n: RemoveFile(i, n, group, number, chosen.sha256))
+
+    chat.confirm(question, run)
 
 
 def cancel(chat: Chat, window: Window, typed: str) -> None:

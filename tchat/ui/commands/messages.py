@@ -1,8 +1,9 @@
 """Commands about messages: reply, edit, delete, pin, resend, search, jump.
 
 A message is referred to by its author ("bob": the newest by bob) or by counting back ("^3": the
-third newest); without either, the command applies to the newest suitable message. "^#57" is the
-message with that seq: commands that are kept for later are completed with it (`Chat.complete`).
+third newest); without either, the command applies to the newest suitable message. "^#57-3fa9c1"
+is the message with seq 57, if its stamp begins so: commands that are kept for later are completed
+with it (`Chat.complete`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _ALIKE = 0.75
 """How similar to a member's name a word has to be to count as that name mistyped."""
 _BACK = re.compile(r"\^([0-9]{1,4})")
-_SEQ = re.compile(r"\^#([0-9]{1,15})")
+_SEQ = re.compile(r"\^#([0-9]{1,15})(?:-([0-9a-f]{1,16}))?")
 
 
 # ---------------------------------------------------------------------- writing
@@ -52,7 +53,7 @@ def reply(chat: Chat, window: Window, typed: str) -> None:
         chat.ask_text(
             window,
             lambda: f"reply what? ({window.quote_of(target.seq)})",
-            f"/reply {reference_to(target.seq)}",
+            f"/reply {_reference_to(target)}",
         )
         return
     check_text(answer)
@@ -62,7 +63,7 @@ def reply(chat: Chat, window: Window, typed: str) -> None:
         _require_present(window, target)
         return doubt
 
-    chat.confirm(question, lambda: window.say(clean_text(answer), target.seq))
+    chat.confirm(question, lambda: window.say(clean_text(answer), target))
 
 
 def _doubt(chat: Chat, window: Window, target: Line, answer: str) -> str | None:
@@ -104,7 +105,7 @@ def _replied_to(window: Window, typed: str) -> tuple[Line, str]:
 def bind_reply(window: Window, typed: str) -> str:
     """Return the argument of a reply that has a text, with the seq of its message."""
     target, answer = _replied_to(window, typed)
-    return f"{reference_to(target.seq)} {answer}" if answer else typed
+    return f"{_reference_to(target)} {answer}" if answer else typed
 
 
 def edit(chat: Chat, window: Window, typed: str) -> None:
@@ -116,7 +117,7 @@ def edit(chat: Chat, window: Window, typed: str) -> None:
         _offer(chat, window, target)
         return
     check_text(changed)
-    window.submit_edit(TypedEdit(target.seq, clean_text(changed)))
+    window.submit_edit(TypedEdit(target.seq, clean_text(changed), target.stamp))
 
 
 def _edited(window: Window, typed: str) -> tuple[Line, str]:
@@ -134,14 +135,14 @@ def bind_edit(window: Window, typed: str) -> str:
     if _SEQ.match(typed):
         return typed
     target, changed = _edited(window, typed)
-    return f"{reference_to(target.seq)} {changed}" if changed else typed
+    return f"{_reference_to(target)} {changed}" if changed else typed
 
 
 def _offer(chat: Chat, window: Window, target: Line) -> None:
     """Put a message into the input line, with its seq."""
     chat.require_idle(window)
     text = f"/me {target.text}" if target.sort == "action" else target.text
-    if not chat.frontend.fill_input(window, TypedEdit(target.seq, text).line):
+    if not chat.frontend.fill_input(window, TypedEdit(target.seq, text, target.stamp).line):
         raise WrongUsage
 
 
@@ -161,7 +162,10 @@ def delete(chat: Chat, window: Window, typed: str) -> None:
             return None
         return f"Delete this message for everybody? \u201c{window.quote_of(target.seq)}\u201d"
 
-    chat.confirm(question, lambda: window.submit(lambda i, n: Delete(i, n, group, target.seq)))
+    def run() -> None:
+        window.submit(lambda i, n: Delete(i, n, group, target.seq, stamp=target.stamp))
+
+    chat.confirm(question, run)
 
 
 def _deleted(window: Window, typed: str) -> Line:
@@ -173,14 +177,14 @@ def _deleted(window: Window, typed: str) -> Line:
 
 def bind_delete(window: Window, typed: str) -> str:
     """Return the reference of a deletion as a seq."""
-    return typed if _SEQ.match(typed) else reference_to(_deleted(window, typed).seq)
+    return typed if _SEQ.match(typed) else _reference_to(_deleted(window, typed))
 
 
 def bind_pin(window: Window, typed: str) -> str:
     """Return the reference to the message that is to be pinned as a seq; without one, ""."""
     if not typed or _SEQ.match(typed):
         return typed
-    return reference_to(find_named(window, typed, lambda line: True).seq)
+    return _reference_to(find_named(window, typed, lambda line: True))
 
 
 def pin(chat: Chat, window: Window, typed: str) -> None:
@@ -193,7 +197,7 @@ def pin(chat: Chat, window: Window, typed: str) -> None:
     # Resolved at once: as soon as a new message arrives, "^2" means another one.
     target = find_named(window, typed, lambda line: True)
     group = window.replica.name
-    window.submit(lambda i, n: Pin(i, n, group, target.seq))
+    window.submit(lambda i, n: Pin(i, n, group, target.seq, stamp=target.stamp))
 
 
 async def _show_pin(window: Window) -> None:
@@ -269,7 +273,7 @@ def find_message(
     window.require_member()
     first, _, rest = typed.partition(" ")
     if seq := _SEQ.fullmatch(first):
-        return _message_at(window, int(seq[1])), rest.strip()
+        return _message_at(window, int(seq[1]), seq[2] or ""), rest.strip()
     if back := _BACK.fullmatch(first):
         require_sent(window)
         messages = list(window.messages())
@@ -296,13 +300,23 @@ def _require_present(window: Window, target: Line) -> None:
         )
 
 
-def _message_at(window: Window, seq: int) -> Line:
+def _reference_to(line: Line) -> str:
+    return reference_to(line.seq, line.stamp)
+
+
+def _message_at(window: Window, seq: int, stamp: str) -> Line:
+    """Return the message with a seq. Raises `Refused` if its stamp does not begin with `stamp`."""
     found = next((line for line in window.messages() if line.seq == seq), None)
-    if found is not None:
+    if found is not None and (found.stamp or b"").hex().startswith(stamp):
         return found
+    is_lost = stamp and seq > window.replica.last and window.replica.caught_up
+    if found is not None or is_lost:
+        raise Refused(
+            Code.LOG_REPLACED, "That message is lost: the server was restored from a backup."
+        )
     if seq in window.replica.deleted:
         raise Refused(Code.NO_SUCH_MESSAGE, "That message was deleted meanwhile.")
-    raise _not_found(window, f"message {reference_to(seq)}", exists=seq < window.replica.first)
+    raise _not_found(window, f"message ^#{seq}", exists=seq < window.replica.first)
 
 
 def _not_found(window: Window, what: str = "such message", *, exists: bool = True) -> Refused:
@@ -348,7 +362,7 @@ async def _search(chat: Chat, window: Window, words: str) -> None:
         hits, older = await _find(chat, words)
     finally:
         chat.searching -= 1
-    chat.found = [(hit.group, hit.seq) for hit in hits]
+    chat.found = hits
     for number, hit in reversed(list(enumerate(hits, start=1))):
         when = minute_text(hit.at)
         author, text = clean_line(hit.actor), clean_line(hit.text)
@@ -384,20 +398,26 @@ def jump(chat: Chat, window: Window, typed: str) -> None:
     number = int(typed) if typed.isascii() and typed.isdigit() else 0
     if not 1 <= number <= len(chat.found):
         raise Refused(Code.NO_SUCH_MESSAGE, "There is no such result; /search WORDS searches.")
-    group, seq = chat.found[number - 1]
-    window.start(_jump, chat, window, group, seq)
+    window.start(_jump, chat, window, chat.found[number - 1])
 
 
-async def _jump(chat: Chat, window: Window, group: str, seq: int) -> None:
+async def _jump(chat: Chat, window: Window, hit: SearchHit) -> None:
     """Open a group's window, load its history back to a message, and show that message.
 
-    Raises `Refused` if the person has begun to type in the meantime: the rest would land there.
+    Raises `Refused` if the person has begun to type in the meantime: the rest would land there. Or
+    if another message has its seq since the search.
     """
-    there = chat.open(group)
+    there, seq = chat.open(hit.group), hit.seq
     await chat.ready(there)
     await there.load_back_to(seq)
     if not there.is_open:
         raise Refused(Code.NOT_CONFIRMED, f"{there.title} was closed, so /jump has stopped.")
+    if not there.replica.may_have(seq, hit.at, hit.actor):
+        raise Refused(
+            Code.LOG_REPLACED,
+            "That message is lost: the server was restored from a backup. /search WORDS searches"
+            " again.",
+        )
     chat.require_idle(window)
     chat.switch_to(there)
     chat.frontend.reveal(there, seq)
