@@ -9,7 +9,7 @@ import trio
 
 import tchat
 from tests.api.people import connected, texts
-from tests.helpers import GROUP, GUARD
+from tests.helpers import GROUP, GUARD, log_of
 from tests.restored import found_group, restored_server, say
 
 if TYPE_CHECKING:
@@ -48,3 +48,29 @@ async def test_stream_goes_on_in_the_restored_log(tmp_path: Path, new: int) -> N
             await say(scene.restored, "new", new)
             scene.restore()
             assert await texts(events, new) == [f"new {number}" for number in range(new)]
+
+
+async def test_lost_message_is_not_taken_for_another(tmp_path: Path) -> None:
+    """A program answers, edits, deletes and acknowledges what the server has lost."""
+    async with (
+        restored_server(tmp_path, found_group) as scene,
+        connected(scene.proxy.address, tmp_path, "alice") as alice,
+    ):
+        ops = await alice.join(GROUP)
+        lost = await ops.say("lost", key="once")
+        await say(scene.restored, "new", 20)
+        before = await log_of(scene.restored.store)
+        async with alice.notices() as notices:
+            scene.restore()
+            with trio.fail_after(GUARD):
+                while not isinstance(await notices.receive(), tchat.LogReplaced):
+                    pass
+        for attempt in (lost.edit("changed"), lost.delete(), ops.pin(lost), lost.reply("yes")):
+            with pytest.raises(tchat.Refused) as refusal:
+                await attempt
+            assert refusal.value.code == "log_replaced"
+        lost_position = ops.seen
+        ops.mark_read(lost)
+        assert ops.seen == lost_position
+        assert (await ops.say("lost", key="once")).text == "lost"
+        assert await log_of(scene.restored.store) == before

@@ -12,6 +12,7 @@ from tchat.core.group.membership import Approve, Kick, Leave
 from tchat.core.group.messages import MOST_EDITS, Delete, Edit
 from tchat.core.protocol.frames import Seen
 from tchat.errors import Code, Refused
+from tchat.ui.chat.window import reference_to
 from tests.helpers import GROUP, log_of, members, running_server, texts
 from tests.ui.typist import two_typing, typing
 
@@ -253,12 +254,12 @@ async def test_edit_without_text_fills_the_input() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("/me wavse", "two\nlines", "/edit")
         (filled,) = alice.frontend.filled
-        assert re.fullmatch(r"/edit \^#\d+ two\nlines", filled)
+        assert re.fullmatch(r"/edit \^#\d+-[0-9a-f]{6} two\nlines", filled)
         await alice.types(filled.replace("two\n", "two\nfine "))
         await bob.reads("alice: two\nfine lines [edited]")
         await alice.types("/edit ^2")
         filled = alice.frontend.filled[1]
-        assert re.fullmatch(r"/edit \^#\d+ /me wavse", filled)
+        assert re.fullmatch(r"/edit \^#\d+-[0-9a-f]{6} /me wavse", filled)
         await bob.types("one", "two")
         await alice.reads("bob: two")
         # It still means the message that was offered, although that is the fourth by now.
@@ -271,7 +272,7 @@ async def test_edit_keeps_tabs_and_indentation() -> None:
     async with two_typing() as (alice, bob):
         await alice.types("\tif x:\n\t\treturn", "/edit")
         (filled,) = alice.frontend.filled
-        assert re.fullmatch(r"/edit \^#\d+ \tif x:\n\t\treturn", filled)
+        assert re.fullmatch(r"/edit \^#\d+-[0-9a-f]{6} \tif x:\n\t\treturn", filled)
         await alice.types(filled.replace("x", "y"))
         await bob.reads("alice: \tif y:\n\t\treturn [edited]")
         await alice.types("last", "/edit ^2   if z:")
@@ -364,23 +365,24 @@ async def refusing_edits(*, rewrites: bool = True) -> AsyncIterator[tuple[Typist
 async def test_refused_edits_are_given_back() -> None:
     async with refusing_edits() as (bob, seq):
         bob.chat.enter("/edit ^1 a new text")
-        assert bob.chat.edits_of(GROUP) == [f"/edit ^#{seq} a new text"]
+        (edit,) = bob.chat.edits_of(GROUP)
+        assert re.fullmatch(rf"/edit \^#{seq}-[0-9a-f]{{6}} a new text", edit)
         assert await bob.shows("It is given back.")
         # If it is typed again, it still means the message that it meant.
-        assert bob.frontend.given_back == [f"/edit ^#{seq} a new text"]
+        assert bob.frontend.given_back == [edit]
         assert bob.chat.edits_of(GROUP) == []
 
 
 @pytest.mark.parametrize(
     ("typed", "kept"),
     [
-        ("/edit changed", "/edit ^#{mine} changed"),
-        ("/edit ^2  changed", "/edit ^#{mine}  changed"),
-        ("/delete", "/delete ^#{mine}"),
-        ("/delete ^2", "/delete ^#{mine}"),
-        ("/reply no", "/reply ^#{other} no"),
-        ("/reply bob no", "/reply ^#{other} no"),
-        ("/pin ^1", "/pin ^#{other}"),
+        ("/edit changed", "/edit {mine} changed"),
+        ("/edit ^2  changed", "/edit {mine}  changed"),
+        ("/delete", "/delete {mine}"),
+        ("/delete ^2", "/delete {mine}"),
+        ("/reply no", "/reply {other} no"),
+        ("/reply bob no", "/reply {other} no"),
+        ("/pin ^1", "/pin {other}"),
         ("/edit ^9 text", "text"),
         ("/delete ^9", ""),
         ("//edit ^2 text", "//edit ^2 text"),
@@ -392,7 +394,8 @@ async def test_saved_commands_keep_their_message(typed: str, kept: str) -> None:
         await alice.types("mine")
         await bob.types("other")
         await alice.reads("bob: other")
-        other, mine = (line.seq for line in list(alice.window.messages())[:2])
+        newest = list(alice.window.messages())[:2]
+        other, mine = (reference_to(line.seq, line.stamp) for line in newest)
         saved = alice.chat.to_save(alice.window, typed)
         assert saved == kept.format(mine=mine, other=other)
         await bob.types("later")
@@ -422,7 +425,7 @@ async def test_held_edits_outlive_their_window() -> None:
         for line in ("/edit a new text", "/part"):
             alice.chat.enter(line)
         (held,) = alice.chat.edits_of("Lab")
-        assert re.fullmatch(r"/edit \^#\d+ a new text", held)
+        assert re.fullmatch(r"/edit \^#\d+-[0-9a-f]{6} a new text", held)
         assert (len(alice.chat.unanswered_edits), alice.chat.edits_of(GROUP)) == (1, [])
         await alice.types("")
         assert alice.chat.unanswered_edits == []

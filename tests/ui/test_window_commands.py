@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import trio
 import trio.testing
@@ -444,7 +446,8 @@ async def test_cleared_messages_can_be_changed() -> None:
         await bob.reads("alice: two [edited]")
         await alice.types("three", "/clear")
         assert await alice.types("/edit") == []
-        assert alice.frontend.filled == ["/edit ^#8 three"]
+        (filled,) = alice.frontend.filled
+        assert re.fullmatch(r"/edit \^#8-[0-9a-f]{6} three", filled)
         await alice.types("/delete", "/delete")
         await bob.until(
             lambda: (

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from weakref import ref
 
 from tchat.client.drafts import open_drafts
+from tchat.ui.chat.window import reference_to
 from tchat.ui.tui.app import App
 from tests.helpers import running_server
 from tests.ui.typist import typing
@@ -68,4 +69,4 @@ async def test_line_in_a_closed_window_keeps_its_message() -> None:
         edit.set("/edit a new text")
         alice.chat.frontend = app
         alice.chat.close(window)
-        assert edit.unsent() == [f"/edit ^#{first.seq} a new text"]
+        assert edit.unsent() == [f"/edit {reference_to(first.seq, first.stamp)} a new text"]
