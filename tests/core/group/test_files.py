@@ -51,6 +51,13 @@ def test_sharer_or_admin_removes_a_file(crew: Script, who: str) -> None:
     assert crew.refused(who, RemoveFile, 1) == Code.NO_SUCH_FILE
 
 
+def test_another_file_is_not_removed(crew: Script) -> None:
+    """After a restore of the server, the number is that of a file shared since."""
+    crew.run("bob", Share, "a.txt", 1, DIGEST)
+    assert crew.refused("bob", RemoveFile, 1, bytes(32)) == Code.LOG_REPLACED
+    assert crew.run("bob", RemoveFile, 1, DIGEST) == [FileRemoved(1)]
+
+
 def test_other_members_cannot_remove_a_file(crew: Script) -> None:
     crew.run("bob", Share, "a.txt", 1, DIGEST)
     crew.run("dave", Join)
