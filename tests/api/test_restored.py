@@ -54,18 +54,20 @@ async def test_lost_message_is_not_taken_for_another(tmp_path: Path) -> None:
     """A program answers, edits, deletes and acknowledges what the server has lost."""
     async with (
         restored_server(tmp_path, found_group) as scene,
-        connected(scene.proxy.address, tmp_path, "alice") as alice,
+        connected(scene.restored.address, tmp_path, "bob") as member,
+        connected(scene.proxy.address, tmp_path, "bob") as bob,
     ):
-        ops = await alice.join(GROUP)
+        there, ops = await member.join(GROUP), await bob.join(GROUP)
         lost = await ops.say("lost", key="once")
-        await say(scene.restored, "new", 20)
+        for number in range(3):
+            await there.say(f"new {number}")
         before = await log_of(scene.restored.store)
-        async with alice.notices() as notices:
+        async with bob.notices() as notices:
             scene.restore()
             with trio.fail_after(GUARD):
                 while not isinstance(await notices.receive(), tchat.LogReplaced):
                     pass
-        for attempt in (lost.edit("changed"), lost.delete(), ops.pin(lost), lost.reply("yes")):
+        for attempt in (lost.edit("changed"), lost.delete(), lost.reply("yes")):
             with pytest.raises(tchat.Refused) as refusal:
                 await attempt
             assert refusal.value.code == "log_replaced"

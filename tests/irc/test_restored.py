@@ -18,11 +18,13 @@ async def test_id_of_a_lost_message_names_no_other(tmp_path: Path) -> None:
     tags = "message-tags", "batch", "draft/chathistory"
     async with (
         restored_server(tmp_path, found_group) as scene,
-        connected(scene.proxy.address, tmp_path, "alice") as client,
+        connected(scene.restored.address, tmp_path, "bob") as member,
+        connected(scene.proxy.address, tmp_path, "bob") as client,
     ):
+        await member.join(GROUP)
         await client.join(GROUP)
         async with door_of(client, tmp_path) as door, door.registered(*tags) as irc:
-            await irc.until(" 366 alice #ops ")
+            await irc.until(" 366 bob #ops ")
             async with raw_client(scene.lost.address, "alice") as other:
                 await other.post("lost")
             msgid = (await irc.message("lost")).tags["msgid"]
@@ -32,7 +34,7 @@ async def test_id_of_a_lost_message_names_no_other(tmp_path: Path) -> None:
             await irc.until("NOTICE #ops :The server was restored from a backup")
             newer = await irc.message("new 19")
             await irc.send(f"@+draft/reply={msgid} PRIVMSG #ops :yes")
-            assert "restored from a backup" in await irc.until(" 404 alice #ops ")
+            assert "restored from a backup" in await irc.until(" 404 bob #ops ")
             await irc.send(f"CHATHISTORY BEFORE #ops msgid={msgid} 5")
             assert "is lost" in await irc.until("FAIL CHATHISTORY INVALID_PARAMS")
             assert await log_of(scene.restored.store) == before
