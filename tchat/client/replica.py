@@ -321,10 +321,10 @@ class Replica:
     def may_have(self, seq: int, at: int, actor: str) -> bool:
         """Return whether event `seq` is not another one than that which `actor` caused at `at`.
 
-        Of an event that is not loaded, this is not known.
+        Of an event that is not loaded, this is not known once the log was replaced.
         """
         if not self.first <= seq <= self.last:
-            return seq < self.first
+            return seq < self.first and not self.resets
         event = self.log[seq - self.first]
         return (event.at, event.actor) == (at, actor)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tchat.client.client_id import ClientId
-from tchat.client.connector import WITHOUT_TLS
+from tchat.client.server_directory import WITHOUT_TLS
 from tchat.core.group.log_digest import stamp_of
 from tchat.core.group.messages import Delete, Edit, Erased, Pin, Post, Posted
 from tchat.errors import Code, Refused
