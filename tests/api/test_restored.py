@@ -74,5 +74,4 @@ async def test_lost_message_is_not_taken_for_another(tmp_path: Path) -> None:
         lost_position = ops.seen
         ops.mark_read(lost)
         assert ops.seen == lost_position
-        assert (await ops.say("lost", key="once")).text == "lost"
         assert await log_of(scene.restored.store) == before
