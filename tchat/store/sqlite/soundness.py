@@ -54,13 +54,13 @@ _LEAF = (10, 13)
 def check_structure(connection: sqlite3.Connection) -> None:
     """Raise `SegmentDamaged`, or an error of SQLite, if no group could be served.
 
-    First the write-ahead log is written to the file. If another program, such as a backup, reads
-    the file, so that this is not possible now, its pages are not checked.
+    First the write-ahead log is written to the file. If that is not possible now, its pages are
+    not checked: another program, such as a backup, reads the file; or the disk is full, and the
+    server was killed, so that the log has pages for which the file has no room.
     """
     roots = connection.execute("SELECT name, tbl_name, rootpage FROM sqlite_schema").fetchall()
-    is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     ((_, _, path),) = connection.execute("PRAGMA database_list").fetchall()
-    if is_busy or not path:
+    if not path or not _is_log_written(connection):
         return
     essential = [(name, page) for name, table, page in roots if table in _ESSENTIAL and page]
     with Path(path).open("rb") as file:
@@ -94,6 +94,15 @@ def check_structure(connection: sqlite3.Connection) -> None:
             trunk = following
         if len(seen) != free:
             raise SegmentDamaged(0, 0, "the list of free pages has another length")
+
+
+def _is_log_written(connection: sqlite3.Connection) -> bool:
+    """Write the write-ahead log to the file; return whether that was possible."""
+    try:
+        is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError:  # nothing is lost: the log still has it all
+        return False
+    return not is_busy
 
 
 def _is_plausible(data: bytes, size: int, pages: int) -> bool:
