@@ -6,26 +6,20 @@ The exit status is 1 if an operation was lost, doubled or reordered, or a row fo
 from __future__ import annotations
 
 import argparse
-import json
 import pkgutil
-import platform
 import secrets
 import sys
 import time
-from dataclasses import asdict
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tests.faults
 from tests.bench.report import say
 from tests.faults.harness import run_row
+from tests.faults.report import WRITTEN, failure, summary, table, write
 
 if TYPE_CHECKING:
     from tests.faults.harness import Outcome, Row
-
-WRITTEN = Path(__file__).with_name("faults.json")
-"""The outcomes of the last long run."""
 
 _DEFAULT_MINUTES = 2.0
 
@@ -84,50 +78,6 @@ def run_rows(rows: list[Row], seed: int, seconds: float) -> list[Outcome]:
         outcomes.append(outcome)
         say(f"    {summary(outcome)}")
     return outcomes
-
-
-def summary(outcome: Outcome) -> str:
-    """Return what a row did, in one line."""
-    if outcome.skipped:
-        return f"not run: {outcome.skipped}"
-    counts = ", ".join(f"{number:,} {what}" for what, number in outcome.counts.items())
-    return "; ".join([f"{outcome.seconds:.0f} s: {counts}", *outcome.notes])
-
-
-def failure(outcome: Outcome) -> str:
-    """Return what a row found, and how to repeat it."""
-    lines = [f"{outcome.row}: FAILED; directory {outcome.place}"]
-    lines += [f"    {problem}" for problem in outcome.problems]
-    return "\n".join([*lines, f"    again: {outcome.again}"])
-
-
-def table(outcomes: list[Outcome]) -> str:
-    """Return the report as a Markdown table."""
-    lines = [
-        "",
-        "| row | seconds | faults and operations | lost | doubled | reordered | differing | |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for one in outcomes:
-        if one.skipped:
-            lines.append(f"| {one.row} | | not run: {one.skipped} | | | | | |")
-            continue
-        counts = ", ".join(f"{number:,} {what}" for what, number in one.counts.items())
-        figures = f"{one.lost} | {one.doubled} | {one.reordered} | {one.differing}"
-        held = "held" if one.held else "FAILED"
-        lines.append(f"| {one.row} | {one.seconds:.0f} | {counts} | {figures} | {held} |")
-    return "\n".join(lines)
-
-
-def write(outcomes: list[Outcome], minutes: float) -> None:
-    """Write the outcomes to `WRITTEN`."""
-    found = {
-        "minutes": minutes,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "rows": [asdict(outcome) | {"place": ""} for outcome in outcomes],
-    }
-    WRITTEN.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

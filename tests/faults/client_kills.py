@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import cbor2
 import trio
 
-from tests.faults.harness import Row, count, stored_log
+from tests.faults.harness import Row, count, run_episodes, stored_log
 from tests.faults.ledger import Operation
 from tests.faults.members import GROUP, Crew, Habits, crew_of, dialer
-from tests.faults.servers import HOST, PATIENCE, nest, run_tchat, serving
+from tests.faults.servers import HOST, PATIENCE, nest, run_tchat, serving, waiting_for
 from tests.ui.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ async def answer(message):
 tchat.run_bot(answer)
 """
 _QUIET = Habits(edits=0.0, deletions=0.0, giving_up=0.0, pause=0.02)
+_LANES = 2  # servers side by side
 _KILLS = 6  # of each kind, in an episode
 _PAUSE = "\x1b[34~"  # F20: has no meaning, and ends a line as a pause does
 
@@ -100,7 +101,7 @@ async def _say(person: Person) -> None:
                 one.kill()
                 person.episode.trial.counts["say killed"] += 1
                 continue
-            with trio.fail_after(PATIENCE):
+            with waiting_for("the end of `tchat say`"):
                 if not await trio.to_thread.run_sync(one.wait):
                     text.fate = "acknowledged"
 
@@ -214,27 +215,29 @@ async def _wait_for_answers(crew: Crew) -> None:
 
 async def client_kills(trial: Trial) -> None:
     """Kill all kinds of clients side by side."""
-    while not trial.is_over():
-        episode = trial.episode()
-        async with serving(episode) as server:
-            crew = Crew(dialer(lambda: server.port), episode.seed, size=1, habits=_QUIET)
-            crew.busy = False
-            people = {name: Person(episode, server, name) for name in ("sue", "paul", "cora", "bo")}
-            async with crew_of(crew):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_say, people["sue"])
-                    nursery.start_soon(_type_in_plain_mode, people["paul"])
-                    nursery.start_soon(trio.to_thread.run_sync, _type_in_terminal, people["cora"])
-                    nursery.start_soon(_answer_as_bot, people["bo"], crew)
-                await crew.quiesce()
-        log = await stored_log(server.data, GROUP)
-        _enter(crew, people, log)
-        if not people["bo"].said:
-            episode.problem("the bot has answered nothing")
-        found = crew.ledger.check(GROUP, log)
-        _check_texts(people, log, found)
-        count(trial, crew)
-        episode.end(found)
+    await run_episodes(trial, _kill_clients, _LANES)
+
+
+async def _kill_clients(episode: Episode) -> None:
+    async with serving(episode) as server:
+        crew = Crew(dialer(lambda: server.port), episode.seed, size=1, habits=_QUIET)
+        crew.busy = False
+        people = {name: Person(episode, server, name) for name in ("sue", "paul", "cora", "bo")}
+        async with crew_of(crew):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_say, people["sue"])
+                nursery.start_soon(_type_in_plain_mode, people["paul"])
+                nursery.start_soon(trio.to_thread.run_sync, _type_in_terminal, people["cora"])
+                nursery.start_soon(_answer_as_bot, people["bo"], crew)
+            await crew.quiesce()
+    log = await stored_log(server.data, GROUP)
+    _enter(crew, people, log)
+    if not people["bo"].said:
+        episode.problem("the bot has answered nothing")
+    found = crew.ledger.check(GROUP, log)
+    _check_texts(people, log, found)
+    count(episode.trial, crew)
+    episode.end(found)
 
 
 def _enter(crew: Crew, people: dict[str, Person], log: dict[int, bytes]) -> None:
@@ -266,5 +269,5 @@ def _check_texts(people: dict[str, Person], log: dict[int, bytes], found: Findin
 
 
 ROWS = [
-    Row("client-kills", "kill -9 of say, plain mode, a bot and the full screen", client_kills, 5.0)
+    Row("client-kills", "kill -9 of say, plain mode, a bot and the full screen", client_kills, 6.0)
 ]

@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import random
-import secrets
 import shutil
 from typing import TYPE_CHECKING
 
 import cbor2
 import trio
 
-from tests.faults.harness import Row, count, stored_log
+from tests.faults.harness import Row, count, run_episodes, stored_log
 from tests.faults.ledger import Findings
-from tests.faults.members import BROKEN, Crew, crew_of, dialer
+from tests.faults.members import BROKEN, Crew, crew_of, dialer, read_log
 from tests.faults.servers import OPTIONS, Server, nest, serving, traces_in
-from tests.faults.wire import Refusal, Wire, log_in
+from tests.faults.wire import Refusal, Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.faults.harness import Episode, Trial
-    from tests.faults.members import Member
 
 _GROUPS = ("ops", "dev", "lab")
 _POSTS = 250
+_COPIES = 20  # of one log
 _PAGE = 4096
 _SECONDS = 5.0  # for an answer
 
 
 async def corruption(trial: Trial) -> None:
     """Damage a copy of the data of a server that was stopped, and read everything through it."""
-    while not trial.is_over():
-        episode = trial.episode()
-        crews = await _write(episode)
-        logs = {crew.group: await stored_log(episode.place / "data", crew.group) for crew in crews}
-        for number in range(20):
-            if number and trial.is_over():
-                break
-            await _damage_and_read(episode, crews, logs, number)
-        for crew in crews:
-            count(trial, crew)
-        episode.end(Findings())
+    await run_episodes(trial, _damage_copies, os.cpu_count() or 1)
+
+
+async def _damage_copies(episode: Episode) -> None:
+    crews = await _write(episode)
+    logs = {crew.group: await stored_log(episode.place / "data", crew.group) for crew in crews}
+    for number in range(_COPIES):
+        if number and episode.trial.is_over():
+            break
+        await _damage_and_read(episode, crews, logs, number)
+    for crew in crews:
+        count(episode.trial, crew)
+    episode.end(Findings())
 
 
 async def _write(episode: Episode) -> list[Crew]:
@@ -54,7 +56,7 @@ async def _write(episode: Episode) -> list[Crew]:
             async with crew_of(crew):
                 await crew.until(
                     lambda: len(crew.ledger.operations) > _POSTS,  # noqa: B023
-                    "commands are sent",
+                    "new commands",
                 )
                 await crew.quiesce()
             crews.append(crew)
@@ -78,6 +80,8 @@ async def _damage_and_read(
         except RuntimeError:
             trial.counts["start refused"] += 1
             await server.ended()
+            if "tchat: " not in server.output:
+                episode.problem(f"{what}: the server does not start, and does not say why")
         else:
             for crew in crews:
                 await _read(episode, server, crew, logs[crew.group], what)
@@ -127,7 +131,7 @@ async def _read(
     counts = episode.trial.counts
     try:
         with trio.fail_after(_SECONDS):
-            answer = await _events(server, crew.members[0], crew.group)
+            answer = await read_log(server.port, crew.members[0], crew.group)
     except trio.TooSlowError:
         counts["no answer"] += 1
         episode.problem(f"{what}: no answer about {crew.group} within {_SECONDS:.0f} s")
@@ -148,27 +152,6 @@ async def _read(
         )
         return
     counts["right answers"] += 1
-
-
-async def _events(server: Server, member: Member, group: str) -> dict[int, bytes]:
-    """Return all events that the server sends of a group. Raises `Refusal`."""
-    events: dict[int, bytes] = {}
-    wire = Wire(await dialer(lambda: server.port)())
-    async with wire.stream:
-        await log_in(wire, member.name, member.private, secrets.token_bytes(8))
-        attached = await wire.answer({"type": "attach", "id": 1, "group": group, "after": 0})
-        if attached["type"] == "error":
-            raise Refusal(attached["code"])
-        while len(events) < attached["seq"]:
-            body = await wire.receive()
-            if body is None:
-                raise Refusal("closed")
-            frame = cbor2.loads(body)
-            if frame["type"] in ("error", "goodbye"):
-                raise Refusal(frame.get("code", "goodbye"))
-            if frame["type"] == "event" and frame["group"] == group:
-                events[frame["seq"]] = body
-    return events
 
 
 ROWS = [Row("corruption", "bits flipped, pages garbled, files cut", corruption, 4.0)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from tests.faults.harness import Missing, Row, settle
+from tests.faults.harness import Missing, Row, run_episodes, settle
 from tests.faults.members import Crew, Habits, crew_of, dialer
 from tests.faults.recording import strace_words
 from tests.faults.servers import serving, traced, traces_in
@@ -36,8 +36,7 @@ _GENTLE = Habits(pause=0.01)
 
 async def io_errors(trial: Trial) -> None:
     """Let one kind of system call fail from some moment on, for a while; then restart."""
-    while not trial.is_over():
-        await _failing_calls(trial.episode())
+    await run_episodes(trial, _failing_calls, os.cpu_count() or 1)
 
 
 async def _failing_calls(episode: Episode) -> None:
@@ -50,7 +49,7 @@ async def _failing_calls(episode: Episode) -> None:
     async with serving(episode) as server:
         crew = Crew(dialer(lambda: server.port), episode.seed, habits=_GENTLE)
         async with crew_of(crew):
-            await crew.until(lambda: len(crew.ledger.operations) > 20, "commands are sent")
+            await crew.until(lambda: len(crew.ledger.operations) > 20, "new commands")
             server.kill()
             under = strace_words(
                 *("-P", str(server.data / "tchat.db"), "-P", str(server.data / "tchat.db-wal")),
@@ -155,17 +154,21 @@ def _small_disk(path: Path) -> Iterator[_SmallDisk]:
 
 async def full_disk(trial: Trial) -> None:
     """Fill the disk and free it again, in turns a tmpfs and a limit of the size of files."""
-    while not trial.is_over():
-        episode = trial.episode()
-        if trial.episodes % 2:
-            try:
-                with _small_disk(episode.place / "disk") as disk:
-                    await _fill_and_free(episode, disk, episode.place / "disk" / "data")
-                continue
-            except Missing as missing:
-                if str(missing) not in trial.notes:
-                    trial.notes.append(f"only with limited files: {missing}")
-        await _fill_and_free(episode, _LimitedFiles(), episode.place / "data")
+    await run_episodes(trial, _full_disk, os.cpu_count() or 1)
+
+
+async def _full_disk(episode: Episode) -> None:
+    if episode.seed % 2:
+        try:
+            with _small_disk(episode.place / "disk") as disk:
+                await _fill_and_free(episode, disk, episode.place / "disk" / "data")
+        except Missing as missing:
+            note = f"only with limited files: {missing}"
+            if note not in episode.trial.notes:
+                episode.trial.notes.append(note)
+        else:
+            return
+    await _fill_and_free(episode, _LimitedFiles(), episode.place / "data")
 
 
 async def _fill_and_free(episode: Episode, disk: _Disk, data: Path) -> None:
@@ -175,7 +178,10 @@ async def _fill_and_free(episode: Episode, disk: _Disk, data: Path) -> None:
         async with crew_of(crew):
             for _ in range(3):
                 wanted = len(crew.ledger.operations) + 60
-                await crew.until(lambda: len(crew.ledger.operations) > wanted, "commands are sent")  # noqa: B023
+                await crew.until(
+                    lambda: len(crew.ledger.operations) > wanted,  # noqa: B023
+                    "new commands",
+                )
                 disk.fill(server)
                 trial.counts["times full"] += 1
                 await trio.sleep(0.7)
@@ -212,5 +218,5 @@ async def _restart_full(episode: Episode, server: Server, disk: _Disk) -> None:
 
 ROWS = [
     Row("io-errors", "system calls on the database that fail (strace)", io_errors, 5.0),
-    Row("full-disk", "a disk that is full, and then not", full_disk, 2.0),
+    Row("full-disk", "a disk that is full, and then not", full_disk, 2.5),
 ]

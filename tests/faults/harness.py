@@ -18,13 +18,15 @@ import trio
 from tchat.core.protocol.framing import split_frames
 from tchat.store.open import open_store
 from tests.faults.ledger import Findings
+from tests.faults.servers import PATIENCE, TimedOut, waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.faults.members import Crew
 
-_MOST_PROBLEMS = 8  # that are printed
+_MOST_PROBLEMS = 8  # that are printed; and after so many failed episodes, a row ends
+_GRACE = 5 * PATIENCE  # for what a row has begun before its time was over
 
 
 @dataclass(slots=True)
@@ -79,10 +81,20 @@ class Episode:
     place: Path
     random: random.Random
 
+    def seconds(self, longest: float) -> float:
+        """Return how long this episode may go on, at most `longest`."""
+        return min(longest, max(3.0, self.trial.seconds - self.trial.elapsed))
+
     def problem(self, sentence: str) -> None:
         """Note that something is wrong, other than with the ledger."""
         if len(self.trial.problems) < _MOST_PROBLEMS:
             self.trial.problems.append(f"seed {self.seed}: {sentence}")
+
+    def fail(self, error: Exception) -> None:
+        """Note an error that ended this episode; the others go on."""
+        (self.place / "traceback.txt").write_text("".join(traceback.format_exception(error)))
+        self.problem("; ".join(reasons_in(error)))
+        self.trial.failed_seeds.append(self.seed)
 
     def end(self, found: Findings) -> None:
         """Add what was found; remove the directory if that is nothing."""
@@ -92,6 +104,29 @@ class Episode:
             self.trial.failed_seeds.append(self.seed)
         else:
             shutil.rmtree(self.place, ignore_errors=True)
+
+
+async def run_episodes(
+    trial: Trial, one: Callable[[Episode], Awaitable[None]], lanes: int = 1
+) -> None:
+    """Run episodes until the time is over, in some lanes side by side.
+
+    An episode that fails with an error ends neither the others nor its lane. Raises `Missing`.
+    """
+
+    async def lane() -> None:
+        while not trial.is_over() and len(trial.failed_seeds) < _MOST_PROBLEMS:
+            episode = trial.episode()
+            try:
+                await one(episode)
+            except Exception as error:
+                if _missing_in(error):
+                    raise
+                episode.fail(error)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(lanes):
+            nursery.start_soon(lane)
 
 
 class Missing(Exception):
@@ -138,13 +173,26 @@ class Outcome:
         return f"python -m tests.faults --only {self.row} --seed {seed}"
 
 
+async def _run(row: Row, trial: Trial) -> None:
+    with waiting_for("the end of the row", trial.seconds + _GRACE):
+        await row.run(trial)
+
+
+def reasons_in(error: BaseException) -> list[str]:
+    """Return what went wrong, as a sentence for each error of a group."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [reason for one in error.exceptions for reason in reasons_in(one)]
+        return list(dict.fromkeys(found))
+    return [str(error) if isinstance(error, TimedOut) else repr(error)]
+
+
 def run_row(row: Row, seed: int, seconds: float) -> Outcome:
     """Run a row; its directory stays only if something was found."""
     place = Path(tempfile.mkdtemp(prefix=f"tchat-faults-{row.name}-"))
     trial = Trial(row.name, seed, seconds, place)
     skipped = ""
     try:
-        trio.run(row.run, trial)
+        trio.run(_run, row, trial)
     except Missing as missing:
         skipped = str(missing)
     except BaseException as error:
@@ -153,9 +201,10 @@ def run_row(row: Row, seed: int, seconds: float) -> Outcome:
         if missing_in := _missing_in(error):
             skipped = missing_in
         else:
-            trial.problems.append(f"seed {trial.seed + trial.episodes - 1}: {error!r}")
+            seed = trial.seed + max(0, trial.episodes - 1)
+            trial.problems.append(f"seed {seed}: {'; '.join(reasons_in(error))}")
             (place / "traceback.txt").write_text(traceback.format_exc())
-            trial.failed_seeds.append(trial.seed + max(0, trial.episodes - 1))
+            trial.failed_seeds.append(seed)
     found = trial.findings
     outcome = Outcome(
         row.name,

@@ -19,7 +19,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.faults.ledger import Ledger, Operation, View
-from tests.faults.servers import HOST, PATIENCE
+from tests.faults.servers import HOST, PATIENCE, TimedOut, waiting_for
 from tests.faults.wire import Refusal, Wire, log_in, packed
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ GROUP = "ops"
 BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, Refusal)
 _UNKNOWN = ("outcome_unknown", "internal")
 """Codes of answers after which a command may have been executed."""
+
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +80,18 @@ class Crew:
         self.changed = trio.Event()
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
-        """Wait until a condition on the members or the ledger holds. Raises `TimeoutError`."""
-        with trio.move_on_after(PATIENCE):
-            while not condition():
-                await self.changed.wait()
-            return
-        raise TimeoutError(f"after {PATIENCE:.0f} s, this is not so: {what}; {self.state()}")
+        """Wait until a condition holds. Raises `TimedOut`.
+
+        A frame that was received ends the wait at once. A condition may depend on anything else,
+        too, such as commands that a member gives up: so look again now and then.
+        """
+        try:
+            with waiting_for(what):
+                while not condition():
+                    with trio.move_on_after(_LOOK_SECONDS):
+                        await self.changed.wait()
+        except TimedOut as late:
+            raise TimedOut(f"{late}; {self.state()}") from None
 
     def state(self) -> str:
         """Return a sentence about the members."""
@@ -108,12 +116,12 @@ class Crew:
         self.busy = False
         await self.until(
             lambda: not self.sharing and not any(member.waiting for member in self.members),
-            "all is answered",
+            "an answer to everything",
         )
         last = await self.fresh_view()
         await self.until(
             lambda: all(member.view.last >= last for member in self.members),
-            f"all have events up to {last}",
+            f"everybody to have the events up to {last}",
         )
 
     async def fresh_view(self) -> int:
@@ -127,7 +135,7 @@ class Crew:
                 {"type": "attach", "id": 1, "group": self.group, "after": 0}
             )
             last: int = attached["seq"]
-            with trio.fail_after(PATIENCE):
+            with waiting_for(f"a reader's events up to {last}"):
                 while view.last < last and (body := await wire.receive()) is not None:
                     frame = cbor2.loads(body)
                     if frame["type"] == "event":
@@ -200,14 +208,11 @@ class Member:
             await trio.sleep(self.random.uniform(0.005, 0.03))
 
     async def _on_connection(self, wire: Wire) -> None:
-        with trio.fail_after(self.crew.habits.silence) as patience:
-            try:
-                await self.log_in(wire)
-                await self._attach(wire)
-            except trio.Cancelled:
-                if patience.cancel_called:
-                    self.crew.broken["silent"] += 1
-                raise
+        with trio.move_on_after(self.crew.habits.silence) as patience:
+            await self.log_in(wire)
+            await self._attach(wire)
+        if patience.cancelled_caught:
+            raise Refusal("silent")
         self.crew.connections += 1
         self._forget_some()
         for operation in list(self.waiting.values()):
@@ -298,8 +303,8 @@ class Member:
             if self._frozen is not None:
                 await self._frozen.wait()
             frame = cbor2.loads(body)
-            if frame["type"] == "goodbye" or (frame["type"] == "error" and "re" not in frame):
-                raise Refusal(frame.get("code", "goodbye"))
+            if code := ending_code(frame):
+                raise Refusal(code)
             self._on_frame(frame, body)
 
     def _on_frame(self, frame: Map, body: bytes) -> None:
@@ -324,6 +329,35 @@ class Member:
             operation.fate = "unknown" if frame["code"] in _UNKNOWN else "refused"
             self.crew.refusals[frame["code"]] += 1
         self._room.set()
+
+
+def ending_code(frame: Map) -> str:
+    """Return why the connection, or the subscription, ends with this frame; "" if it goes on."""
+    is_end = frame["type"] in ("goodbye", "subscription_ended")
+    if is_end or (frame["type"] == "error" and "re" not in frame):
+        return str(frame.get("code", frame["type"]))
+    return ""
+
+
+async def read_log(port: int, member: Member, group: str) -> dict[int, bytes]:
+    """Return all events of a group that a server sends to a member. Raises `Refusal`."""
+    events: dict[int, bytes] = {}
+    wire = Wire(await dialer(lambda: port)())
+    async with wire.stream:
+        await log_in(wire, member.name, member.private, secrets.token_bytes(8))
+        attached = await wire.answer({"type": "attach", "id": 1, "group": group, "after": 0})
+        if attached["type"] == "error":
+            raise Refusal(attached["code"])
+        while len(events) < attached["seq"]:
+            body = await wire.receive()
+            if body is None:
+                raise Refusal("closed")
+            frame = cbor2.loads(body)
+            if code := ending_code(frame):
+                raise Refusal(code)
+            if frame["type"] == "event" and frame["group"] == group:
+                events[frame["seq"]] = body
+    return events
 
 
 def _code_of(error: BaseException) -> str:

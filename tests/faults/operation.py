@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,25 +10,28 @@ import trio
 
 from tchat.server.operations.verification import verify_server
 from tests.bench.report import resident
-from tests.faults.harness import Row, settle, stored_log
+from tests.faults.harness import Row, run_episodes, settle, stored_log
 from tests.faults.ledger import Ledger
-from tests.faults.members import Crew, Habits, crew_of, dialer
-from tests.faults.servers import run_tchat, serving
+from tests.faults.members import Crew, Habits, crew_of, dialer, read_log
+from tests.faults.servers import Server, nest, run_tchat, serving, waiting_for
 from tests.faults.uploads import share_files
 
 if TYPE_CHECKING:
     from tests.faults.harness import Episode, Trial
-    from tests.faults.servers import Server
 
 _YEAR = 365.25 * 86400
 _CLOCKS = (0.0, 10 * _YEAR, -10 * _YEAR, 3600.0, -3600.0, 40 * 86400.0, -40 * 86400.0, 1.0, -1.0)
 _MORE_FILES, _MORE_MEMORY = 40, 64 << 20
 _SHUTDOWN_SECONDS = 10.0
 _MIXED = Habits(pause=0.01)
+_LANES = 2  # servers side by side
+_INTERRUPTED = 0.3  # of the backups are killed first
+_BACKUP_SECONDS = 0.4  # about as long as one takes
 
 
-def _verify(episode: Episode, data: Path, what: str) -> None:
-    for fault in verify_server(data).faults:
+async def _verify(episode: Episode, data: Path, what: str) -> None:
+    found = await trio.to_thread.run_sync(verify_server, data)
+    for fault in found.faults:
         episode.problem(f"verify of {what}: {fault.where} {fault.subject}: {fault.sentence}")
 
 
@@ -36,15 +40,17 @@ def _verify(episode: Episode, data: Path, what: str) -> None:
 
 async def shutdown(trial: Trial) -> None:
     """Send SIGTERM at any moment: while starting, under load, twice; then start again."""
-    while not trial.is_over():
-        episode = trial.episode()
-        async with serving(episode) as server:
-            crew = Crew(dialer(lambda: server.port), episode.seed, size=4)
-            async with crew_of(crew):
-                for _ in range(12):
-                    await _stop_and_start(episode, server)
-                await crew.quiesce()
-        await settle(episode, crew, server.data)
+    await run_episodes(trial, _stop_often, _LANES)
+
+
+async def _stop_often(episode: Episode) -> None:
+    async with serving(episode) as server:
+        crew = Crew(dialer(lambda: server.port), episode.seed, size=4)
+        async with crew_of(crew):
+            for _ in range(12):
+                await _stop_and_start(episode, server)
+            await crew.quiesce()
+    await settle(episode, crew, server.data)
 
 
 async def _stop_and_start(episode: Episode, server: Server) -> None:
@@ -75,84 +81,112 @@ async def _stop_and_start(episode: Episode, server: Server) -> None:
 async def clocks(trial: Trial) -> None:
     """Restart the server with a wall clock that is up to ten years ahead or behind."""
     trial.notes.append("the clock is that of the server's process, as Python sees it")
-    while not trial.is_over():
-        episode = trial.episode()
-        async with serving(episode) as server:
-            crew = Crew(dialer(lambda: server.port), episode.seed)
-            async with crew_of(crew):
-                for _ in range(8):
-                    wanted = len(crew.ledger.operations) + 40
-                    await crew.until(
-                        lambda: len(crew.ledger.operations) > wanted,  # noqa: B023
-                        "commands are sent",
-                    )
-                    server.kill()
-                    server.start(clock=episode.random.choice(_CLOCKS))
-                    trial.counts["jumps"] += 1
-                    await server.listening()
-                await crew.quiesce()
-        _verify(episode, server.data, "the data")
-        await settle(episode, crew, server.data)
+    await run_episodes(trial, _let_clocks_jump, _LANES)
+
+
+async def _let_clocks_jump(episode: Episode) -> None:
+    async with serving(episode) as server:
+        crew = Crew(dialer(lambda: server.port), episode.seed)
+        async with crew_of(crew):
+            for _ in range(8):
+                wanted = len(crew.ledger.operations) + 40
+                await crew.until(
+                    lambda: len(crew.ledger.operations) > wanted,  # noqa: B023
+                    "new commands",
+                )
+                server.kill()
+                server.start(clock=episode.random.choice(_CLOCKS))
+                episode.trial.counts["jumps"] += 1
+                await server.listening()
+            await crew.quiesce()
+    await _verify(episode, server.data, "the data")
+    await settle(episode, crew, server.data)
 
 
 # ------------------------------------------------------------------ backups
 
 
 async def backup(trial: Trial) -> None:
-    """Back up while the server works; verify and restore: nothing older is missing in it."""
-    restores = "restore" in run_tchat("admin", "--help").stdout
-    if not restores:
-        trial.notes.append("not restored: there is no `tchat admin restore`")
-    while not trial.is_over():
-        episode = trial.episode()
-        async with serving(episode) as server:
-            crew = Crew(dialer(lambda: server.port), episode.seed, habits=_MIXED)
-            async with crew_of(crew), trio.open_nursery() as nursery:
-                nursery.start_soon(share_files, crew, episode.random)
-                for number in range(2):
-                    await trio.sleep(episode.random.uniform(0.2, 1.0))
-                    await _back_up(episode, server, crew, number, restores=restores)
-                await crew.quiesce()
-                nursery.cancel_scope.cancel()
-        await settle(episode, crew, server.data)
+    """Back up while the server works; verify, restore and serve: nothing older is missing in it."""
+    await run_episodes(trial, _work_and_back_up, _LANES)
 
 
-async def _back_up(
-    episode: Episode, server: Server, crew: Crew, number: int, *, restores: bool
-) -> None:
-    target = episode.place / f"backup-{number}"
-    known = [one for one in crew.ledger.operations if one.fate == "acknowledged"]
-    made = await trio.to_thread.run_sync(
-        lambda: run_tchat("admin", "backup", target, "--data", server.data)
-    )
-    episode.trial.counts["backups"] += 1
-    if made.returncode:
-        episode.problem(f"the backup failed: {made.stderr.strip()}")
+async def _work_and_back_up(episode: Episode) -> None:
+    async with serving(episode) as server:
+        crew = Crew(dialer(lambda: server.port), episode.seed, habits=_MIXED)
+        async with crew_of(crew), trio.open_nursery() as nursery:
+            nursery.start_soon(share_files, crew, episode.random)
+            for number in range(2):
+                await trio.sleep(episode.random.uniform(0.2, 1.0))
+                await _back_up(episode, server, crew, number)
+            await crew.quiesce()
+            nursery.cancel_scope.cancel()
+    await settle(episode, crew, server.data)
+
+
+async def _back_up(episode: Episode, server: Server, crew: Crew, number: int) -> None:
+    target, restored = (episode.place / f"{name}-{number}" for name in ("backup", "restored"))
+    known = {id(one) for one in crew.ledger.operations if one.fate == "acknowledged"}
+    if episode.random.random() < _INTERRUPTED:
+        await _begin_backup(episode, server.data, target)
+    if not target.exists():  # what was killed may have been complete
+        await _admin(episode, "backup", target, "--data", server.data)
+    await _admin(episode, "verify", target)
+    await _admin(episode, "restore", target, "--data", restored)
+    if not restored.exists():
         return
-    if restores:
-        restored = episode.place / f"restored-{number}"
-        done = await trio.to_thread.run_sync(
-            lambda: run_tchat("admin", "restore", target, "--data", restored)
-        )
-        episode.trial.counts["restored"] += 1
-        if done.returncode:
-            episode.problem(f"the restore failed: {done.stderr.strip()}")
-        target = restored
-    _verify(episode, target, "a backup")
-    log = await stored_log(target, crew.group)
-    # What was acknowledged meanwhile may be in it or not: only what is missing counts.
+    await _verify(episode, restored, "what was restored")
+    log = await stored_log(restored, crew.group)
+    found = _expected(crew, known).check(crew.group, log)
+    if not found.is_clean:
+        episode.trial.findings.add(found)
+        episode.problem(f"a backup is not what was acknowledged: {found.examples[0]}")
+    episode.trial.counts["acknowledged, found in backups"] += len(known)
+    await _serve_restored(episode, restored, crew, log)
+
+
+async def _admin(episode: Episode, command: str, *arguments: object) -> None:
+    """Run a command of the operator."""
+    done = await trio.to_thread.run_sync(lambda: run_tchat("admin", command, *arguments))
+    episode.trial.counts[f"admin {command}"] += 1
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()
+        episode.problem(f"admin {command} ended with {done.returncode}: {said}")
+
+
+async def _begin_backup(episode: Episode, data: Path, target: Path) -> None:
+    """Begin a backup, and kill it with SIGKILL."""
+    with nest(episode.place / "killed-backup.log") as one:
+        one.start("admin", "backup", target, "--data", data)
+        await trio.sleep(episode.random.uniform(0, _BACKUP_SECONDS))
+        one.kill()
+    episode.trial.counts["backups killed"] += 1
+
+
+def _expected(crew: Crew, known: set[int]) -> Ledger:
+    """Return what a backup has to have: all that was known before. Other commands may be in it."""
     ledger = Ledger()
-    ledger.operations = known
-    deletions = [one for one in crew.ledger.operations if one.kind == "delete" and one not in known]
-    found = ledger.check(crew.group, log)
-    if found.lost and not deletions:
-        episode.problem(f"{found.lost} acknowledged commands are not in the backup")
-    elif found.lost:
-        erased = {one.target for one in deletions}
-        lost = [one for one in known if one.seq not in log and one.seq is not None]
-        if lost or any(one.seq not in erased for one in known if one.seq not in log and one.seq):
-            episode.problem(f"{len(lost)} acknowledged commands are not in the backup")
-    episode.trial.counts["found in backups"] += len(known)
+    ledger.operations = [
+        one if id(one) in known else replace(one, fate="unknown", seq=None)
+        for one in crew.ledger.operations
+    ]
+    return ledger
+
+
+async def _serve_restored(
+    episode: Episode, restored: Path, crew: Crew, log: dict[int, bytes]
+) -> None:
+    """Start a server on a restored directory; a member gets exactly what is in its log."""
+    with nest(episode.place / "restored.log") as one:
+        server = Server(one, restored)
+        server.start()
+        await server.listening()
+        with waiting_for("the log of a restored server"):
+            received = await read_log(server.port, crew.members[0], crew.group)
+        if status := await server.stop():
+            episode.problem(f"the restored server ended with status {status}")
+    if received != log:
+        episode.problem(f"a restored server sends {len(received)} events of {len(log)}")
 
 
 # ------------------------------------------------------------------ long runs
@@ -193,6 +227,6 @@ def _sample(server: Server) -> tuple[int, int]:
 ROWS = [
     Row("clocks", "wall clocks that jump by up to ten years", clocks, 2.0),
     Row("shutdown", "SIGTERM at any moment, then a restart", shutdown, 2.0),
-    Row("backup", "backups (and restores) under load", backup, 3.0),
-    Row("soak", "mixed load; memory and open files", soak, 5.0),
+    Row("backup", "backups under load, killed ones too; verify, restore, serve", backup, 3.0),
+    Row("soak", "mixed load; memory and open files", soak, 4.0),
 ]

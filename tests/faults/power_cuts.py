@@ -33,7 +33,7 @@ from tchat.errors import TchatError
 from tchat.server.operations.verification import verify_server
 from tests.bench.report import say
 from tests.faults.disk_model import MODES, DiskModel
-from tests.faults.harness import Row, count, stored_log
+from tests.faults.harness import Row, count, run_episodes, stored_log
 from tests.faults.ledger import Findings
 from tests.faults.members import GROUP, Crew, Habits, crew_of, dialer
 from tests.faults.recording import Send, read_traces, recording_words
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from tests.faults.recording import Step
 
 _PASS = 200  # cuts of one pass over the recording
+_RECORDING_SECONDS = 100.0  # of cuts, for each recording
 _POSTS = 700  # commands of each of the two runs that are recorded
 
 _TEXT_KINDS = ("posted", "edited")
@@ -90,13 +91,13 @@ async def record(episode: Episode, operations: int) -> Recording:
         port = await one.port()
         async with crew_of(crew), trio.open_nursery() as nursery:
             nursery.start_soon(share_files, crew, episode.random)
-            await crew.until(lambda: len(crew.ledger.operations) > operations, "commands are sent")
+            await crew.until(lambda: len(crew.ledger.operations) > operations, "new commands")
             await one.end(signal.SIGKILL)
             with traced(place, "2", recording_words(place / "2.trace")) as two:
                 port = await two.port()
                 nursery.start_soon(share_files, crew, episode.random)
                 await crew.until(
-                    lambda: len(crew.ledger.operations) > 2 * operations, "commands are sent"
+                    lambda: len(crew.ledger.operations) > 2 * operations, "new commands"
                 )
                 await crew.quiesce()
                 nursery.cancel_scope.cancel()
@@ -305,16 +306,23 @@ def _ram_directory() -> Iterator[Path]:
 
 
 async def run(trial: Trial) -> None:
-    """Record, then cut with a worker for each processor."""
-    episode = trial.episode()
-    recording = await record(episode, min(_POSTS, 60 + int(trial.seconds * 10)))
-    trial.counts["recorded steps"] = len(recording.steps)
-    trial.counts["promises"] = len(recording.promises.events) + len(recording.promises.answers)
+    """Record, then cut with a worker for each processor; record again now and then."""
+    await run_episodes(trial, _record_and_cut)
+
+
+async def _record_and_cut(episode: Episode) -> None:
+    trial = episode.trial
+    seconds = episode.seconds(_RECORDING_SECONDS)
+    until = trial.elapsed + seconds
+    recording = await record(episode, min(_POSTS, 60 + int(seconds * 10)))
+    trial.counts["recordings"] += 1
+    trial.counts["recorded steps"] += len(recording.steps)
+    trial.counts["promises"] += len(recording.promises.events) + len(recording.promises.answers)
     file = episode.place / "recording.pickle"
     file.write_bytes(pickle.dumps(recording))
     async with trio.open_nursery() as nursery:
         for number in range(os.cpu_count() or 1):
-            left = max(1.0, trial.seconds - trial.elapsed)
+            left = max(1.0, until - trial.elapsed)
             nursery.start_soon(_run_worker, episode, file, episode.seed + number * 1000, left)
     episode.end(Findings())
 
@@ -357,7 +365,7 @@ def main() -> int:
     return 0 if found.is_clean else 1
 
 
-ROWS = [Row("power-cuts", "any disk that a power cut may leave of a recorded run", run, 12.0)]
+ROWS = [Row("power-cuts", "any disk that a power cut may leave of a recorded run", run, 8.0)]
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from tests.faults.harness import Row, settle
+from tests.faults.harness import Row, run_episodes, settle
 from tests.faults.members import Crew, crew_of, dialer
 from tests.faults.servers import Server, nest
 
@@ -36,18 +36,18 @@ async def _kill_at_a_moment(server: Server, crew: Crew, rng: Random) -> str:
         await trio.sleep(rng.uniform(0, _LONGEST))
     elif kind == "acknowledged":
         answered = crew.ledger.fates()["acknowledged"] + rng.randrange(1, 60)
-        await crew.until(lambda: crew.ledger.fates()["acknowledged"] >= answered, "answers come")
+        await crew.until(lambda: crew.ledger.fates()["acknowledged"] >= answered, "answers")
     elif kind == "sent":
         some = before[0] + rng.randrange(1, 40)
-        await crew.until(lambda: len(crew.ledger.operations) >= some, "commands are sent")
+        await crew.until(lambda: len(crew.ledger.operations) >= some, "new commands")
     else:
         last = before[1] + rng.randrange(1, 80)
-        await crew.until(lambda: crew.members[0].view.last >= last, "events come")
+        await crew.until(lambda: crew.members[0].view.last >= last, "events")
     server.kill()
     return kind
 
 
-async def episode_of_kills(episode: Episode, kills: int) -> None:
+async def episode_of_kills(episode: Episode, kills: int = KILLS_EACH) -> None:
     """Kill a server `kills` times; then compare everything."""
     data = episode.place / "data"
     with nest(episode.place / "server.log") as one:
@@ -70,14 +70,7 @@ async def episode_of_kills(episode: Episode, kills: int) -> None:
 
 async def run(trial: Trial) -> None:
     """Run episodes side by side, one for each processor."""
-
-    async def lane() -> None:
-        while not trial.is_over():
-            await episode_of_kills(trial.episode(), KILLS_EACH)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(os.cpu_count() or 1):
-            nursery.start_soon(lane)
+    await run_episodes(trial, episode_of_kills, os.cpu_count() or 1)
 
 
-ROWS = [Row("server-kills", "kill -9 of the server under load, then a restart", run, 6.0)]
+ROWS = [Row("server-kills", "kill -9 of the server under load, then a restart", run, 9.0)]

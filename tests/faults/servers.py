@@ -34,6 +34,20 @@ PATIENCE = 60.0
 OPTIONS = ("--no-tls", "--rate-limit", "off", "--disk-reserve", "0")
 
 
+class TimedOut(Exception):
+    """A wait took too long; the sentence says what for. Unlike `TimeoutError`, no `OSError`."""
+
+
+@contextmanager
+def waiting_for(what: str, seconds: float = PATIENCE) -> Iterator[None]:
+    """Raise `TimedOut` if the block takes longer than this."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise TimedOut(f"after {seconds:.0f} s, still waiting for {what}") from None
+
+
 # ------------------------------------------------------------------ the process that forks
 
 
@@ -204,7 +218,7 @@ class Server:
 
     async def listening(self) -> None:
         """Wait until it listens. Raises `RuntimeError` if it ends before."""
-        with trio.fail_after(PATIENCE):
+        with waiting_for("a server to listen"):
             while not (found := listening_port(self.latest)):
                 if not self.is_running:
                     raise RuntimeError(f"the server did not start: {self.latest}")
@@ -222,7 +236,7 @@ class Server:
 
     async def ended(self) -> int:
         """Wait for its end; return its exit status."""
-        with trio.fail_after(PATIENCE):
+        with waiting_for("the end of a server"):
             return await trio.to_thread.run_sync(self.nest.wait, abandon_on_cancel=True)
 
 
@@ -240,7 +254,7 @@ class Traced:
 
     async def port(self) -> int:
         """Wait until it listens; return its port."""
-        with trio.fail_after(PATIENCE):
+        with waiting_for("a server under strace to listen"):
             while not (found := listening_port(self.log.read_text())):
                 if self.process.poll() is not None:
                     raise RuntimeError(f"the server did not start: {self.log.read_text()}")
@@ -250,8 +264,8 @@ class Traced:
     async def end(self, number: int) -> None:
         """End it with a signal."""
         os.kill(self.server, number)
-        with trio.fail_after(PATIENCE):
-            await trio.to_thread.run_sync(self.process.wait)
+        with waiting_for("the end of a server under strace"):
+            await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
 
 
 def _children(process: int) -> list[int]:

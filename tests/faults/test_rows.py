@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from tests.faults import __main__ as program
 from tests.faults.disk_model import MODES
-from tests.faults.harness import Missing, Outcome, Row, Trial, run_row, settle, stored_log
-from tests.faults.members import GROUP, Crew, crew_of, dialer
+from tests.faults.harness import (
+    Missing,
+    Outcome,
+    Row,
+    Trial,
+    run_episodes,
+    run_row,
+    settle,
+    stored_log,
+)
+from tests.faults.members import GROUP, Crew, Habits, Member, crew_of, dialer, ending_code
 from tests.faults.power_cuts import Replay, plan, record
 from tests.faults.recording import Create, Rename, Send, Write, read_traces, strace_words
+from tests.faults.report import document, failure, figures, read, table, write
 from tests.faults.server_kills import episode_of_kills
-from tests.faults.servers import serving, traces_in
+from tests.faults.servers import TimedOut, serving, traces_in, waiting_for
 
 if TYPE_CHECKING:
     from tests.faults.harness import Episode
@@ -73,7 +84,7 @@ async def test_planted_loss_in_a_real_log_is_found(tmp_path: Path) -> None:
     async with serving(episode) as server:
         crew = Crew(dialer(lambda: server.port), 7)
         async with crew_of(crew):
-            await crew.until(lambda: len(crew.ledger.operations) > 30, "commands are sent")
+            await crew.until(lambda: len(crew.ledger.operations) > 30, "new commands")
             await crew.quiesce()
     log = await stored_log(server.data, GROUP)
     posts = [one for one in crew.ledger.operations if one.kind == "post" and one.seq]
@@ -84,6 +95,49 @@ async def test_planted_loss_in_a_real_log_is_found(tmp_path: Path) -> None:
     await settle(episode, crew, server.data)
     assert trial.is_clean
     assert not episode.place.exists()
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_given_up_commands_end_a_wait() -> None:
+    """No frame arrives at the end: a member gives up its commands when it connects."""
+    crew = Crew(dialer(lambda: 0), 7, habits=Habits(giving_up=1.0))
+    member = Member(crew, 0)
+    member._make()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(crew.until, lambda: not member.waiting, "answers")
+        await trio.testing.wait_all_tasks_blocked()
+        member._forget_some()
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_wait_that_is_too_long_says_for_what() -> None:
+    crew = Crew(dialer(lambda: 0), 7)
+    with pytest.raises(TimedOut, match="still waiting for answers; 0 commands are not answered"):
+        await crew.until(lambda: False, "answers")
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_silent_connection_is_broken_off() -> None:
+    """The other side accepts, and never answers: the member connects again, and goes on."""
+
+    async def dial() -> trio.abc.Stream:
+        ours, theirs = trio.testing.memory_stream_pair()
+        dialed.append(theirs)
+        return ours
+
+    dialed: list[trio.abc.Stream] = []
+    crew = Crew(dial, 7, habits=Habits(silence=1.5))
+    with trio.move_on_after(5):
+        await Member(crew, 0).run()
+    assert len(dialed) == 4
+    assert crew.broken["Refusal (silent)"] == 3
+
+
+@pytest.mark.parametrize("kind", ["goodbye", "error", "subscription_ended"])
+def test_frames_that_end_everything_have_a_code(kind: str) -> None:
+    assert ending_code({"type": kind, "code": "log_damaged"}) == "log_damaged"
+    assert not ending_code({"type": "error", "re": 1, "code": "log_damaged"})
+    assert not ending_code({"type": "event", "group": GROUP})
 
 
 def test_trace_becomes_steps(tmp_path: Path) -> None:
@@ -121,6 +175,20 @@ async def _fail(trial: Trial) -> None:
     episode.end(trial.findings)
 
 
+async def _fail_first(trial: Trial) -> None:
+    """Fail with an error in the first episode, and end each of the others."""
+
+    async def one(episode: Episode) -> None:
+        if episode.seed == trial.seed:
+            with waiting_for("what never comes", 0):
+                await trio.sleep_forever()
+        trial.counts["episodes"] += 1
+        trial.seconds = 0
+        episode.end(trial.findings)
+
+    await run_episodes(trial, one)
+
+
 async def _miss(trial: Trial) -> None:
     del trial
     raise Missing("there is no such thing here")
@@ -134,7 +202,7 @@ async def _raise(trial: Trial) -> None:
 def test_failed_row_says_how_to_repeat_it() -> None:
     outcome = run_row(Row("bad", "", _fail), 41, 0.0)
     assert not outcome.held
-    said = program.failure(outcome)
+    said = failure(outcome)
     assert "seed 41: something is wrong" in said
     assert "python -m tests.faults --only bad --seed 41" in said
     assert outcome.place
@@ -148,10 +216,37 @@ def test_exception_in_a_row_is_a_failure() -> None:
     _remove(outcome)
 
 
+def test_failed_episode_does_not_end_its_row() -> None:
+    outcome = run_row(Row("bad", "", _fail_first), 41, 60.0)
+    assert outcome.counts == {"episodes": 1}
+    assert outcome.problems == ["seed 41: after 0 s, still waiting for what never comes"]
+    assert outcome.again.endswith("--seed 41")
+    assert (Path(outcome.place) / "41" / "traceback.txt").exists()
+    assert not (Path(outcome.place) / "42").exists()
+    _remove(outcome)
+
+
+def test_report_is_quoted_from_a_file(tmp_path: Path) -> None:
+    place = str(tmp_path / "row")
+    kills = Outcome("server-kills", 1, 9.5, {"kills": 1234, "acknowledged": 56789}, place=place)
+    chaos = Outcome("chaos", 1, 9.5, {"resets": 4321, "acknowledged": 1}, lost=2, place=place)
+    chaos.problems = [f"seed 3: see {place}/3"]
+    write([kills, chaos], 60.0, tmp_path / "faults.json")
+    report = read(tmp_path / "faults.json")
+    said = " ".join(figures(report).split())
+    assert f"`python -m tests.faults --minutes 60` ({report.date}): 1,234 kills of the" in said
+    assert "4,321 connection resets" in said
+    assert "56,790 acknowledged operations 2 lost, 0 doubled, 0 reordered. Failed: chaos." in said
+    assert "| chaos | 10 | 4,321 resets, 1 acknowledged | 2 | 0 | 0 | 0 | FAILED |" in document(
+        report
+    )
+    assert str(tmp_path) not in (tmp_path / "faults.json").read_text()
+
+
 def test_row_that_cannot_run_says_why() -> None:
     outcome = run_row(Row("absent", "", _miss), 41, 0.0)
     assert outcome.held
-    assert "| absent | | not run: there is no such thing here" in program.table([outcome])
+    assert "| absent | | not run: there is no such thing here" in table([outcome])
 
 
 def test_every_row_has_its_own_name() -> None:
