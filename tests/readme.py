@@ -29,6 +29,7 @@ from tests import manual
 from tests.architecture import LAYERS, MAY_USE
 from tests.bench.speed import WRITTEN
 from tests.bench.speed_table import table
+from tests.faults import report
 from tests.statuses import status_rows
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ def documents() -> dict[str, dict[str, Callable[[], str]]]:
         "README.md": {
             "commands": first_commands_table,
             "keys": first_keys_table,
+            "faults": lambda: report.figures(report.read()),
             "bot": lambda: f"```python\n{BOT.read_text().strip()}\n```",
         },
         "tchat/cli/README.md": {"subcommands": subcommands_table, "statuses": statuses_table},
@@ -226,6 +228,7 @@ def documents() -> dict[str, dict[str, Callable[[], str]]]:
             "log": log_table,
         },
         "tchat/ui/README.md": {"commands": commands_table, "keys": keys_table},
+        "tests/faults/README.md": {"faults": lambda: report.document(report.read())},
         "tests/bench/README.md": {"speed": lambda: table(json.loads(WRITTEN.read_text()))},
     }
 

@@ -188,20 +188,28 @@ async def _answer_as_bot(person: Person, crew: Crew) -> None:
         process = await trio.lowlevel.open_process(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
         )
-        if not number:  # it answers what comes after its first start
-            await trio.sleep(1.5)
+        logins = _logins(person)
         crew.busy = True
         for member in crew.members:
             member.wake()
+        if not number:  # it answers what comes after its first start
+            await crew.until(lambda: bool(crew.heard[person.name]), "the bot's first answer")
         await trio.sleep(person.episode.random.uniform(0.3, 1.2))
         if number < _KILLS:
             process.kill()
             person.episode.trial.counts["bot killed"] += 1
         else:
             crew.busy = False
+            await crew.until(lambda: _logins(person) > logins, "the bot's last login")  # noqa: B023
             await _wait_for_answers(crew)
             process.terminate()
         await process.wait()
+
+
+def _logins(person: Person) -> int:
+    """Return how often a person has logged in, as the server's log says."""
+    said = f'"event": "user_connected", "user": "{person.name}"'
+    return person.server.output.count(said)
 
 
 async def _wait_for_answers(crew: Crew) -> None:

@@ -73,6 +73,7 @@ class Crew:
     broken: Counter[str] = field(default_factory=Counter)
     members: list[Member] = field(default_factory=list)
     changed: trio.Event = field(default_factory=trio.Event)
+    heard: Counter[str] = field(default_factory=Counter)  # events that came, by their actor
 
     def notify(self) -> None:
         """Wake up whoever waits in `until`."""
@@ -310,6 +311,7 @@ class Member:
     def _on_frame(self, frame: Map, body: bytes) -> None:
         if frame["type"] == "event" and frame["group"] == self.crew.group:
             self.view.add(frame["seq"], body)
+            self.crew.heard[frame["actor"]] += 1
         elif frame["type"] in ("ok", "error") and frame.get("re", 0) > 1 << 32:
             self._on_answer(frame)
         else:

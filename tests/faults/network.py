@@ -161,7 +161,8 @@ async def _storm(episode: Episode, crew: Crew, number: int) -> None:
                     await all_in.wait()
                     return
             except BROKEN as error:
-                episode.trial.counts[f"sent away: {error}"[:40]] += 1
+                code = str(error) if isinstance(error, Refusal) else type(error).__name__
+                episode.trial.counts[f"sent away: {code}"] += 1
                 await trio.sleep(episode.random.uniform(0.05, 0.5))
 
     with waiting_for("everybody to arrive", 3 * PATIENCE):
