@@ -39,9 +39,7 @@ def read_or_make(
         data = _read_private(path, what) if secret else path.read_bytes()
     except OSError as error:
         raise StartupError(
-            Code.CANNOT_START,
-            f"{what} {path} cannot be used: {error.strerror}. Look at its permissions and the"
-            " disk.",
+            Code.CANNOT_START, f"{what} {path} cannot be used: {error.strerror}. {advice}".rstrip()
         ) from error
     if not data.strip(b"\0 \n"):  # some file systems fill with zeros what a power cut has lost
         raise StartupError(Code.CANNOT_START, f"{what} {path} is empty. {advice}".rstrip())

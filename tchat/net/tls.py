@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tchat.errors import Code, ProtocolError, StartupError
+from tchat.links import check_link
 from tchat.net.key_chain import EXTENSION, former_pins, from_extension, read_chain, to_extension
 from tchat.net.keyfiles import new_private_key, read_or_make
 from tchat.net.tls_stream import TlsStream
@@ -140,16 +141,10 @@ def make_credentials(directory: Path) -> Credentials:
     Raises `StartupError`.
     """
     key, certificate = directory / KEY_FILE, directory / CERTIFICATE_FILE
-    if certificate.exists() and not key.exists():
-        raise StartupError(
-            Code.CANNOT_START,
-            f"{key} is missing. Restore it; or remove {certificate} to get a new key, which every"
-            " client will refuse until its user accepts it.",
-        )
-    lost = (
-        f"Restore {key} from a backup; or remove it and {certificate}: the next start then makes a"
-        " new key, which every client refuses until its user accepts it."
-    )
+    for path in (key, certificate):
+        check_link(path)
+    _require_key(key, certificate)
+    lost, renew = _advice(key, certificate)
     private = read_or_make(key, new_private_key, "The server's key", advice=lost)
     _remove_certificate_of_former_key(certificate, private)
     if not certificate.exists():
@@ -161,11 +156,42 @@ def make_credentials(directory: Path) -> Credentials:
                 f"{key} is not an unencrypted private key in PEM format, or is damaged. {lost}",
             ) from error
         read_or_make(certificate, lambda: made, "The certificate", secret=False)
+    return _load(certificate, key, lost, renew)
+
+
+def check_credentials(directory: Path) -> None:
+    """Raise `StartupError` as `make_credentials` would, and make nothing."""
+    key, certificate = directory / KEY_FILE, directory / CERTIFICATE_FILE
+    for path in (key, certificate):
+        check_link(path)
+    _require_key(key, certificate)
+    lost, renew = _advice(key, certificate)
+    if certificate.exists():
+        _load(certificate, key, lost, renew)
+    elif key.exists() and (fault := _fault_of_key(key)) is not None:
+        raise StartupError(Code.CANNOT_START, f"The server's key cannot be used: {fault}. {lost}")
+
+
+def _require_key(key: Path, certificate: Path) -> None:
+    if certificate.exists() and not key.exists():
+        raise StartupError(
+            Code.CANNOT_START,
+            f"{key} is missing. Restore it; or remove {certificate} to get a new key, which every"
+            " client will refuse until its user accepts it.",
+        )
+
+
+def _advice(key: Path, certificate: Path) -> tuple[str, str]:
+    """Return what to do about a server's own key, and about its own certificate."""
+    lost = (
+        f"Restore {key} from a backup; or remove it and {certificate}: the next start then makes a"
+        " new key, which every client refuses until its user accepts it."
+    )
     renew = (
         f"If the key is right, remove {certificate}: the next start makes a new one from the key,"
         " and clients notice nothing."
     )
-    return _load(certificate, key, lost, renew)
+    return lost, renew
 
 
 def _remove_certificate_of_former_key(certificate: Path, private: bytes) -> None:

@@ -79,7 +79,10 @@ async def control_socket(context: ServerContext, data: Path) -> AsyncIterator[No
         yield
         return
     except OSError as error:
-        reason = f"{path} cannot be made ({error.strerror}); 'tchat admin' can change nothing."
+        reason = (
+            f"{path} cannot be made ({error.strerror}); 'tchat admin' can change nothing. Move away"
+            " what is there, and start the server again."
+        )
         context.log.line("fault", where="the control socket", reason=reason)
         yield
         return

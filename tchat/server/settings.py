@@ -60,6 +60,13 @@ def read_serve_file(path: Path) -> dict[str, Any]:
 
 def read_serve_settings(table: Mapping[str, object]) -> dict[str, Any]:
     """Return the values in a parsed file. Raises `InvalidSettingError`."""
+    limits = table.get("limits")
+    for key in table:
+        if key in LIMIT_KEYS:
+            raise InvalidSettingError(f"{key!r} is a limit; write it below the line [limits]")
+    for key in limits if isinstance(limits, dict) else ():
+        if key in _SERVE:
+            raise InvalidSettingError(f"{key!r} is no limit; write it above the line [limits]")
     values = read_table(_SERVE, "", table)
     return {**values, **values.pop("limits", {})}
 

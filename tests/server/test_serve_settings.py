@@ -86,6 +86,8 @@ def test_every_option_is_a_key(capsys: pytest.CaptureFixture[str]) -> None:
             """log_format is 'xml'; expected one of "text", "json", "journal\"""",
         ),
         ("limits = 3", "limits is 3; expected a table"),
+        ('keep_files = "90d"', "'keep_files' is a limit; write it below the line [limits]"),
+        ("[limits]\nport = 7777", "'port' is no limit; write it above the line [limits]"),
         ('[limits]\nmax_fil = "1G"', "unknown key 'limits.max_fil' (did you mean 'max_file'?)"),
         ('[limits]\nmax_file = "1X"', "limits.max_file: '1X' is not a size; examples: 4096, 500M"),
         ("[limits]\nrate_limit = true", "limits.rate_limit is True; expected text"),

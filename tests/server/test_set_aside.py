@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
-from tchat.errors import StartupError
+from tchat.errors import Code, Refused, StartupError
+from tchat.net.tls import make_credentials
+from tchat.server.operations.salvage import salvage
 from tchat.server.operations.set_aside import SetAside, set_aside
+from tchat.server.operations.verification import verify_server
 from tchat.store.open import open_store
 from tests.store.batches import last_seq
 from tests.store.logs import post
@@ -26,7 +31,7 @@ async def data(tmp_path: Path) -> Path:
     async with open_store(data) as store:
         await post(store, "one", "two")
         await share(store, data, b"a file", 1)
-    (data / "server-key.pem").write_text("the key")
+    make_credentials(data)
     shutil.copytree(data, tmp_path / "backup")
     return data
 
@@ -35,6 +40,10 @@ def contents(directory: Path) -> list[bytes]:
     """Return the contents of all files below a directory, but for the lock."""
     files = (path for path in directory.rglob("*") if path.is_file() and path.name != "lock")
     return sorted(path.read_bytes() for path in files)
+
+
+def entries(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
 
 
 def missing(data: Path) -> None:
@@ -103,5 +112,48 @@ def test_other_directories_stay_as_they_are(tmp_path: Path) -> None:
 
 async def test_a_directory_in_use_is_refused(data: Path) -> None:
     async with open_store(data):
-        with pytest.raises(StartupError, match="Another tchat server is using"):
+        with pytest.raises(Refused, match="stop it first") as caught:
             set_aside(data)
+    assert caught.value.code == Code.BUSY
+
+
+async def test_a_file_in_place_of_the_files_is_moved(data: Path) -> None:
+    shutil.rmtree(data / "files")
+    (data / "files").write_bytes(b"in the way")
+    report = set_aside(data)
+    assert (report.moved, report.anew) == (1, False)
+    assert b"in the way" in contents(data / report.target)
+    async with open_store(data) as store:
+        assert await last_seq(store, "ops") == 3
+
+
+@pytest.mark.parametrize("name", ["server-key.pem", "server-cert.pem"])
+async def test_a_damaged_key_is_not_usable(data: Path, name: str) -> None:
+    (data / name).write_bytes(b"")
+    with pytest.raises(StartupError, match=f"{name} is empty"):
+        set_aside(data)
+    (fault,) = [fault for fault in verify_server(data).faults if fault.where == "keys"]
+    assert f"{name} is empty" in fault.sentence
+    assert "from a backup" in fault.sentence or "clients notice nothing" in fault.sentence
+
+
+@pytest.mark.parametrize("name", ["", "server-key.pem"])
+async def test_what_others_may_use_is_not_usable(data: Path, name: str) -> None:
+    (data / name).chmod(0o777)
+    with pytest.raises(StartupError, match=r"[Rr]un: chmod"):
+        set_aside(data)
+
+
+@pytest.mark.parametrize("mend", [set_aside, salvage])
+async def test_what_root_makes_belongs_to_the_owner(
+    data: Path, mend: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mend is set_aside:
+        empty(data)
+    given: set[str] = set()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, *_, **__: given.add(str(path)))
+    await trio.to_thread.run_sync(mend, data)
+    assert any(path.endswith("/tchat.db") for path in given)
+    aside = [path for path in entries(data) if path.name.startswith(("set-aside", "damaged"))]
+    assert given >= {str(path) for path in aside}

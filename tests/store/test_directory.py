@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -20,7 +21,7 @@ from tchat.errors import Code, StartupError
 from tchat.server.operations.reports import stats
 from tchat.store.blobs import blob_path
 from tchat.store.open import open_store
-from tchat.store.sqlite.directory import Unusable
+from tchat.store.sqlite.directory import Unusable, explain_error
 from tests.core.script import NOON
 from tests.helpers import kill_points
 from tests.store.batches import last_seq
@@ -246,12 +247,62 @@ async def test_a_linked_database_is_refused(data: Path, tmp_path: Path) -> None:
     await assert_usable(data)
 
 
-@pytest.mark.parametrize("name", ["lock", "tchat.db-wal"])
-async def test_a_directory_in_the_way_is_named(data: Path, name: str) -> None:
+IN_THE_WAY = ["lock", "clock", "tchat.db-wal", "tchat.db-shm"]
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+@pytest.mark.parametrize("name", IN_THE_WAY)
+async def test_what_is_not_a_file_is_named(
+    data: Path, name: str, make: Callable[[Path], None]
+) -> None:
     (data / name).unlink(missing_ok=True)
-    (data / name).mkdir()
+    make(data / name)
+    assert f"{data / name} is not a file. Move it away" in await refusal(data)
+
+
+@pytest.mark.parametrize("name", ["files", "files/trash"])
+async def test_a_file_in_place_of_the_files_is_refused(data: Path, name: str) -> None:
+    shutil.rmtree(data / name, ignore_errors=True)
+    (data / name).write_bytes(b"")
+    assert f"{data / name} is not a directory. Restore it" in await refusal(data)
+
+
+@pytest.mark.parametrize("name", ["files", "lock", "tchat.db", "tchat.db-wal"])
+async def test_links_to_a_disk_not_mounted_are_refused(data: Path, name: str) -> None:
+    path = data / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    path.symlink_to("/unmounted")
     sentence = await refusal(data)
-    assert f"{data / name}: Is a directory. Move that away" in sentence
+    assert sentence.startswith(f"{path} is a symbolic link to /unmounted, which does not exist")
+
+
+async def test_a_renamed_database_is_named(data: Path) -> None:
+    (data / "tchat.db").rename(data / "Tchat.db")
+    assert f"rename that: mv {data / 'Tchat.db'} {data / 'tchat.db'}." in await refusal(data)
+
+
+@pytest.mark.parametrize("place", ["", "files", "tchat.db-wal"])
+async def test_a_place_that_cannot_be_written_is_named(
+    data: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "tchat.db-wal").touch()
+    allowed = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path != data / place and allowed(path, mode)
+    )
+    assert f"{data / place} is read-only. Run: chmod u+rw" in await refusal(data)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_needs_room_and_no_backup(data: Path, number: int) -> None:
+    sentence = explain_error(data, OSError(number, os.strerror(number)))
+    assert "full" in sentence
+    assert "make room" in sentence
+
+
+def test_an_error_of_another_file_names_it(data: Path) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", str(data / "lock"))
+    assert f"{data / 'lock'}: Permission denied" in explain_error(data, error)
 
 
 async def test_a_dangling_link_is_refused(tmp_path: Path) -> None:

@@ -91,6 +91,18 @@ def free_name(path: Path) -> Path:
     return next(one for name in names if not (one := path.with_name(name)).exists())
 
 
+def give_to_owner(path: Path, directory: Path) -> None:
+    """Give a path, and what is below it, to the owner of a directory, if root made it for them.
+
+    Otherwise the server, which runs as that owner, could not use it. Raises OSError.
+    """
+    if os.geteuid() != 0:
+        return
+    owner = directory.stat()
+    for place in (path, *path.rglob("*")):
+        os.chown(place, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def make_parents(target: Path) -> None:
     """Create the directories above `target` that are missing, durably."""
     missing = [parent for parent in target.parents if not parent.exists()]

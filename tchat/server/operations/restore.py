@@ -34,6 +34,7 @@ from tchat.server.operations.drafts import (
     draft_of,
     drafts_of,
     free_name,
+    give_to_owner,
     is_draft,
     make_parents,
     remove_abandoned,
@@ -164,11 +165,7 @@ async def _update(draft: Path) -> None:
 
 def _give_owner(draft: Path, data: Path) -> None:
     """Give the draft to the owner of the former data, if root restores it for somebody else."""
-    if os.geteuid() != 0:
-        return
-    owner = (data if data.exists() else data.parent).stat()
-    for path in (draft, *draft.rglob("*")):
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    give_to_owner(draft, data if data.exists() else data.parent)
 
 
 # ------------------------------------------------------------------ replacing a directory

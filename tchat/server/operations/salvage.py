@@ -26,7 +26,7 @@ from tchat.errors import Code, Refused, StartupError
 from tchat.file_lock import try_lock
 from tchat.server.clock import ServerClock
 from tchat.server.log import Log
-from tchat.server.operations.drafts import disk_errors, free_name
+from tchat.server.operations.drafts import disk_errors, free_name, give_to_owner
 from tchat.store.open import open_store
 from tchat.store.sqlite.directory import DATABASE, SALVAGED, write_record
 from tchat.store.sqlite.salvage import Salvaged, salvage_database
@@ -95,6 +95,8 @@ def _salvage(data: Path, lock: FileIO) -> SalvageReport:
     unknown = _move_unknown_files(complete / DATABASE, data / "files", aside / "files")
     for directory in (aside, data):
         sync_directory(directory)
+    for made in (aside, complete):
+        give_to_owner(made, data)
     (complete / DATABASE).rename(data / DATABASE)
     sync_directory(data)
     shutil.rmtree(complete, ignore_errors=True)

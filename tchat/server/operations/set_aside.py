@@ -15,9 +15,14 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from tchat.durable_directory import make_directory, sync_directory
+from tchat.errors import Code, Refused
 from tchat.file_lock import try_lock
+from tchat.net.tls import make_credentials
+from tchat.private_directory import check_directory
+from tchat.server.operations.drafts import give_to_owner
 from tchat.store.sqlite.directory import (
     DATABASE,
+    KEYS,
     LOCK,
     Unusable,
     check_age,
@@ -28,7 +33,7 @@ from tchat.store.sqlite.directory import (
     write_record,
 )
 from tchat.store.sqlite.schema import MIGRATIONS
-from tchat.store.sqlite.store import create_database, in_use, startup_errors
+from tchat.store.sqlite.store import create_database, startup_errors
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -50,26 +55,37 @@ class SetAside:
 def set_aside(directory: Path) -> SetAside:
     """Move what `serve` refuses in a data directory aside, so that a server can start there.
 
-    Raises `StartupError` if it is in use, or cannot be used for another reason.
+    Raises `StartupError` if it cannot be used for another reason, such as a damaged key, which is
+    for the operator to restore, and `Refused` (busy) if it is in use.
     """
     with startup_errors(directory):
         with suppress(Unusable):
             require_present(directory)
         lock = try_lock(directory / LOCK)
     if lock is None:
-        raise in_use(directory)
+        raise Refused(Code.BUSY, f"A server is using {directory}; stop it first.")
     with lock, startup_errors(directory):
         fault = _fault_of(directory)
         if fault is None:
+            _check_as_serve(directory)
             return SetAside("", 0, anew=False)
         target, moved = _move(directory, fault.aside)
         anew = DATABASE in fault.aside
         if anew:
             write_record(lock, 0, 0)
             create_database(directory)
+            give_to_owner(directory / DATABASE, directory)
         else:
             _accept(directory, lock)
+        give_to_owner(target, directory)
     return SetAside(str(target), moved, anew)
+
+
+def _check_as_serve(directory: Path) -> None:
+    """Raise `StartupError` if `serve` refuses a directory for what is no fault of its data."""
+    check_directory(directory, "the server's data")
+    if any(os.path.lexists(directory / name) for name in KEYS):
+        make_credentials(directory)
 
 
 def _fault_of(directory: Path) -> Unusable | None:

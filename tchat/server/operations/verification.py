@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from tchat.errors import StartupError
-from tchat.net.tls import load_credentials, own_name
+from tchat.net.tls import check_credentials, own_name
 from tchat.server.operations.backup import KEY_FILES
 from tchat.store.sqlite.verify import Verified, verify_data
 
@@ -22,10 +23,11 @@ def verify_server(data: Path) -> Verified:
     """Verify the data directory. Raises `StartupError` if it cannot be read at all."""
     found = verify_data(data)
     certificate, key = (data / name for name in KEY_FILES)
-    if certificate.exists() or key.exists():
+    if any(os.path.lexists(path) for path in (certificate, key)):
         try:
-            load_credentials(certificate, key)
-            _check_signature(certificate)
+            check_credentials(data)
+            if certificate.exists():  # otherwise, the next start makes it from the key
+                _check_signature(certificate)
         except StartupError as error:
             found.fault("keys", certificate.name, error.sentence)
         except (InvalidSignature, ValueError, TypeError):

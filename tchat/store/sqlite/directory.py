@@ -34,12 +34,14 @@ from typing import TYPE_CHECKING
 from tchat.core.group.features import decode_event
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, ProtocolError, StartupError
-from tchat.store.blobs import blob_path
+from tchat.links import check_link
+from tchat.store.blobs import blob_path, trash_path
 from tchat.store.sqlite.damage import is_damage
 from tchat.store.sqlite.log import checksum
 from tchat.store.sqlite.pages import lost_rows
 from tchat.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from tchat.store.sqlite.wal import CommittedPages, committed_pages, find_damage
+from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:
     from io import FileIO
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 DATABASE = "tchat.db"
 LOCK = "lock"
 FILES = "files"
+CLOCK = "clock"
 SALVAGED = "salvaged"
 """The directory of a complete new database that `salvage` is about to put in place."""
 KEYS = ("server-key.pem", "server-cert.pem")
@@ -89,6 +92,8 @@ def _advice(directory: Path) -> str:
 def check_present(directory: Path) -> bool:
     """Return whether a directory has a database, as far as names and sizes tell.
 
+    What is on a disk that is not mounted is not missing: nothing is begun anew without it.
+
     Raises `StartupError` if the directory cannot be one, or if what is there shows that its
     database is missing. Nothing is opened, so a server may use the directory meanwhile.
     """
@@ -100,6 +105,13 @@ def check_present(directory: Path) -> bool:
     if directory.exists() and not directory.is_dir():
         raise _refusal(
             f"The data directory {directory} is not a directory. Give another one with --data."
+        )
+    for name in (DATABASE, FILES, LOCK):
+        check_link(directory / name)
+    if (directory / LOCK).exists() and not (directory / LOCK).is_file():
+        raise _refusal(
+            f"{directory / LOCK} is not a file. Move it away; the server makes a new one: mv"
+            f" {directory / LOCK} {directory / LOCK}.old"
         )
     left = _remains(directory)  # first: whoever creates a database does so before these
     path = directory / DATABASE
@@ -113,7 +125,8 @@ def check_present(directory: Path) -> bool:
             ) from None
         if left:
             raise Unusable(
-                f"The data directory {directory} has {_listed(left)}, but no {DATABASE}. Restore"
+                f"The data directory {directory} has {_listed(left)}, but no {DATABASE}."
+                f"{_renamed(directory)} Restore"
                 f" {DATABASE} from a backup, or give another directory with --data;"
                 f" {_advice(directory)}.",
                 _EVERYTHING,
@@ -152,10 +165,29 @@ def check_unopened(directory: Path) -> bool:
     if not check_present(directory):
         return False
     check_exclusive(directory)
+    check_files(directory)
+    check_companions(directory)
     check_database(directory)
     check_log_ahead(directory)
     check_copy(directory)
     return True
+
+
+def check_files(directory: Path) -> None:
+    """Raise `StartupError` unless the files of a directory with a database can be used.
+
+    Without them a server would start all the same, and refuse each upload and download.
+    """
+    for place in (directory / FILES, trash_path(directory / FILES)):
+        if place.exists() and not place.is_dir():
+            raise Unusable(
+                f"{place} is not a directory. Restore it from a backup, or go on without it: tchat"
+                f" admin set-aside --data {directory} (it moves what is there into a new directory,"
+                " and deletes nothing).",
+                (str(place.relative_to(directory)),),
+            )
+        if place.exists() and not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            raise _refusal(_not_writable(place))
 
 
 def check_exclusive(directory: Path) -> None:
@@ -176,6 +208,41 @@ def check_exclusive(directory: Path) -> None:
             raise _refusal(_not_writable(place))
 
 
+def _renamed(directory: Path) -> str:
+    """Return a sentence that names a file that may be the database under another name."""
+    found = sorted(
+        path
+        for path in directory.iterdir()
+        if path.is_file()
+        and path.name.lower().startswith(DATABASE)
+        and path.name not in (DATABASE + suffix for suffix in COMPANIONS)
+    )
+    if not found:
+        return ""
+    return f" If {found[0].name} is it, rename that: mv {found[0]} {directory / DATABASE}."
+
+
+def check_companions(directory: Path) -> None:
+    """Raise `StartupError` if what is beside the database is nothing that a server can write.
+
+    SQLite says only that it cannot open "the database file", and without its file, the clock is
+    trusted more than it should be.
+    """
+    for name in (*(DATABASE + suffix for suffix in COMPANIONS), CLOCK):
+        path = directory / name
+        check_link(path)
+        if not path.exists():
+            continue
+        if not path.is_file():
+            raise Unusable(
+                f"{path} is not a file. Move it away, and start the server: tchat admin set-aside"
+                f" --data {directory} (it deletes nothing).",
+                (name,),
+            )
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise _refusal(_not_writable(path))
+
+
 def _remains(directory: Path) -> list[str]:
     """Return the names of what a server has left that had a database."""
     left = [name for name in KEYS if (directory / name).exists()]
@@ -193,18 +260,49 @@ def _remains(directory: Path) -> list[str]:
 
 def explain_error(directory: Path, error: OSError) -> str:
     """Return why a directory cannot be used, and what to do if that is known."""
+    if is_disk_full(error):
+        return full(directory)
     in_the_way = isinstance(error, IsADirectoryError | FileExistsError | NotADirectoryError)
     if in_the_way and error.filename not in (None, str(directory)):
         return (
             f"The data directory {directory} cannot be used: {error.filename}: {error.strerror}."
             " Move that away, or give another directory with --data."
         )
-    sentence = f"The data directory {directory} cannot be used: {error.strerror}."
-    existing = next(one for one in (directory, *directory.parents) if one.exists())
-    is_writable = os.access(existing, os.R_OK | os.W_OK)
-    if not is_writable:
-        return f"{sentence} {_not_writable(existing)}"
+    place = directory
+    if isinstance(error.filename, str) and error.filename != str(directory):
+        place = directory.__class__(error.filename)
+    where = "" if place == directory else f"{place}: "
+    sentence = f"The data directory {directory} cannot be used: {where}{error.strerror}."
+    for existing in (place, *place.parents):
+        # A directory above one that cannot be searched seems to be missing, too.
+        with suppress(OSError):
+            if existing.exists() and not os.access(existing, os.R_OK | os.W_OK):
+                return f"{sentence} {_not_writable(existing)}"
+            if existing.exists() and existing in (directory, *directory.parents):
+                break
     return f"{sentence} Look at its disk, or give another directory with --data."
+
+
+def full(directory: Path) -> str:
+    """Return that the disk of a directory is full, and what to do."""
+    existing = next(one for one in (directory, *directory.parents) if one.exists())
+    found = os.statvfs(existing)
+    what = "has no room for another file (no free inodes)" if not found.f_favail else "is full"
+    return (
+        f"The disk of {directory} {what}, or a quota is used up. Nothing is lost: make room there,"
+        " and try again."
+    )
+
+
+def unreadable(directory: Path, error: sqlite3.Error) -> str:
+    """Return why SQLite cannot open a database for reading, and what to do."""
+    sentence = f"The data directory {directory} cannot be read: {error}."
+    places = [directory / name for name in (DATABASE, *(DATABASE + one for one in COMPANIONS))]
+    for place in (directory, *(one for one in places if one.exists())):
+        # Even to read, SQLite writes what programs share that use a write-ahead log.
+        if not os.access(place, os.R_OK | os.W_OK):
+            return f"{sentence} {_not_writable(place)} Or read a copy of the whole directory."
+    return sentence
 
 
 def _not_writable(place: Path) -> str:
@@ -270,7 +368,8 @@ def check_database(directory: Path) -> None:
     journal = path.with_name(f"{path.name}-journal")
     if not (log and log.size) and is_counted and has < pages and not _size_of(journal):
         raise Unusable(
-            f"{path} is truncated: it has {has} of {pages} pages. Restore it from a backup; or"
+            f"{path} is truncated: it has {has} of {pages} pages. Restore it from a backup; without"
+            f" one, keep what can be read: tchat admin salvage --data {directory}; or"
             f" {_advice(directory)}.",
             _EVERYTHING,
         )

@@ -57,6 +57,7 @@ from tchat.store.sqlite.directory import (
     check_unopened,
     commits_of,
     explain_error,
+    full,
     read_record,
     write_record,
 )
@@ -311,8 +312,8 @@ def in_use(directory: Path) -> StartupError:
     """Return the error for a directory that is locked."""
     return StartupError(
         Code.CANNOT_START,
-        f"Another tchat server is using the data directory {directory}. Stop that, or give another"
-        " directory with --data.",
+        f"Another tchat server is using the data directory {directory}. Stop that one, or give"
+        " another directory with --data.",
     )
 
 
@@ -461,6 +462,8 @@ def startup_errors(directory: Path) -> Iterator[None]:
             ) from error
         if isinstance(error, OSError):
             raise StartupError(Code.CANNOT_START, explain_error(directory, error)) from error
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            raise StartupError(Code.CANNOT_START, full(directory)) from error
         raise StartupError(
             Code.CANNOT_START,
             f"The data directory {directory} cannot be used: {error}. Check it with: tchat admin"

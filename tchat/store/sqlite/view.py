@@ -9,13 +9,19 @@ Whatever changes data goes through the server instead.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from tchat.errors import Code, StartupError, StorageError
 from tchat.store.sqlite.damage import SegmentDamaged
-from tchat.store.sqlite.directory import DATABASE, check_kind, require_present
+from tchat.store.sqlite.directory import (
+    DATABASE,
+    check_kind,
+    require_present,
+    unreadable,
+)
 from tchat.store.sqlite.schema import MIGRATIONS
 
 if TYPE_CHECKING:
@@ -53,9 +59,16 @@ def connect_read_only(directory: Path) -> sqlite3.Connection:
     require_present(directory)
     check_kind(directory)
     path = directory / DATABASE
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_SECONDS, isolation_level=None
-    )
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    if not os.access(directory, os.W_OK) and _is_alone(directory):
+        uri += "&immutable=1"  # otherwise SQLite creates companions, even for reading
+    return sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
+
+
+def _is_alone(directory: Path) -> bool:
+    """Return whether the file of a database is all there is: no server uses it, or was killed."""
+    shm, wal = (directory / f"{DATABASE}{suffix}" for suffix in ("-shm", "-wal"))
+    return not shm.exists() and not (wal.exists() and wal.stat().st_size)
 
 
 @contextmanager
@@ -72,11 +85,7 @@ def reading(directory: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if kind in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise StartupError(
-                Code.CANNOT_START,
-                f"The data directory {directory} cannot be read: {error}. Run this as the user of"
-                " the server, who may read and write it.",
-            ) from error
+            raise StartupError(Code.CANNOT_START, unreadable(directory, error)) from error
         raise StorageError(
             Code.FILE_DAMAGED,
             f"The database in {directory} cannot be read: {error}. Run `tchat admin verify` on it.",
