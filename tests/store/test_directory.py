@@ -462,6 +462,16 @@ async def test_a_kill_right_after_sharing_is_recorded(data: Path, tmp_path: Path
             pass
 
 
+async def test_lost_changes_are_told_at_the_next_start(data: Path, tmp_path: Path) -> None:
+    older = shutil.copy(data / "tchat.db", tmp_path / "older")
+    async with open_store(data) as store:
+        await post(store, "three", "four")
+    shutil.copy(older, data / "tchat.db")
+    async with open_store(data) as store:
+        (damaged,) = store.damage.found
+    assert "the last 2 changes are missing" in damaged
+
+
 async def test_an_older_database_with_its_files_is_usable(data: Path, tmp_path: Path) -> None:
     """Nothing can be destroyed then; clients notice by the log."""
     shutil.copy(data / "tchat.db", tmp_path / "backup.db")

@@ -576,6 +576,12 @@ def check_age(directory: Path, connection: sqlite3.Connection) -> None:
     )
 
 
+def lacking_commits(directory: Path, connection: sqlite3.Connection) -> int:
+    """Return how many durable commits an open database lacks: a crash loses none."""
+    record, commits = read_record(directory), commits_of(connection)
+    return max(record.commits - commits, 0) if record.known and commits is not None else 0
+
+
 def unknown_files(directory: Path, connection: sqlite3.Connection) -> list[Path]:
     """Return the files below `files` that have the name of a digest and are in no index."""
     files = directory / FILES

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -58,6 +59,7 @@ from tchat.store.sqlite.directory import (
     commits_of,
     explain_error,
     full,
+    lacking_commits,
     read_record,
     write_record,
 )
@@ -157,6 +159,8 @@ class SqliteStore(Store):
         if effects.added_files:
             # A database without this commit, beside the file, has been replaced by an older one.
             self._commits.record(commits)
+        else:
+            self._commits.note(commits)
         if erases:
             self._eraser.start()
 
@@ -351,6 +355,9 @@ def _prepare(directory: Path, connection: sqlite3.Connection, damage: DamageRepo
     with postponed_if_full(connection):
         find_place_for_events(connection, damage)
     lost: list[DataDamaged] = []
+    if lacking := lacking_commits(directory, connection):
+        reason = f"an older copy was put in its place, or its {DATABASE}-wal was removed"
+        lost.append(DataDamaged(reason, f"the last {lacking} changes are missing"))
     with _missing(lost, "the search index", connection):
         prepare_search(connection)
     with _missing(lost, "the index of names that look alike", connection):
@@ -380,6 +387,9 @@ def _missing(
         lost.append(DataDamaged(damaged.reason, what))
 
 
+_RECORD_SECONDS = 1.0
+
+
 class _Commits:
     """Keeps the record of the last use in the lock file up to date; see `directory`."""
 
@@ -387,13 +397,21 @@ class _Commits:
         self._lock = lock
         self._commits = 0
         self._inode = 0
+        self._next_write = 0.0
 
     def record(self, commits: int, database: Path | None = None) -> None:
         """Record the number of durable commits, and at the start the database that is in use."""
         self._commits = max(self._commits, commits)
         if database is not None:
             self._inode = database.stat().st_ino
+        self._next_write = time.monotonic() + _RECORD_SECONDS
         write_record(self._lock, self._commits, self._inode)
+
+    def note(self, commits: int) -> None:
+        """Record the number of durable commits, but write it once a second at most."""
+        self._commits = max(self._commits, commits)
+        if time.monotonic() >= self._next_write:
+            self.record(commits)
 
     def record_end(self) -> None:
         """Record that the database was closed, if it has been open."""
