@@ -135,10 +135,11 @@ class Nest:
         self.child = 0
         return status
 
-    def kill(self) -> None:
-        """Kill the child with SIGKILL."""
-        self.signal(signal.SIGKILL)
-        self.wait()
+    def kill(self) -> int:
+        """Kill the child with SIGKILL, unless it has just ended; return its status."""
+        with suppress(ProcessLookupError):
+            self.signal(signal.SIGKILL)
+        return self.wait()
 
     def _line(self) -> str:
         assert self.process.stdout is not None
@@ -159,8 +160,7 @@ def nest(log: Path) -> Iterator[Nest]:
         yield one
     finally:
         if one.child:
-            with suppress(ProcessLookupError):
-                one.kill()
+            one.kill()
         _end(process)
 
 
@@ -226,8 +226,9 @@ class Server:
         self.port = found
 
     def kill(self) -> None:
-        """Kill it with SIGKILL."""
-        self.nest.kill()
+        """Kill it with SIGKILL. Raises `RuntimeError` if it had ended by itself."""
+        if (status := self.nest.kill()) != -signal.SIGKILL:
+            raise RuntimeError(f"the server had ended with status {status}: {self.latest}")
 
     async def stop(self) -> int:
         """Stop it with SIGTERM; return its exit status."""

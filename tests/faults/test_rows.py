@@ -28,7 +28,7 @@ from tests.faults.power_cuts import Replay, plan, record
 from tests.faults.recording import Create, Rename, Send, Write, read_traces, strace_words
 from tests.faults.report import document, failure, figures, read, table, write
 from tests.faults.server_kills import episode_of_kills
-from tests.faults.servers import TimedOut, serving, traces_in, waiting_for
+from tests.faults.servers import TimedOut, nest, serving, traces_in, waiting_for
 
 if TYPE_CHECKING:
     from tests.faults.harness import Episode
@@ -253,6 +253,14 @@ def test_every_row_has_its_own_name() -> None:
     rows = program.all_rows()
     assert {"server-kills", "client-kills", "power-cuts", "io-errors", "soak"} <= set(rows)
     assert all(name == row.name and row.title for name, row in rows.items())
+
+
+def test_child_that_has_ended_can_be_killed(tmp_path: Path) -> None:
+    with nest(tmp_path / "log") as one:
+        one.start("--version")
+        while Path(f"/proc/{one.child}").exists():
+            pass
+        assert one.kill() == 0
 
 
 def test_tracebacks_are_found_in_output() -> None:
