@@ -11,12 +11,19 @@ messages is another file of the same name, with its own suffix.
 Each server has a directory of its own for them (see `server_directory`): no server learns the ids
 that are used at another one, and none can use up the numbers for another one.
 
+A message can move from the journal of one id, the original, to that of another one, the copy (see
+`adoption`). First the copy is written, then the original removed, and only then may the copy be
+sent or removed. A process that is killed in between leaves both. Whoever uses one of the two ids
+next finishes the move, before anything is sent: the original is removed. This is sound since as
+long as there is the original, nothing has been done with the copy.
+
 `journal` explains why these are files and not an SQLite database.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -41,12 +48,16 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from tchat.client.journal import JournalEntry
+
 _BLOCK_SIZE = 1000
 _MAX_SKIP = 1 << 40
 _LAST_SKIP = 1 << 62  # no server makes a client count further, so numbers never run out
 _MAX_SLOTS = 1000
 _JOURNAL_SUFFIX = ".outbox"  # the name on disk is historical
 _ID_SUFFIX = ".json"
+_MOVE_SECONDS = 2.0  # for another process that starts at the same time to finish a move
+_POLL_SECONDS = 0.01
 
 
 class ClientId:
@@ -80,6 +91,54 @@ class ClientId:
                 id_file = path.with_suffix(_ID_SUFFIX)
                 if id_file != self._path:
                     yield _journal_of(id_file)
+
+    def finish_moves(self) -> None:
+        """Remove the originals of messages that were being moved when a process was killed.
+
+        Where that is not possible, the person decides whether the message is sent.
+        """
+        for path in self._other_ids():
+            with suppress(OSError):
+                for origin in _journal_of(path).copies():
+                    if (original := self.journal.find(origin)) is not None:
+                        self._give_away(original)
+        for origin, entry in self.journal.copies().items():
+            if not self._remove_original(origin):
+                self.journal.hold_back(entry)
+
+    def _give_away(self, original: JournalEntry) -> None:
+        """Remove a message of which another journal has a copy."""
+        try:
+            self.journal.remove_durably(original)
+        except Refused:
+            self.journal.hold_back(original)
+
+    def _remove_original(self, origin: str) -> bool:
+        """Remove an original from the other journals; return whether there is none any more.
+
+        If another process has locked that journal, it is starting, and removes it itself.
+        """
+        deadline = time.monotonic() + _MOVE_SECONDS
+        while (path := self._id_with(origin)) is not None:
+            with suppress(OSError, Refused):
+                _remove_from(path, origin)
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _id_with(self, identity: str) -> Path | None:
+        """Return the id file of the other journal that has an entry."""
+        for path in self._other_ids():
+            with suppress(OSError):
+                if _journal_of(path).find(identity) is not None:
+                    return path
+        return None
+
+    def _other_ids(self) -> Iterator[Path]:
+        """Yield the files of the other client ids for this server that have journals."""
+        for directory in self._directories:
+            yield from (path for path in _with_journals(directory) if path != self._path)
 
     def unsent_elsewhere(
         self, user: str, servers: Collection[str]
@@ -185,6 +244,7 @@ def _in_use(lock: AbstractContextManager[object], client_id: ClientId) -> Iterat
     """Use a client id, whose lock is held, while the block runs."""
     with lock:
         client_id.journal.compact()
+        client_id.finish_moves()
         try:
             yield
         finally:
@@ -229,6 +289,19 @@ def journals_under(state: Path) -> list[Path]:
 def _journal_of(path: Path) -> Journal:
     """Return the journal of the id in a file; of another process's, as it is on disk."""
     return Journal(_load(path)[0], path.with_suffix(_JOURNAL_SUFFIX))
+
+
+def _remove_from(path: Path, identity: str) -> None:
+    """Remove an entry of the journal of an id, unless a process uses that. Raises `Refused`."""
+    if (lock := try_lock(path.with_suffix(".lock"))) is None:
+        return
+    with lock:
+        journal = _journal_of(path)
+        try:
+            if (entry := journal.find(identity)) is not None:
+                journal.remove_durably(entry)
+        finally:
+            journal.close()
 
 
 def _with_unsent_messages(

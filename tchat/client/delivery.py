@@ -189,15 +189,15 @@ class Delivery:
     def take_over(self, journal: Journal, servers: Collection[str]) -> None:
         """Move the refused and held messages of another journal here, as if they began here.
 
-        Raises `Refused` if they cannot be saved here; then they stay there.
+        Raises `Refused` if they cannot be saved here, or not be removed there; then they stay
+        there. Each is in exactly one of the journals, whenever the process is killed.
         """
         if journal.damage is not None:
             self._notify(JournalDamaged(journal.damage))
         for entry in journal.entries(self._user, servers):
             if entry.failure is None and not entry.held:
                 continue
-            pending = self._send(self._journal.adopt(entry))
-            journal.remove(entry)
+            pending = self._send(self._journal.adopt(journal, entry))
             self.of(pending.group).append(pending)
             self._changed(pending.group)
             if entry.failure is None:

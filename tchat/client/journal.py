@@ -64,6 +64,7 @@ MOST_ENTRIES = 20_000
 """Most messages that wait to be sent: a program that posts without a connection ends there."""
 
 _TEXT = b'"text"'
+_UID_SIZE = 8
 
 
 @dataclass(slots=True)
@@ -76,7 +77,8 @@ class JournalEntry:
     `program_state`). All numbers below `floor` were given before it was typed; that is unknown for
     a message of an earlier version. `left` is not 0 if it was typed by an earlier process: then it
     was sent with this number or a higher one, or never. `stamp` is that of the message with seq
-    `reply`, which it replies to (see `core.group.log_digest`).
+    `reply`, which it replies to (see `core.group.log_digest`). `origin` is the `identity` of the
+    entry in another journal that it was moved from (see `Journal.adopt`).
     """
 
     key: int
@@ -93,6 +95,13 @@ class JournalEntry:
     floor: int | None = None
     left: int = 0
     stamp: bytes | None = None
+    uid: str | None = None
+    origin: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What distinguishes this entry from those of all journals; keys are used again."""
+        return self.uid or f"{self.key}:{self.at}:{self.group}"  # earlier versions had no `uid`
 
 
 class Journal:
@@ -161,6 +170,7 @@ class Journal:
             )
         said = fold(user), server, group, at, text, reply
         entry = JournalEntry(self._next, *said, once=once, held=held, floor=floor, stamp=stamp)
+        entry.uid = _new_uid()
         self._append([_typed_item(entry)])
         return self._insert(entry)
 
@@ -206,11 +216,45 @@ class Journal:
             self.compact()
         return new
 
-    def adopt(self, entry: JournalEntry) -> JournalEntry:
-        """Add a message of another journal that was refused or is held there. Raises `Refused`."""
-        new = replace(entry, key=self._next, number=None, floor=None, left=0)
-        self._append(list(self._items_of(new)))
-        return self._insert(new)
+    def find(self, identity: str) -> JournalEntry | None:
+        """Return the entry with an identity."""
+        return next((one for one in self._entries.values() if one.identity == identity), None)
+
+    def copies(self) -> dict[str, JournalEntry]:
+        """Return the messages that were moved here, by the identities of their originals."""
+        return {one.origin: one for one in self._entries.values() if one.origin is not None}
+
+    def adopt(self, source: Journal, entry: JournalEntry) -> JournalEntry:
+        """Move a message here that was refused or is held in another journal. Raises `Refused`.
+
+        A process that is killed meanwhile may leave it in both files; the next process of either
+        finishes the move (see `client_id`). It may be sent when this has returned.
+        """
+        fresh = replace(entry, key=self._next, number=None, floor=None, left=0)
+        new = replace(fresh, uid=_new_uid(), origin=entry.identity)
+        self._append(list(self._items_of(new)), sync=True)
+        self._insert(new)
+        try:
+            source.remove_durably(entry)
+        except Refused:
+            try:
+                self.remove_durably(new)
+            except Refused:
+                _hold_back(new)  # both are in their files
+                return new
+            raise
+        return new
+
+    def remove_durably(self, entry: JournalEntry) -> None:
+        """Remove a message that another journal has. Raises `Refused`; then it is still here."""
+        self._append([_removed_item(entry)], sync=True)
+        self._entries.pop(entry.key, None)
+        if not self._entries or self._is_long:
+            self.compact()
+
+    def hold_back(self, entry: JournalEntry) -> None:
+        """Leave it to the person whether a message is sent, since it may have been sent."""
+        _hold_back(entry)
 
     def remove(self, entry: JournalEntry) -> None:
         """Remove a message: the server has stored it, or the person has discarded it."""
@@ -396,8 +440,13 @@ def _typed_item(entry: JournalEntry) -> dict[str, object]:
     once = {"once": entry.once} if entry.once else {}
     held = {"held": True} if entry.held else {}
     floor = {} if entry.floor is None else {"floor": entry.floor}
-    stamp = {} if entry.stamp is None else {"stamp": entry.stamp.hex()}
-    return {"key": entry.key, **place, **said, **once, **held, **floor, **stamp}
+    texts = {
+        "stamp": None if entry.stamp is None else entry.stamp.hex(),
+        "uid": entry.uid,
+        "origin": entry.origin,
+    }
+    given = {name: value for name, value in texts.items() if value is not None}
+    return {"key": entry.key, **place, **said, **once, **held, **floor, **given}
 
 
 def _refused_item(entry: JournalEntry, failure: Refused) -> dict[str, object]:
@@ -417,15 +466,21 @@ def _entry_from(key: int, item: dict[str, Any]) -> JournalEntry:
     check_text(text)
     text.encode()
     reply = None if item["reply"] is None else _as_natural(item["reply"])
-    once = item.get("once")
-    if not isinstance(once, str | None):
+    once, uid, origin = item.get("once"), item.get("uid"), item.get("origin")
+    if not all(isinstance(value, str | None) for value in (once, uid, origin)):
         raise TypeError
     group, at = check_group(group), _as_natural(item["at"])
     held = item.get("held") is True
     floor = _as_natural(item["floor"]) if "floor" in item else None
     stamp = bytes.fromhex(item["stamp"]) if "stamp" in item else None
     said = user, server, group, at, text, reply
-    return JournalEntry(key, *said, once=once, held=held, floor=floor, stamp=stamp)
+    entry = JournalEntry(key, *said, once=once, held=held, floor=floor, stamp=stamp)
+    entry.uid, entry.origin = uid, origin
+    return entry
+
+
+def _new_uid() -> str:
+    return secrets.token_hex(_UID_SIZE)
 
 
 def _as_natural(value: object) -> int:
