@@ -113,8 +113,11 @@ def _enter_chat(given: argparse.Namespace) -> int:
     given.plain = is_plain(given.plain or given.json or settings.plain)
     last = read_last_names(last_names_file(), Address(given.host, given.port))
     group = given.group or next(iter(groups), None)
+    absent = ""
     if (given.user is None or group is None) and can_ask():
-        trio.run(try_connection, given)  # before anything is typed for a wrong address
+        absent = trio.run(try_connection, given)  # before anything is typed for a wrong address
+    if absent:
+        complain(f"{absent} You can write meanwhile; it is sent when the server is back.")
     others = () if given.group else groups[1:]
     while True:
         user = ask_name(given.user, "username", "--user", typed, last.user)
@@ -123,7 +126,7 @@ def _enter_chat(given: argparse.Namespace) -> int:
         group = ask_name(group, "group name", "--group", typed, last.group)
         if group is None:
             return 1
-        login = _Login(asked=given.user is None)
+        login = _Login(asked=given.user is None and not absent)
         try:
             return trio.run(partial(_chat, given, settings, user, (group, *others), typed, login))
         except BaseException as error:

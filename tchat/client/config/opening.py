@@ -64,20 +64,25 @@ def expected_pin(pin: bytes | None, invited: bytes | None, *, no_tls: bool) -> b
     return next(iter(pins), None)
 
 
-async def try_server(server: Server, *, insecure: bool = False, home: Path | None = None) -> None:
+async def try_server(server: Server, *, insecure: bool = False, home: Path | None = None) -> str:
     """Connect to a server without logging in. Raises `StartupError` or `Refused` if that fails.
 
-    So a person learns of a wrong address before they have typed anything else.
+    So a person learns of a wrong address before they have typed anything else. A server that this
+    client knows may be unavailable: then this returns a sentence that says so, and "" otherwise.
     """
     connector = _connector_for(server, insecure=insecure, home=home)
     try:
         with trio.fail_after(CONNECT_SECONDS):
             link = await connector.open()
     except Busy:
-        return  # the address is right
+        return ""  # the address is right
     except CONNECT_ERRORS as error:
-        raise unavailable(connector.address, explain(error)) from error
+        failure = unavailable(connector.address, explain(error))
+        if connector.is_known:
+            return failure.sentence
+        raise failure from error
     await link.abort()
+    return ""
 
 
 def _connector_for(server: Server, *, insecure: bool, home: Path | None) -> Connector:

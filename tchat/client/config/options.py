@@ -259,11 +259,11 @@ async def session_for(
         yield session
 
 
-async def try_connection(given: argparse.Namespace) -> None:
-    """Connect to the server in the options, and disconnect. Raises `StartupError` or `Refused`."""
+async def try_connection(given: argparse.Namespace) -> str:
+    """Connect to the server in the options, and disconnect; see `try_server`."""
     from tchat.client.config.opening import try_server
 
-    await try_server(_server_of(given), insecure=given.insecure)
+    return await try_server(_server_of(given), insecure=given.insecure)
 
 
 def _server_of(given: argparse.Namespace) -> Server:
