@@ -163,8 +163,8 @@ async def test_file_system_without_locks_is_named(
         async with open_store(tmp_path):
             raise AssertionError
     assert str(server.value) == (
-        f"The data directory {tmp_path} cannot be used: {reason}. Look at its disk, or give another"
-        " directory with --data."
+        f"The data directory {tmp_path} cannot be used: {tmp_path / 'lock'}: {reason}. Look at its"
+        " disk, or give another directory with --data."
     )
     assert server.value.code == Code.CANNOT_START
     with pytest.raises(StartupError, match=reason) as client, acquire_client_id(tmp_path):

@@ -234,7 +234,9 @@ async def _post_lines(given: argparse.Namespace, _: Client, group: Group) -> int
                     is_new = not line.more
                     for text in messages_of(line.text, code=given.code):
                         await free.acquire()
-                        await nursery.start(post, text, number)
+                        # Otherwise, a line that begins when the reading ends would be cancelled.
+                        with trio.CancelScope(shield=True):
+                            await nursery.start(post, text, number)
         except TchatError as error:  # of the input, or of its copy
             failure = error
     if stopped:

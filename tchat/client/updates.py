@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tchat.core.text import clean_line
@@ -38,7 +38,7 @@ class Connected:
 
     user: str
     again: bool
-    clock_change: int = 0
+    clock_change: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -281,12 +281,21 @@ async def test_lost_ca_verification_is_refused(
 ) -> None:
     async with running_server(credentials=authority.certify("localhost")) as server:
         await reach(named(server), file)
-    impostors = [mine, authority.certify("example.org"), authority.certify("localhost", days=-1)]
-    for impostor in impostors:
+    for impostor in [mine, authority.certify("example.org")]:
         async with running_server(credentials=impostor, port=server.address.port):
             sentence = await refused(named(server), file)
         assert "used to have a certificate that your system trusts" in sentence
         assert f"remove line 3 of {file}" in sentence
+    assert file.entries == [f"{named(server)} ca"]
+
+
+async def test_expired_certificate_may_mean_a_wrong_clock(authority: Authority, file: File) -> None:
+    async with running_server(credentials=authority.certify("localhost")) as server:
+        await reach(named(server), file)
+    expired = authority.certify("localhost", days=-1)
+    async with running_server(credentials=expired, port=server.address.port):
+        sentence = await refused(named(server), file)
+    assert "the date of this machine's clock" in sentence
     assert file.entries == [f"{named(server)} ca"]
 
 

@@ -109,6 +109,7 @@ if TYPE_CHECKING:
     from tchat.core.protocol.schema import Frame
 
 CLIENT = b"\x01\x23\x45\x67\x89\xab\xcd\xef"
+STAMP = bytes(range(8))
 SHA256 = bytes(range(32))
 HEAD = bytes(range(64, 96))
 TICKET = TOKEN = bytes(range(16))
@@ -128,12 +129,12 @@ REQUESTS: list[Frame] = [
     Kick(5, 5, "ops", "bob"),
     TransferAdmin(6, 6, "ops", "bob"),
     Invite(7, 7, "ops", SHA256, 86_400_000, "bob"),
-    Post(7, 7, "ops", "hello everyone 👋", 5),
+    Post(7, 7, "ops", "hello everyone 👋", 5, stamp=STAMP),
     Share(8, 8, "ops", "report.pdf", 1_200_000, SHA256),
-    RemoveFile(8, 9, "ops", 3),
-    Edit(8, 10, "ops", 11, "hello, everyone 👋"),
-    Delete(8, 11, "ops", 11),
-    Pin(8, 16, "ops", 11),
+    RemoveFile(8, 9, "ops", 3, bytes(32)),
+    Edit(8, 10, "ops", 11, "hello, everyone 👋", stamp=STAMP),
+    Delete(8, 11, "ops", 11, stamp=STAMP),
+    Pin(8, 16, "ops", 11, stamp=STAMP),
     Unpin(8, 17, "ops"),
     Ban(8, 12, "ops", "bob"),
     Unban(8, 13, "ops", "bob"),
@@ -191,7 +192,7 @@ EVENTS: list[Event] = [
 
 ANSWERS: list[Frame] = [
     Challenge(VERSION, NONCE),
-    Welcome(VERSION, "alice", 50_000, 50),
+    Welcome(VERSION, "alice", 50_000, 50, 1_795_345_320_000),
     *EVENTS,
     Ok(1, 12),
     Failed("not_admin", "Only the admin, alice, may do this.", 5, 1200),
@@ -274,10 +275,14 @@ EVERY_TYPE = TO_SERVER | TO_CLIENT | IN_TRANSFER
 OPTIONAL = {
     "hello": {"upcoming"},
     "proof": {"link"},
-    "welcome": {"interval", "burst"},
+    "welcome": {"interval", "burst", "now"},
     "join": {"invite", "create"},
     "invite": {"name"},
-    "post": {"reply"},
+    "post": {"reply", "stamp"},
+    "edit": {"stamp"},
+    "delete": {"stamp"},
+    "pin": {"stamp"},
+    "remove_file": {"sha256"},
     "attach": {"recent", "log", "digest"},
     "away": {"text"},
     "search": {"group"},
@@ -287,6 +292,7 @@ OPTIONAL = {
     "error": {"re", "wait"},
     "attached": {"admin", "joined", "banned", "wait", "log", "digest", "diverged"},
     "created": {"key"},
+    "denied": {"until"},
     "requested": {"key"},
     "joined": {"by", "invite", "key"},
     "invited": {"name"},
