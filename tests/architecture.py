@@ -86,7 +86,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"group"},
         {"vocabulary"},
     ],
-    "core.protocol": [{"framing", "schema"}, {"handshake"}, {"frames"}],
+    "core.protocol": [{"framing", "converters"}, {"schema"}, {"handshake"}, {"frames"}],
     "core.group": [
         {"direct", "mentions"},
         {"state"},

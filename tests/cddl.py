@@ -1,7 +1,7 @@
 """CDDL validation: every frame sent in a test is checked against `protocol.cddl`.
 
-All frames are encoded by `framing.pack`, and `watched()` wraps the `cbor2` that it calls: what
-`pack` encodes must match a rule of the document and have no key that the rule does not list. A
+All frames are encoded by `framing.pack`, and `watched()` replaces its encoders: what `pack`
+encodes must match a rule of the document and have no key that the rule does not list. A
 violation raises `ProtocolViolation` where the frame is made. A server survives that like any
 other fault of its own, so it is also recorded in `violations`, which fails the running test.
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import cbor2
 import pycddl  # type: ignore[import-untyped]
@@ -125,19 +125,26 @@ def unchecked(item: object) -> bytes:
 @contextmanager
 def watched() -> Iterator[None]:
     """Validate every frame that `framing.pack` encodes in the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(framing, "_idle_encoders", [])
+        patch.setattr(framing, "cbor2", SimpleNamespace(**vars(cbor2) | {"CBOREncoder": _Encoder}))
+        yield
 
-    def dumps(item: Mapping[str, object]) -> bytes:
-        body = cbor2.dumps(item)
+
+class _Encoder:
+    """An encoder that validates what it has encoded."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._encoder = cbor2.CBOREncoder(file)
+
+    def encode_to_bytes(self, item: Mapping[str, object]) -> bytes:
+        body = self._encoder.encode_to_bytes(item)
         try:
             validate(rule_of(item), body)
         except ProtocolViolation as violation:
             violations.append(str(violation))
             raise
         return body
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(framing, "cbor2", SimpleNamespace(**{**vars(cbor2), "dumps": dumps}))
-        yield
 
 
 @cache

@@ -45,8 +45,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from tchat.core.group.direct import check_group
+from tchat.core.protocol.converters import INT_LIMIT
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
-from tchat.core.protocol.schema import INT_LIMIT
 from tchat.core.text import check_text, fold
 from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused

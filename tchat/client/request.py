@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
+from tchat.core.protocol.converters import INT_LIMIT
 from tchat.core.protocol.frames import (
     AlreadyStored,
     Attached,
@@ -21,7 +22,7 @@ from tchat.core.protocol.frames import (
     Ticket,
     encode,
 )
-from tchat.core.protocol.schema import INT_LIMIT, Frame
+from tchat.core.protocol.schema import Frame
 from tchat.core.text import fold
 from tchat.core.vocabulary import ANSWERED_BY
 from tchat.errors import Code, ProtocolError, Refused, TchatError

@@ -11,7 +11,7 @@ import trio
 from tchat.client.files.automatic import FILE_LIMIT
 from tchat.core.group.snapshots import SNAPSHOT_LIMIT, freeze
 from tchat.core.group.state import File, Group, MessageEdits
-from tchat.core.protocol.schema import INT_LIMIT
+from tchat.core.protocol.converters import INT_LIMIT
 from tests.attacks.clients import ClientAttack
 from tests.cddl import unchecked
 from tests.helpers import GROUP

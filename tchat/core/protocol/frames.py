@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from tchat.core.protocol.converters import INT_LIMIT
 from tchat.core.protocol.framing import pack, unpack
 from tchat.core.protocol.handshake import Ready
-from tchat.core.protocol.schema import INT_LIMIT, Clean, Frame, Shape, record
+from tchat.core.protocol.schema import Clean, Frame, Shape, record
 from tchat.core.text import check_text, clean_limited
 from tchat.errors import Code, ProtocolError, TchatError
 

@@ -9,7 +9,6 @@ duplicate keys; the result must be one map without trailing bytes. `schema` chec
 from __future__ import annotations
 
 import struct
-import threading
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Never
 
@@ -47,7 +46,12 @@ _NO_TAGS = dict.fromkeys(_TAGS, _refuse_tag)
 
 def pack(item: Mapping[str, object]) -> bytes:
     """Return one frame for a socket or the disk: length prefix and CBOR map."""
-    body: bytes = cbor2.dumps(item)
+    try:
+        encoder = _idle_encoders.pop()
+    except IndexError:
+        encoder = cbor2.CBOREncoder(BytesIO())
+    body = encoder.encode_to_bytes(item)
+    _idle_encoders.append(encoder)
     if len(body) > FRAME_LIMIT:
         raise ProtocolError(Code.FRAME_TOO_LARGE, f"A frame of {len(body)} bytes is too long.")
     return _LENGTH.pack(len(body)) + body
@@ -82,7 +86,10 @@ def check_items(body: bytes, most: int = ITEM_LIMIT) -> None:
 def unpack(body: bytes) -> dict[str, Any]:
     """Return the map in one frame's body, or raise `ProtocolError` (malformed)."""
     source = BytesIO(body)
-    decoder, _per_thread.decoder = _per_thread.decoder or _make_decoder(), None
+    try:
+        decoder = _idle_decoders.pop()
+    except IndexError:
+        decoder = _make_decoder()
     try:
         decoder.fp = source
         item = decoder.decode()
@@ -91,22 +98,17 @@ def unpack(body: bytes) -> dict[str, Any]:
     if source.tell() != len(body):
         raise ProtocolError(Code.MALFORMED, "A frame has trailing bytes.")
     decoder.fp = _NOTHING  # the decoder must not keep the frame, whose text may be erased
-    _per_thread.decoder = decoder
+    _idle_decoders.append(decoder)
     if type(item) is not dict or not _ONLY_TEXT.issuperset(map(type, item)):
         raise ProtocolError(Code.MALFORMED, "A frame must be a map with text keys.")
     return item
 
 
-class _PerThread(threading.local):
-    """A decoder for each thread, reused because creating one takes as long as decoding a frame.
-
-    A decoder that raised an error is not reused: it may be in the middle of an item.
-    """
-
-    decoder: cbor2.CBORDecoder | None = None
-
-
-_per_thread = _PerThread()
+# Encoders and decoders are used again, because creating one takes as long as its work. Whoever uses
+# one takes it out, so threads do not share any. One that raised an error is not put back: it may be
+# in the middle of an item.
+_idle_encoders: list[cbor2.CBOREncoder] = []
+_idle_decoders: list[cbor2.CBORDecoder] = []
 
 
 def _make_decoder() -> cbor2.CBORDecoder:

@@ -27,7 +27,6 @@ from typing import (
     Any,
     ClassVar,
     Literal,
-    NamedTuple,
     TypeVar,
     Union,
     dataclass_transform,
@@ -36,17 +35,22 @@ from typing import (
     get_type_hints,
 )
 
+from tchat.core.protocol.converters import (
+    Compound,
+    Field,
+    compose_read,
+    compose_write,
+    fits,
+)
 from tchat.errors import Code, ProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-    Check = Callable[[object], bool]
+    from tchat.core.protocol.converters import Check, Read, Write
 
 T = TypeVar("T")
-
-INT_LIMIT = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,42 +94,13 @@ class Shape:
 
         The map of a frame begins with its type.
         """
-        schema = _SCHEMAS[type(self)]
-        if schema.is_flat:
-            return {key: value for key in schema.keys if (value := getattr(self, key)) is not None}
-        compounds = schema.compounds
-        return {
-            key: compounds[key].dump(value) if key in compounds else value
-            for key in schema.keys
-            if (value := getattr(self, key)) is not None
-        }
+        return _SCHEMAS[type(self)].write(self)
 
     @classmethod
     def from_map(cls, item: Mapping[str, Any]) -> Self:
         """Return the record that `item` describes. Raises `ProtocolError` (malformed)."""
-        schema = _SCHEMAS[cls]
-        values: list[Any] = []
-        for name, check, optional, compound in schema.fields:
-            value = item.get(name)
-            if value is None:
-                if name in item or not optional:
-                    raise _malformed(item, name)
-            elif compound is not None:
-                try:
-                    value = compound.load(value)
-                except (TypeError, ValueError, ProtocolError) as error:
-                    # A nested record does not know its frame: name the key that holds it.
-                    raise _malformed(item, name) from error
-            # A call of `_fits` for each field would take a quarter of the time.
-            elif check is int:
-                if type(value) is not int or not 0 <= value < INT_LIMIT:
-                    raise _malformed(item, name)
-            elif type(value) is not check and (isinstance(check, type) or not check(value)):
-                raise _malformed(item, name)
-            values.append(value)
-        if schema.is_whole:
-            return cls(*values)
-        return cls(**dict(zip(schema.names, values, strict=True)))
+        made: Self = _SCHEMAS[cls].read(item)
+        return made
 
 
 class Frame(Shape):
@@ -158,36 +133,12 @@ def _malformed(item: Mapping[str, Any], key: str) -> ProtocolError:
 # ------------------------------------------------------------------ annotations
 
 
-class Compound(NamedTuple):
-    """The conversion of a value; `load` raises TypeError or ValueError if the value is invalid."""
-
-    load: Callable[[Any], Any]
-    dump: Callable[[Any], Any]
-
-
-class Field(NamedTuple):
-    """One key of a map: scalars have a `check`, a type or a function; others a `compound`."""
-
-    name: str
-    check: Check | type
-    optional: bool
-    compound: Compound | None
-
-
 @dataclass(frozen=True, slots=True)
 class _Schema:
-    """The fields of a record: `is_flat` if all are scalars.
+    """How a record is read from and written to a map, and its fields that are sanitized."""
 
-    `is_whole` says that the constructor takes them in their order: none is `LOCAL`, or has to be
-    named. `keys` are those of the map, in order. `compounds` are the conversions of the others.
-    """
-
-    fields: tuple[Field, ...]
-    names: tuple[str, ...]
-    keys: tuple[str, ...]
-    compounds: dict[str, Compound]
-    is_flat: bool
-    is_whole: bool
+    read: Read
+    write: Write
     cleaners: tuple[tuple[str, Clean], ...]
 
 
@@ -197,29 +148,32 @@ class _Schemas(dict[Any, "_Schema"]):
     def __missing__(self, cls: Any) -> _Schema:  # noqa: ANN401  # any dataclass
         hints = get_type_hints(cls, include_extras=True)
         every = [field.name for field in dataclasses.fields(cls)]
+        named = {field.name for field in dataclasses.fields(cls) if field.kw_only}
         names = [name for name in every if LOCAL not in _markers_of(hints[name])]
-        fields = tuple(_field(name, hints[name]) for name in names)
+        # Behind a field that is not in the map, the constructor cannot take others by position.
+        named |= set(names) if names != every else set()
+        fields = [_field(name, hints[name], by_name=name in named) for name in names]
         cleaners = tuple(
             (name, marker)
             for name in names
             for marker in _markers_of(hints[name])
             if isinstance(marker, Clean)
         )
-        keys = ("type", *names) if issubclass(cls, Frame) else tuple(names)
-        compounds = {field.name: field.compound for field in fields if field.compound is not None}
-        is_whole = names == [field.name for field in dataclasses.fields(cls) if not field.kw_only]
-        schema = _Schema(fields, tuple(names), keys, compounds, not compounds, is_whole, cleaners)
+        word = cls.type if issubclass(cls, Frame) else None
+        schema = _Schema(
+            compose_read(cls, fields, _malformed), compose_write(fields, word), cleaners
+        )
         return self.setdefault(cls, schema)
 
 
 _SCHEMAS = _Schemas()
 
 
-def _field(name: str, hint: object) -> Field:
+def _field(name: str, hint: object, *, by_name: bool) -> Field:
     required = _required(hint)
     compound = _compound(required)
     check = bool if compound is not None else _scalar(required)
-    return Field(name, check, required is not hint and _is_optional(hint), compound)
+    return Field(name, check, required is not hint and _is_optional(hint), compound, by_name)
 
 
 def _is_optional(hint: object) -> bool:
@@ -302,7 +256,7 @@ def _converter(hint: object) -> Compound:
     check = _scalar(hint)
 
     def load(value: object) -> object:
-        if not _fits(value, check):
+        if not fits(value, check):
             raise TypeError("an element has the wrong type")
         return value
 
@@ -324,10 +278,3 @@ def _scalar(hint: object) -> Check | type:
 
 
 _CHECKS: dict[object, Check | type] = {one: one for one in (int, str, bytes, bool)}
-
-
-def _fits(value: object, check: Check | type) -> bool:
-    """Return whether a scalar passes a check: exactly of its type, and integers in their range."""
-    if check is int:
-        return type(value) is int and 0 <= value < INT_LIMIT
-    return type(value) is check if isinstance(check, type) else check(value)

@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from tchat.core.fingerprints import SHA256_SIZE
+from tchat.core.protocol.converters import INT_LIMIT
 from tchat.core.protocol.frames import (
     AlreadyStored,
     DigestRequired,
@@ -30,7 +31,6 @@ from tchat.core.protocol.frames import (
     Ticket,
     Upload,
 )
-from tchat.core.protocol.schema import INT_LIMIT
 from tchat.core.text import fold, size_text
 from tchat.errors import Code, Refused, StorageError
 from tchat.server.limits import size_limit_text

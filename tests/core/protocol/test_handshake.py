@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tchat.core.protocol.converters import INT_LIMIT
 from tchat.core.protocol.frames import Ping
 from tchat.core.protocol.handshake import (
     CLIENT_ID_SIZE,
@@ -22,7 +23,6 @@ from tchat.core.protocol.handshake import (
     check_server_version,
     proof_text,
 )
-from tchat.core.protocol.schema import INT_LIMIT
 from tchat.errors import Code, ProtocolError, Refused
 from tests.core.examples import CLIENT, KEY, NONCE, TICKET
 

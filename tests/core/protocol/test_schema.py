@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import pytest
 
-from tchat.core.protocol.schema import INT_LIMIT, LOCAL, Clean, Frame, Keyed, Shape, clean, record
+from tchat.core.protocol import converters
+from tchat.core.protocol.converters import INT_LIMIT, Field, read_source, write_source
+from tchat.core.protocol.schema import LOCAL, Clean, Frame, Keyed, Shape, clean, record
 from tchat.errors import Code, ProtocolError, Refused
 
 
@@ -214,3 +217,11 @@ def test_text_that_cannot_be_cleaned_is_refused() -> None:
 
 def test_decoding_does_not_clean() -> None:
     assert Typed.from_map({"text": " hello ", "raw": ""}).text == " hello "
+
+
+def test_the_header_shows_the_composed_source() -> None:
+    number = Field("re", int, optional=False, compound=None, by_name=False)
+    fields = [number, number._replace(name="seq", optional=True)]
+    header = textwrap.dedent(converters.__doc__ or "")
+    for source in (read_source(fields), write_source(fields, "ok")):
+        assert textwrap.indent(source, "    ") in header
