@@ -27,6 +27,8 @@ from tchat.ui.tui.keymap import key_rows
 from tchat.ui.tui.model import Model, Person, Tab
 from tests import manual
 from tests.architecture import LAYERS, MAY_USE
+from tests.attacks.figures import read as attack_figures
+from tests.attacks.figures import table as attacks_table
 from tests.bench.speed import WRITTEN
 from tests.bench.speed_table import table
 from tests.faults import report
@@ -229,6 +231,7 @@ def documents() -> dict[str, dict[str, Callable[[], str]]]:
         },
         "tchat/ui/README.md": {"commands": commands_table, "keys": keys_table},
         "tests/faults/README.md": {"faults": lambda: report.document(report.read())},
+        ".github/SECURITY.md": {"attacks": lambda: attacks_table(attack_figures())},
         "tests/bench/README.md": {"speed": lambda: table(json.loads(WRITTEN.read_text()))},
     }
 
