@@ -78,7 +78,7 @@ async def test_command_about_a_kept_message_is_done(
         await alice.request(lambda i, n: make(i, n, kept))
 
 
-async def test_stamp_is_the_same_once_the_message_is_deleted(tmp_path: Path) -> None:
+async def test_stamp_survives_the_deletion_of_the_message(tmp_path: Path) -> None:
     """A reply to a deleted message is allowed, as ever; an edit is refused for the deletion."""
     async with (
         restored_server(tmp_path, found_group) as scene,
@@ -94,7 +94,7 @@ async def test_stamp_is_the_same_once_the_message_is_deleted(tmp_path: Path) -> 
         assert refusal.code == Code.NO_SUCH_MESSAGE
 
 
-async def test_reply_in_the_outbox_is_refused_and_sent_as_message(tmp_path: Path) -> None:
+async def test_lost_reply_is_sent_as_a_message(tmp_path: Path) -> None:
     """It was typed without a connection, and the client was killed before the restore."""
     client_id = ClientId()
     async with restored_server(tmp_path, found_group) as scene:

@@ -165,7 +165,7 @@ async def test_tags_carry_ids_times_and_replies() -> None:
         answer = await posted(events)
         assert (answer.text, answer.reply_to) == ("me", question.seq)
         await here.ops.say("no", reply_to=answer)
-        assert (await irc.message("> bob: me")).tags["+draft/reply"].startswith(f"{answer.seq}@")
+        assert (await irc.message("> bob: me")).tags["+draft/reply"].startswith(f"{answer.seq}-")
 
 
 async def test_texts_cannot_forge_lines() -> None:

@@ -117,7 +117,7 @@ async def test_a_directory_in_use_is_refused(data: Path) -> None:
     assert caught.value.code == Code.BUSY
 
 
-async def test_a_file_in_place_of_the_files_is_moved(data: Path) -> None:
+async def test_a_file_called_files_is_moved(data: Path) -> None:
     shutil.rmtree(data / "files")
     (data / "files").write_bytes(b"in the way")
     report = set_aside(data)

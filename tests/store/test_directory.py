@@ -261,7 +261,7 @@ async def test_what_is_not_a_file_is_named(
 
 
 @pytest.mark.parametrize("name", ["files", "files/trash"])
-async def test_a_file_in_place_of_the_files_is_refused(data: Path, name: str) -> None:
+async def test_a_file_called_files_is_refused(data: Path, name: str) -> None:
     shutil.rmtree(data / name, ignore_errors=True)
     (data / name).write_bytes(b"")
     assert f"{data / name} is not a directory. Restore it" in await refusal(data)

@@ -121,7 +121,7 @@ def wait_typed(terminal: Terminal, text: str) -> None:
 
 def wait_edit(terminal: Terminal, text: str) -> None:
     """Wait until the input line edits a message into that text."""
-    pattern = re.compile(rf"▸ /edit \^#\d+-[0-9a-f]{6} {re.escape(text)}$")
+    pattern = re.compile(rf"▸ /edit \^#\d+-[0-9a-f]{{6}} {re.escape(text)}$")
     terminal.until(
         lambda: bool(pattern.search(terminal.screen.display[-1].rstrip())), f"edit of {text!r}"
     )

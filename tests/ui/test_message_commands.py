@@ -657,12 +657,17 @@ async def test_messages_that_cannot_be_saved_come_back(monkeypatch: pytest.Monke
         post = alice.chat.session.post
 
         def post_until_full(
-            replica: Replica, text: str, reply: int | None, *, held: bool
+            replica: Replica,
+            text: str,
+            reply: int | None,
+            *,
+            held: bool,
+            stamp: bytes | None,
         ) -> PendingMessage:
             assert held
             if text == "two":
                 raise Refused(Code.FILE_UNREADABLE, "The disk is full.")
-            return post(replica, text, reply, held=held)
+            return post(replica, text, reply, held=held, stamp=stamp)
 
         monkeypatch.setattr(alice.chat.session, "post", post_until_full)
         for line in ("/join lab", "one", "two"):
