@@ -366,11 +366,13 @@ def _code_of(error: BaseException) -> str:
     return f" ({error})" if isinstance(error, Refusal) else ""
 
 
-def dialer(port: Callable[[], int]) -> Callable[[], Awaitable[trio.abc.Stream]]:
-    """Return a function that opens a TCP connection to this machine."""
+def dialer(
+    port: Callable[[], int], source: str | None = None
+) -> Callable[[], Awaitable[trio.abc.Stream]]:
+    """Return a function that opens a TCP connection to this machine, from a `source` address."""
 
     async def dial() -> trio.abc.Stream:
-        return await trio.open_tcp_stream(HOST, port())
+        return await trio.open_tcp_stream(HOST, port(), local_address=source)
 
     return dial
 

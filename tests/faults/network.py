@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import secrets
 import socket
+from itertools import count
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _RESET_EVERY = 0.12  # seconds between the resets of one lane
 _EPISODE = 25.0
+_OF_AN_ADDRESS = 20  # people of a storm
 _LANES = 2  # servers side by side; they wait most of the time
 _SHORT = Habits(silence=1.5, giving_up=0.05)
 
@@ -133,14 +135,15 @@ async def storm(trial: Trial) -> None:
         async with serving(episode, *options) as server:
             crew = Crew(dialer(lambda: server.port), episode.seed, size=1)
             async with crew_of(crew):
-                await _storm(episode, crew, number)
+                await _storm(episode, crew, server, number)
                 await crew.quiesce()
         await settle(episode, crew, server.data)
 
     await run_episodes(trial, one)
 
 
-async def _storm(episode: Episode, crew: Crew, number: int) -> None:
+async def _storm(episode: Episode, crew: Crew, server: Server, number: int) -> None:
+    """Let people arrive from many addresses, and try again ever more slowly, as clients do."""
     inside, all_in = 0, trio.Event()
 
     async def arrive(index: int) -> None:
@@ -149,9 +152,10 @@ async def _storm(episode: Episode, crew: Crew, number: int) -> None:
         text = f"storm {episode.seed} {index}"
         post = Operation(client, 2, crew.group, "post", text)
         crew.ledger.operations.append(post)
-        while True:
+        dial = dialer(lambda: server.port, f"127.0.1.{1 + index // _OF_AN_ADDRESS}")
+        for attempt in count():
             try:
-                wire = Wire(await crew.dial())
+                wire = Wire(await dial())
                 async with wire.stream:
                     await log_in(wire, f"s{index}", private, client)
                     await _join_and_post(wire, crew.group, post)
@@ -163,7 +167,7 @@ async def _storm(episode: Episode, crew: Crew, number: int) -> None:
             except BROKEN as error:
                 code = str(error) if isinstance(error, Refusal) else type(error).__name__
                 episode.trial.counts[f"sent away: {code}"] += 1
-                await trio.sleep(episode.random.uniform(0.05, 0.5))
+                await trio.sleep(episode.random.uniform(0.05, min(0.5 * 2**attempt, 10.0)))
 
     with waiting_for("everybody to arrive", 3 * PATIENCE):
         async with trio.open_nursery() as nursery:
