@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import tests.faults
 from tests.bench.report import say
 from tests.faults.harness import run_row
-from tests.faults.report import WRITTEN, failure, summary, table, write
+from tests.faults.report import WRITTEN, failure, renew, summary, table, write
 
 if TYPE_CHECKING:
     from tests.faults.harness import Outcome, Row
@@ -44,7 +44,9 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="NAME", help="run this row; repeatable")
     parser.add_argument("--seed", type=int, metavar="S", help="of the first episode of each row")
     parser.add_argument("--list", action="store_true", help="list the rows")
-    parser.add_argument("--write", action="store_true", help=f"write {WRITTEN.name}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write {WRITTEN.name}, or the rows of --only"
+    )
     given = parser.parse_args()
     if given.list:
         for row in rows.values():
@@ -60,7 +62,7 @@ def main() -> int:
         if not outcome.held:
             say(failure(outcome))
     if given.write:
-        write(outcomes, given.minutes)
+        (renew if given.only else write)(outcomes, given.minutes)
     return 0 if all(outcome.held for outcome in outcomes) else 1
 
 

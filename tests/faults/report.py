@@ -77,6 +77,16 @@ def write(outcomes: Sequence[Outcome], minutes: float, target: Path = WRITTEN) -
     target.write_text(json.dumps(asdict(report), indent=1) + "\n")
 
 
+def renew(outcomes: Sequence[Outcome], minutes: float, target: Path = WRITTEN) -> None:
+    """Replace the outcomes of some rows by those of a later run, and say so."""
+    report = read(target)
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    note = f"run on its own, {minutes:g} minutes, {today}"
+    renewed = {one.row: replace(one, notes=[*one.notes, note]) for one in outcomes}
+    rows = [_without_place(renewed.get(row.row, row)) for row in report.rows]
+    target.write_text(json.dumps(asdict(replace(report, rows=rows)), indent=1) + "\n")
+
+
 def _without_place(outcome: Outcome) -> Outcome:
     problems = outcome.problems
     if outcome.place:

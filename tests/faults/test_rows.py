@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from tests.faults.harness import (
 from tests.faults.members import GROUP, Crew, Habits, Member, crew_of, dialer, ending_code
 from tests.faults.power_cuts import Replay, plan, record
 from tests.faults.recording import Create, Rename, Send, Write, read_traces, strace_words
-from tests.faults.report import document, failure, figures, read, table, write
+from tests.faults.report import document, failure, figures, read, table, renew, write
 from tests.faults.server_kills import episode_of_kills
 from tests.faults.servers import TimedOut, nest, serving, traces_in, waiting_for
 
@@ -241,6 +242,10 @@ def test_report_is_quoted_from_a_file(tmp_path: Path) -> None:
         report
     )
     assert str(tmp_path) not in (tmp_path / "faults.json").read_text()
+    renew([replace(chaos, lost=0, problems=[])], 2.0, tmp_path / "faults.json")
+    renewed = read(tmp_path / "faults.json")
+    assert [row.held for row in renewed.rows] == [True, True]
+    assert "4,321 resets, 1 acknowledged; run on its own, 2 minutes," in document(renewed)
 
 
 def test_row_that_cannot_run_says_why() -> None:
