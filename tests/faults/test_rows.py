@@ -27,7 +27,7 @@ from tests.faults.harness import (
 from tests.faults.members import GROUP, Crew, Habits, Member, crew_of, dialer, ending_code
 from tests.faults.power_cuts import Replay, plan, record
 from tests.faults.recording import Create, Rename, Send, Write, read_traces, strace_words
-from tests.faults.report import document, failure, figures, read, table, renew, write
+from tests.faults.report import document, failure, figures, read, renew, table, write
 from tests.faults.server_kills import episode_of_kills
 from tests.faults.servers import TimedOut, nest, serving, traces_in, waiting_for
 
