@@ -383,6 +383,8 @@ async def test_refused_edits_are_given_back() -> None:
         ("/reply no", "/reply {other} no"),
         ("/reply bob no", "/reply {other} no"),
         ("/pin ^1", "/pin {other}"),
+        ("/reply ^#99-3fa9c1 not here", "/reply ^#99-3fa9c1 not here"),
+        ("/edit ^#99-3fa9c1 not here", "/edit ^#99-3fa9c1 not here"),
         ("/edit ^9 text", "text"),
         ("/delete ^9", ""),
         ("//edit ^2 text", "//edit ^2 text"),

@@ -104,6 +104,8 @@ def _replied_to(window: Window, typed: str) -> tuple[Line, str]:
 
 def bind_reply(window: Window, typed: str) -> str:
     """Return the argument of a reply that has a text, with the seq of its message."""
+    if _SEQ.match(typed):  # also if that message is not here: a client starts without the log
+        return typed
     target, answer = _replied_to(window, typed)
     return f"{_reference_to(target)} {answer}" if answer else typed
 
