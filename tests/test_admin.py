@@ -36,7 +36,7 @@ async def test_a_backup_is_taken_and_verified(tmp_path: Path, running: bool) -> 
             assert await server.stop() == 0
         (line,) = await admin(launch, "backup", tmp_path / "backup")
         assert line == f"{tmp_path / 'backup'}: the database and 0 files (0 B)"
-        assert await admin(launch, "verify") == ["1 groups with 2 events, 0 files (0 B): no faults"]
+        assert await admin(launch, "verify") == ["1 group with 2 events, 0 files (0 B): no faults"]
         (line,) = await admin(launch, "verify", "--json")
         assert json.loads(line)["whole"] is True
 
@@ -182,7 +182,7 @@ async def test_a_group_is_removed(tmp_path: Path, running: bool) -> None:
         for person in (alice, bob):
             await person.sees("closed" if running else "no longer a member")
         assert await admin(launch, "remove-group", "ops", status=DATA) == []
-        assert await admin(launch, "verify") == ["1 groups with 5 events, 0 files (0 B): no faults"]
+        assert await admin(launch, "verify") == ["1 group with 5 events, 0 files (0 B): no faults"]
         carol = await launch.join(server.address, "carol")
         await carol.sees("carol created ops, and you are its admin")
 

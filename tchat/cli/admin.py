@@ -96,12 +96,13 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def _backup(given: argparse.Namespace) -> int:
-    from tchat.core.text import size_text
+    from tchat.core.text import counted, size_text
     from tchat.server.operations.backup import take_backup
 
     report = take_backup(given.data, given.target)
     damaged = [f"file {sha256} is missing or damaged in {given.data}" for sha256 in report.damaged]
-    done = f"{report.target}: the database and {report.files} files ({size_text(report.size)})"
+    files = f"{counted(report.files, 'file')} ({size_text(report.size)})"
+    done = f"{report.target}: the database and {files}"
     removed = ["removed what an interrupted backup had left"] if report.abandoned else []
     _print(given, asdict(report), *removed, done, *damaged)
     return DATA if report.damaged else 0
@@ -112,7 +113,7 @@ def _add_backup(parser: argparse.ArgumentParser) -> None:
 
 
 def _restore(given: argparse.Namespace) -> int:
-    from tchat.core.text import size_text
+    from tchat.core.text import counted, size_text
     from tchat.server.operations.reports import time_text
     from tchat.server.operations.restore import UNDONE, restore
 
@@ -120,8 +121,10 @@ def _restore(given: argparse.Namespace) -> int:
     last = time_text(report.last_at) if report.last_at else None
     newest = f"the newest event is of {last}" if last else "there are no events"
     done = (
-        f"{report.data}: {report.groups} groups, {report.people} people, {report.events} events and"
-        f" {report.files} files ({size_text(report.size)}); {newest}"
+        f"{report.data}: {counted(report.groups, 'group')},"
+        f" {counted(report.people, 'person', 'people')},"
+        f" {counted(report.events, 'event')} and {counted(report.files, 'file')}"
+        f" ({size_text(report.size)}); {newest}"
     )
     lines = [done, UNDONE]
     if report.former:
@@ -192,7 +195,7 @@ def _add_verified(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from tchat.core.text import clean_line, size_text
+    from tchat.core.text import clean_line, counted, size_text
     from tchat.server.operations.verification import next_steps, verify_server
 
     data = given.target or given.data
@@ -202,8 +205,9 @@ def _verify(given: argparse.Namespace) -> int:
         place = f" (at byte {one.offset} of the file)" if one.offset is not None else ""
         faults.append(clean_line(f"{one.where}: {one.subject}: {one.sentence}{place}"))
     read = (
-        f"{found.groups} groups with {found.events} events, {found.files} files"
-        f" ({size_text(found.size)}): {found.count or 'no'} fault{'s' * (found.count != 1)}"
+        f"{counted(found.groups, 'group')} with {counted(found.events, 'event')},"
+        f" {counted(found.files, 'file')} ({size_text(found.size)}):"
+        f" {counted(found.count, 'fault') if found.count else 'no faults'}"
     )
     steps = next_steps(found, data)
     _print(given, {**found.report(), "next": steps}, *faults, read, *steps)

@@ -179,6 +179,11 @@ def quote_name(typed: str) -> str:
     return line if len(line) <= NAME_LIMIT else f"{line[:NAME_LIMIT]}…"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: "1 file", "2 files", "0 files"."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
 def size_text(size: int) -> str:
     """Return a size in readable form: 12 B, 3.4 KB, 1.2 GB (powers of 1000)."""
     if size < 1000:

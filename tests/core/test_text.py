@@ -18,6 +18,7 @@ from tchat.core.text import (
     clean_line,
     clean_message,
     clean_text,
+    counted,
     fold,
     quote_name,
     safe_filename,
@@ -397,3 +398,11 @@ def test_invisible_message_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["👍", "❤\ufe0f", "…", "\u0627", "\ue0b0", "-"])
 def test_one_visible_character_makes_a_message(text: str) -> None:
     check_text(clean_text(text))
+
+
+@pytest.mark.parametrize(
+    ("number", "plural", "expected"),
+    [(0, "", "0 files"), (1, "", "1 file"), (2, "", "2 files"), (2, "archives", "2 archives")],
+)
+def test_counted_noun_agrees_with_number(number: int, plural: str, expected: str) -> None:
+    assert counted(number, "file", plural) == expected

@@ -25,7 +25,15 @@ from tchat.core.group.membership import (
 from tchat.core.group.mentions import is_mention
 from tchat.core.group.messages import Deleted, Edited, Erased, Pinned, Posted, Unpinned
 from tchat.core.group.settings import PolicySet, TopicSet
-from tchat.core.text import NAME_LIMIT, TEXT_LIMIT, clean_line, clean_text, fold, size_text
+from tchat.core.text import (
+    NAME_LIMIT,
+    TEXT_LIMIT,
+    clean_line,
+    clean_text,
+    counted,
+    fold,
+    size_text,
+)
 from tchat.ui.chat.gathering import some_of
 
 if TYPE_CHECKING:
@@ -285,7 +293,7 @@ def clock_text(at: int) -> str:
 
 def count_text(number: int, noun: str) -> str:
     """Return a number with its noun: "1 file", "2 files"; empty for 0."""
-    return f"{number} {noun}{'s' * (number != 1)}" if number else ""
+    return counted(number, noun) if number else ""
 
 
 def time_text(seconds: float) -> str:
