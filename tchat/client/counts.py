@@ -1,4 +1,4 @@
-"""The server's counts: continue above them, and find what was sent before this client's files knew.
+"""Number commands above the server's counts, and find messages that were sent but not recorded.
 
 A group remembers the highest command number of each client id (see `core.group.state`), and the
 server says it when a group is attached. This client gives no number to a command before that (see

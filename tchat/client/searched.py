@@ -1,4 +1,4 @@
-"""Events of groups without a window that were searched for what is meant for the person.
+"""Remember which events of groups without a window were already searched for mentions.
 
     {"sha256:Y2hhdC5l…": {"alice": {"ignored": ["mallory"], "groups": {"lab": [120, 3400]}}}}
 

@@ -1,4 +1,4 @@
-"""Recent changes: which people something has changed for since a reader last looked.
+"""Recent changes: the people who are affected by changes since a reader last looked.
 
 A reader keeps what it computed from many people, and computes it again only for those who changed.
 """

@@ -1,4 +1,4 @@
-"""Bounded send queue of one connection: the memory limit for a client that reads slowly.
+"""Bounded send queue of one connection: backpressure for a client that reads slowly.
 
 Data goes to the socket directly, as long as the socket accepts it. Only the rest is queued here,
 and starts a writer task, which runs until the queue is empty. So a client that keeps up costs its

@@ -1,6 +1,7 @@
-"""One chat connection: a reader, and a writer when needed, from the handshake to the goodbye.
+"""One chat connection: read frames, charge each to the person, dispatch it, and write the answers.
 
-The reader passes each frame to the dispatcher. Replies and events go to the socket through the
+A reader, and a writer when needed, live from the handshake to the goodbye. The reader passes each
+frame to the dispatcher. Replies and events go to the socket through the
 send queue, which starts a writer when the socket does not accept them at once. Both tasks run in
 one nursery, so that they end together and nothing outlives the connection.
 

@@ -1,4 +1,4 @@
-"""Restore a backup into a data directory, which is either the former one or the new one, whole.
+"""Restore a backup into a data directory, atomically: the former one is replaced as a whole.
 
 The backup is copied to a draft beside the data directory, brought to this version's format there,
 and verified. Only then it takes the place of the data directory, by one rename that exchanges the

@@ -2,7 +2,7 @@
 
 A new database is written below the data directory, where `serve` does not look, and brought up to
 date. When it is complete and on the disk, the damaged one is moved aside, and the new one takes its
-place. Between the two there is no database, with which no server starts, and the next call finishes
+place. In between, the directory has no database, so no server starts on it; calling this again completes
 the change. Nothing is deleted: the damaged database stays in a directory `damaged-…`, with the
 files that no group refers to any more, which a server would remove.
 
