@@ -1,9 +1,9 @@
 """One chat connection: read frames, charge each to the person, dispatch it, and write the answers.
 
 A reader, and a writer when needed, live from the handshake to the goodbye. The reader passes each
-frame to the dispatcher. Replies and events go to the socket through the
-send queue, which starts a writer when the socket does not accept them at once. Both tasks run in
-one nursery, so that they end together and nothing outlives the connection.
+frame to the dispatcher. Replies and events go to the socket through the send queue, which starts a
+writer when the socket does not accept them at once. Both tasks run in one nursery, so that they end
+together and nothing outlives the connection.
 
 Each frame is charged to the person, their address and the whole server before it is worked on; see
 `tchat.server.ledger`. While a budget is exhausted, the reader waits, so that the frames behind it

@@ -2,9 +2,9 @@
 
 A new database is written below the data directory, where `serve` does not look, and brought up to
 date. When it is complete and on the disk, the damaged one is moved aside, and the new one takes its
-place. In between, the directory has no database, so no server starts on it; calling this again completes
-the change. Nothing is deleted: the damaged database stays in a directory `damaged-…`, with the
-files that no group refers to any more, which a server would remove.
+place. In between, the directory has no database, so no server starts on it; calling this again
+completes the change. Nothing is deleted: the damaged database stays in a directory `damaged-…`,
+with the files that no group refers to any more, which a server would remove.
 
 All groups get new identities, since clients have more of their logs, or other events.
 """
