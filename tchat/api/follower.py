@@ -289,8 +289,9 @@ class Follower:
                     # The server was restored, so that positions are those of other events.
                     self._delivered.clear()
                     self._before_news.clear()
+                    self._notify(LogReplaced(self.group_of(replica)))
+                # Otherwise, streams go on where they are, and have an `EventLost` for the damage.
                 logger.warning("%s", clean_line(f"{replica.name}: {update.sentence}"))
-                self._notify(LogReplaced(self.group_of(replica)))
             case updates.RefusalFound(pending, failure):
                 self._discard_refused(pending, failure)
             case _:

@@ -39,14 +39,14 @@ _NO_MEMBER = (Code.NOT_MEMBER, Code.NOT_APPROVED, Code.BANNED)
 class _Place:
     """A stream's place in one group: the seq of the next event, and a page that begins there.
 
-    `at` is the time of the event before, in ms since the epoch, or 0 if that is not known. `resets`
-    is that of the replica when the place was found. `has_gap` says that the server did not send
-    events before the next one.
+    `at` is the time of the event before, in ms since the epoch, or 0 if that is not known.
+    `replacements` is that of the replica when the place was found. `has_gap` says that the server
+    did not send events before the next one.
     """
 
     next: int
     at: int
-    resets: int
+    replacements: int
     page: deque[feature.Event] = field(default_factory=deque)
     has_gap: bool = False
 
@@ -199,9 +199,9 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         for former in list(self._places):
             if fold(former.name) == fold(replica.name):
                 place = self._places.pop(former)
-                return _Place(place.next, place.at, replica.resets)
+                return _Place(place.next, place.at, replica.replacements)
         if (aside := self._set_aside.get(fold(replica.name))) is not None:
-            place = _Place(*aside, replica.resets)
+            place = _Place(*aside, replica.replacements)
             if place.at and not await self._is_at(replica, place.next - 1, place.at):
                 await self._move_after(replica, place)
             self._set_aside.pop(fold(replica.name), None)
@@ -214,7 +214,7 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         else:
             # A seq beyond the end is no place to wait at: the events up to it would be lost.
             seq, at = min(self._begin(replica), replica.last), 0
-        place = _Place(seq + 1, at, replica.resets)
+        place = _Place(seq + 1, at, replica.replacements)
         if at and not await self._is_at(replica, seq, at):
             await self._move_after(replica, place)
         place.next = max(place.next, replica.state.floor, 1)
@@ -287,7 +287,7 @@ class Events(trio.abc.ReceiveChannel["Event"]):
         If their time is not known, that is the first live event: none may be delivered again.
         """
         place.next = (replica.last if place.at else replica.head) + 1
-        place.resets = replica.resets
+        place.replacements = replica.replacements
         place.page.clear()
         while place.at and place.next > max(replica.state.floor, 1):
             page = await self._read_until(replica, place.next - 1) or ()
@@ -313,8 +313,8 @@ class Events(trio.abc.ReceiveChannel["Event"]):
     async def _peek(self, replica: Replica, place: _Place) -> feature.Event | None:
         """Return the next event of a group without taking it; None if it does not exist yet."""
         # A log that was reset may have grown past the place since.
-        was_reset = place.resets != replica.resets or place.next > replica.last + 1
-        if replica.caught_up and was_reset:
+        was_replaced = place.replacements != replica.replacements or place.next > replica.last + 1
+        if replica.caught_up and was_replaced:
             await self._move_after(replica, place)
         if not place.page and place.next < replica.first:
             if replica.standing != "member":

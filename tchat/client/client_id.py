@@ -45,6 +45,7 @@ from tchat.transfer.durable import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Set as AbstractSet
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -92,48 +93,62 @@ class ClientId:
                 if id_file != self._path:
                     yield _journal_of(id_file)
 
-    def finish_moves(self) -> None:
+    def finish_moves(self, patience: float) -> bool:
         """Remove the originals of messages that were being moved when a process was killed.
 
-        Where that is not possible, the person decides whether the message is sent.
+        Where that is not possible within `patience` seconds, the person decides whether the message
+        is sent. Return whether it was possible everywhere.
         """
+        doubtful = [one for one in self._with_copies() if not self._give_away(one)]
+        copies = self.journal.copies()
+        doubtful += [copies[one] for one in self._remove_originals(copies.keys(), patience)]
+        for entry in doubtful:
+            self.journal.hold_back(entry)
+        return not doubtful
+
+    def _with_copies(self) -> list[JournalEntry]:
+        """Return the messages of which another journal has a copy."""
+        found = []
         for path in self._other_ids():
             with suppress(OSError):
-                for origin in _journal_of(path).copies():
-                    if (original := self.journal.find(origin)) is not None:
-                        self._give_away(original)
-        for origin, entry in self.journal.copies().items():
-            if not self._remove_original(origin):
-                self.journal.hold_back(entry)
+                found += [self.journal.find(origin) for origin in _journal_of(path).copies()]
+        return [entry for entry in found if entry is not None]
 
-    def _give_away(self, original: JournalEntry) -> None:
-        """Remove a message of which another journal has a copy."""
+    def _give_away(self, original: JournalEntry) -> bool:
+        """Remove a message of which another journal has a copy; return whether that worked."""
         try:
             self.journal.remove_durably(original)
         except Refused:
-            self.journal.hold_back(original)
-
-    def _remove_original(self, origin: str) -> bool:
-        """Remove an original from the other journals; return whether there is none any more.
-
-        If another process has locked that journal, it is starting, and removes it itself.
-        """
-        deadline = time.monotonic() + _MOVE_SECONDS
-        while (path := self._id_with(origin)) is not None:
-            with suppress(OSError, Refused):
-                _remove_from(path, origin)
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_SECONDS)
+            return False
         return True
 
-    def _id_with(self, identity: str) -> Path | None:
-        """Return the id file of the other journal that has an entry."""
-        for path in self._other_ids():
-            with suppress(OSError):
-                if _journal_of(path).find(identity) is not None:
-                    return path
-        return None
+    def _remove_originals(self, origins: AbstractSet[str], patience: float) -> set[str]:
+        """Remove originals from the other journals; return those that are still there.
+
+        If another process has locked such a journal, it is starting, and removes them itself.
+        """
+        deadline = time.monotonic() + patience
+        places = self._places_of(origins)
+        while places:
+            for path, found in places.items():
+                with suppress(OSError):
+                    _remove_from(path, found)
+            places = self._places_of(origins)
+            if time.monotonic() >= deadline:
+                break
+            if places:
+                time.sleep(_POLL_SECONDS)
+        return {one for found in places.values() for one in found}
+
+    def _places_of(self, identities: AbstractSet[str]) -> dict[Path, set[str]]:
+        """Return which of these entries each other journal has, by the id files of those."""
+        places: dict[Path, set[str]] = {}
+        if identities:
+            for path in self._other_ids():
+                with suppress(OSError):
+                    if found := _journal_of(path).identities() & identities:
+                        places[path] = found
+        return places
 
     def _other_ids(self) -> Iterator[Path]:
         """Yield the files of the other client ids for this server that have journals."""
@@ -218,6 +233,7 @@ def acquire_client_id(
             Code.CANNOT_START, f"The state directory {state} cannot be used: {error.strerror}."
         ) from error
     with _in_use(lock, client_id):
+        client_id.finish_moves(_MOVE_SECONDS)
         yield client_id
 
 
@@ -236,7 +252,9 @@ def adopt_client_id(state: Path, user: str, servers: Collection[str]) -> Iterato
     lock, path = found
     client_id = ClientId(path, state, directories)
     with _in_use(lock, client_id):
-        yield client_id
+        # What cannot be finished at once is left to a later attempt: nothing may wait here, and an
+        # original that stays would be moved once more.
+        yield client_id if client_id.finish_moves(0) else None
 
 
 @contextmanager
@@ -244,7 +262,6 @@ def _in_use(lock: AbstractContextManager[object], client_id: ClientId) -> Iterat
     """Use a client id, whose lock is held, while the block runs."""
     with lock:
         client_id.journal.compact()
-        client_id.finish_moves()
         try:
             yield
         finally:
@@ -291,15 +308,17 @@ def _journal_of(path: Path) -> Journal:
     return Journal(_load(path)[0], path.with_suffix(_JOURNAL_SUFFIX))
 
 
-def _remove_from(path: Path, identity: str) -> None:
-    """Remove an entry of the journal of an id, unless a process uses that. Raises `Refused`."""
+def _remove_from(path: Path, identities: Collection[str]) -> None:
+    """Remove entries of the journal of an id, as far as possible, unless a process uses that."""
     if (lock := try_lock(path.with_suffix(".lock"))) is None:
         return
     with lock:
         journal = _journal_of(path)
         try:
-            if (entry := journal.find(identity)) is not None:
-                journal.remove_durably(entry)
+            for identity in identities:
+                if (entry := journal.find(identity)) is not None:
+                    with suppress(Refused):
+                        journal.remove_durably(entry)
         finally:
             journal.close()
 

@@ -220,6 +220,10 @@ class Journal:
         """Return the entry with an identity."""
         return next((one for one in self._entries.values() if one.identity == identity), None)
 
+    def identities(self) -> set[str]:
+        """Return the identities of all entries."""
+        return {one.identity for one in self._entries.values()}
+
     def copies(self) -> dict[str, JournalEntry]:
         """Return the messages that were moved here, by the identities of their originals."""
         return {one.origin: one for one in self._entries.values() if one.origin is not None}
@@ -240,7 +244,7 @@ class Journal:
             try:
                 self.remove_durably(new)
             except Refused:
-                _hold_back(new)  # both are in their files
+                self.hold_back(new)  # both are in their files
                 return new
             raise
         return new
@@ -253,8 +257,11 @@ class Journal:
             self.compact()
 
     def hold_back(self, entry: JournalEntry) -> None:
-        """Leave it to the person whether a message is sent, since it may have been sent."""
-        _hold_back(entry)
+        """Leave it to the person whether a message is sent: another journal has it, too.
+
+        This replaces a refusal that an approval would lift.
+        """
+        entry.failure, entry.held = _in_two_journals(), False
 
     def remove(self, entry: JournalEntry) -> None:
         """Remove a message: the server has stored it, or the person has discarded it."""
@@ -511,6 +518,14 @@ def _hold_back(entry: JournalEntry) -> None:
             "It may have been sent already: the file that recorded it was damaged.",
         )
         entry.held = False
+
+
+def _in_two_journals() -> Refused:
+    return Refused(
+        Code.FILE_UNREADABLE,
+        "It may be sent by another client of yours, too, whose file of unsent messages cannot be"
+        " written.",
+    )
 
 
 def _encode_line(item: dict[str, object]) -> bytes:

@@ -78,8 +78,8 @@ class Replica:
     history, later ones are live. `read` is the last event that the person had read when this
     program began to follow the group. `position` is the read position as the server last told it:
     events up to it are read on some device, or from before the person's admission. `seen` is the
-    read position that was last sent to the server. `resets` counts how often the server's log was
-    another than this one (see `reset`).
+    read position that was last sent to the server. `resets` counts how often the replica was reset
+    (see `reset`), and `replacements` how often that was since the server has another log.
     `attached` says that the server has answered an attach on the present connection: only then is
     anything believed that it says about the group. `unusable` is why the group cannot be followed,
     if the server sends what this client does not accept, or cannot read it. `size` is what the log
@@ -138,7 +138,7 @@ class Replica:
         self._announced_first = 0
         self._snapshot = bytearray()
         self._snapshot_seq = 0
-        self.resets = 0
+        self.resets = self.replacements = 0
         self._was_reset = self._passes_damage = False
         self._identity: bytes | None = None
         self._digest = UNKNOWN
@@ -230,6 +230,7 @@ class Replica:
         if not self.state.seq:
             raise ProtocolError(Code.MALFORMED, "The server refuses to begin a log.")
         self.reset()
+        self.replacements += 1
         self.attached = False
         return False
 
@@ -324,7 +325,7 @@ class Replica:
         Of an event that is not loaded, this is not known once the log was replaced.
         """
         if not self.first <= seq <= self.last:
-            return seq < self.first and not self.resets
+            return seq < self.first and not self.replacements
         event = self.log[seq - self.first]
         return (event.at, event.actor) == (at, actor)
 

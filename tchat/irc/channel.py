@@ -78,7 +78,7 @@ class Channel:
         self.admin = group.admin
         self.last_own: int | None = None
         self._quotes: dict[int, Quote] = {}
-        self._resets = group.replica.resets
+        self._replacements = group.replica.replacements
         self._pace = TokenBucket(_QUOTE_RATE, 0)
 
     def remember(self, message: Message) -> None:
@@ -92,8 +92,8 @@ class Channel:
 
     def forget_lost(self) -> None:
         """Forget all messages if the log was replaced: others may have their seqs."""
-        if self._resets != self.group.replica.resets:
-            self._resets = self.group.replica.resets
+        if self._replacements != self.group.replica.replacements:
+            self._replacements = self.group.replica.replacements
             self._quotes.clear()
             self.own.forget()
             self.last_own = None

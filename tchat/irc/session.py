@@ -187,7 +187,7 @@ class Session:
             start, left_out = group.last, 0
         async with client.events(group, since=start, own=True) as events:
             opened_at, channel.admin = group.last, group.admin
-            resets = group.replica.resets
+            replacements = group.replica.replacements
             if not group.direct:
                 await self.connection.send(*self._opening(channel))
             await self._send_mark(channel)
@@ -196,7 +196,7 @@ class Session:
                 await self.connection.send(Message("NOTICE", (channel.target, sentence), SERVER))
             async for event in events:
                 # After a restore of the server, what is delivered is new, with lower seqs.
-                is_live = event.seq > opened_at or resets != group.replica.resets
+                is_live = event.seq > opened_at or replacements != group.replica.replacements
                 await self._deliver(channel, event, live=is_live)
 
     def _opening(self, channel: Channel) -> list[Message]:

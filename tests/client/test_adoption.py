@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
+from tchat.client import client_id as client_id_module
 from tchat.client.client_id import acquire_client_id, adopt_client_id
+from tchat.client.journal import Journal
 from tchat.core.group.membership import Kick
+from tchat.errors import Code, Refused
 from tests.client.unsent import left_in
 from tests.helpers import GROUP, GUARD, log_of, members, running_server, texts
 from tests.processes import launching
@@ -128,3 +132,71 @@ def test_messages_of_others_are_not_adopted(tmp_path: Path) -> None:
         client_id.journal.add("alice", "there:1", GROUP, "for elsewhere", None, 1)
     with adopt_client_id(tmp_path, "alice", SERVERS) as client_id:
         assert client_id is None
+
+
+def killed_between(state: Path, count: int = 1) -> None:
+    """Leave refused messages and copies of them, as a process does that is killed in a move."""
+    waits = Refused(Code.NOT_APPROVED, "alice has not approved you yet.")
+    with acquire_client_id(state) as left, acquire_client_id(state) as running:
+        for number in range(count):
+            entry = left.journal.add("alice", SERVERS[0], GROUP, f"left {number}", None, 1)
+            left.journal.record_refusal(entry, waits)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Journal, "remove_durably", lambda *_: None)
+                running.journal.adopt(left.journal, entry)
+
+
+def cannot_remove(*_: object) -> None:
+    raise Refused(Code.FILE_UNREADABLE, "The disk is full.")
+
+
+def test_move_that_cannot_be_finished_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adoption runs beside the chat: it must not block it, nor copy an original once more."""
+    killed_between(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "remove_durably", cannot_remove)
+        patch.setattr(time, "sleep", lambda _: pytest.fail("it has waited"))
+        with adopt_client_id(tmp_path, "alice", SERVERS) as client_id:
+            assert client_id is None
+    with adopt_client_id(tmp_path, "alice", SERVERS) as client_id:
+        assert client_id is not None
+        assert not len(client_id.journal), "it had the original"
+    with acquire_client_id(tmp_path, "alice", SERVERS) as client_id:
+        assert [one.text for one in client_id.journal.entries("alice", SERVERS)] == ["left 0"]
+
+
+def test_approval_does_not_send_a_doubtful_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its original would be sent by the approval, too."""
+    killed_between(tmp_path)
+    monkeypatch.setattr(Journal, "remove_durably", cannot_remove)
+    monkeypatch.setattr(client_id_module, "_MOVE_SECONDS", 0)
+    with (
+        acquire_client_id(tmp_path, "alice", SERVERS) as one,
+        acquire_client_id(tmp_path, "alice", SERVERS) as other,
+    ):
+        for client_id in (one, other):
+            (entry,) = client_id.journal.entries("alice", SERVERS)
+            assert entry.failure is not None
+            assert entry.failure.code == Code.FILE_UNREADABLE
+
+
+def test_many_moves_are_finished_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_between(tmp_path, 100)
+    reads, load = [], Journal._load
+
+    def counted(journal: Journal, path: Path, data: bytes) -> None:
+        reads.append(path)
+        load(journal, path, data)
+
+    monkeypatch.setattr(Journal, "_load", counted)
+    with acquire_client_id(tmp_path, "alice", SERVERS) as client_id:
+        assert len(client_id.journal) in (0, 100)
+    with acquire_client_id(tmp_path, "alice", SERVERS) as client_id:
+        assert len(client_id.journal) == 100
+    assert len(reads) < 20
