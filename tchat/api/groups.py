@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import trio
 
+from tchat.client.clock import LATEST_MS
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.client.join_command import invite_command, pin_to_check
 from tchat.client.program_state import KEY_LIMIT
@@ -47,7 +48,6 @@ _ACTION = "/me "
 _SEARCHED = 1000  # the latest events, among which a message is searched whose seq is unknown
 _DAY = timedelta(days=1)
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_LATEST_MS = 253_402_300_799_999  # the end of the year 9999, the last that a datetime can have
 
 
 # ------------------------------------------------------------------ groups
@@ -791,8 +791,11 @@ Notice = Presence | StandingChanged | Connected | Disconnected | LogReplaced
 
 
 def time_of(ms: int) -> datetime:
-    """Return a time of the log, in milliseconds since the Unix epoch, as a datetime in UTC."""
-    return _EPOCH + timedelta(milliseconds=min(ms, _LATEST_MS))
+    """Return a time of the log, in milliseconds since the Unix epoch, as a datetime in UTC.
+
+    A server may send times that no datetime can have, or none in the time zone of its reader.
+    """
+    return _EPOCH + timedelta(milliseconds=min(ms, LATEST_MS))
 
 
 def ms_of(time: datetime) -> int:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta, timezone
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tchat.api.groups import time_of
 from tchat.client.clock import LATEST_MS, ClientClock
+from tchat.client.files import automatic
+from tchat.client.program_state import ProgramState
+from tchat.core.protocol.schema import INT_LIMIT
+from tchat.ui.chat.lines import date_text, day_of
 from tests.client.clocks import YEARS
 
 NOON = 1_795_341_720_000
 HOUR = 3_600_000
+ZONES = [timezone(timedelta(hours=hours)) for hours in (-12, 0, 14)]
 
 
 @dataclass
@@ -52,3 +62,34 @@ def test_time_of_a_malicious_server_is_bounded() -> None:
     machine.true += HOUR
     assert clock() == LATEST_MS
     assert clock.earliest() == machine.true
+
+
+TOLD = st.none() | st.sampled_from([0, 1, LATEST_MS, INT_LIMIT - 1]) | st.integers(0, INT_LIMIT - 1)
+
+
+@given(st.lists(TOLD, min_size=1, max_size=4))
+def test_any_server_is_bounded_by_the_wall_clock(told: list[int | None]) -> None:
+    """What a server says on its connections leaves what is kept, and times that can be shown."""
+    machine = Machine()
+    clock = machine.clock()
+    programs = ProgramState()
+    programs.record_posted("honest", "bob", "ops", "key", 7, clock)
+    shown = clock()
+    for now in told:
+        shown += clock.on_welcome(now)
+        machine.true += HOUR
+        assert shown + HOUR == clock() or clock() == LATEST_MS
+        shown = clock()
+        earliest = clock.earliest()
+        assert earliest is None or earliest <= machine.true <= clock.latest() <= LATEST_MS
+        programs.record_posted("other", "bob", "ops", "key", 1, clock)
+        assert all(time_of(clock()).astimezone(zone) for zone in ZONES)
+        assert day_of(clock())
+        assert date_text(clock())
+        assert automatic._day_text(clock())
+    assert programs.posted(["honest"], "bob", "ops", "key") == 7
+    programs.close()
+
+
+def test_latest_time_of_an_event_is_in_every_time_zone() -> None:
+    assert [time_of(INT_LIMIT - 1).astimezone(zone).year for zone in ZONES] == [9998, 9999, 9999]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.clock import DAY_MS, ClientClock
+from tchat.client.clock import DAY_MS, LATEST_MS, ClientClock
 from tchat.client.files.downloads import PARTS_KEPT_DAYS, close_part, open_part, part_name
 from tchat.core.group.state import File
+from tchat.core.protocol.schema import INT_LIMIT
 from tests.client.clocks import YEARS, told
 
 if TYPE_CHECKING:
@@ -52,6 +54,19 @@ def test_recent_parts_are_kept(tmp_path: Path, name: str) -> None:
     path = put(tmp_path, name, RECENT)
     download(tmp_path)
     assert path.exists()
+
+
+@pytest.mark.parametrize("now", [0, LATEST_MS, INT_LIMIT - 1])
+def test_lying_server_leaves_the_parts_of_others(tmp_path: Path, now: int) -> None:
+    """Nor does a part that is dated by such a server stay for ever."""
+    path, liar = put(tmp_path, OTHER, RECENT), ClientClock()
+    liar.on_welcome(now)
+    download(tmp_path, liar)
+    assert path.exists()
+    part = open_part(tmp_path, replace(FILE, sha256=bytes(31) + b"x"), OWNER, told())
+    close_part(part, FILE, OWNER, told())
+    assert path.exists()
+    assert (tmp_path / WANTED).stat().st_mtime < time.time() + DAY
 
 
 @pytest.mark.parametrize("name", ["plan.part", ".plan.part", ".0123.part", OTHER[1:], "old.txt"])
