@@ -35,6 +35,7 @@ one; damage to a database is not confined to one message; and SQLite has no chec
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -101,7 +102,11 @@ class JournalEntry:
     @property
     def identity(self) -> str:
         """What distinguishes this entry from those of all journals; keys are used again."""
-        return self.uid or f"{self.key}:{self.at}:{self.group}"  # earlier versions had no `uid`
+        if self.uid:
+            return self.uid
+        # Entries of earlier versions: two processes may have begun in the same millisecond.
+        digest = hashlib.sha256(self.text.encode()).hexdigest()
+        return f"{self.key}:{self.at}:{self.group}:{digest}"
 
 
 class Journal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -134,13 +135,19 @@ def test_messages_of_others_are_not_adopted(tmp_path: Path) -> None:
         assert client_id is None
 
 
-def killed_between(state: Path, count: int = 1) -> None:
-    """Leave refused messages and copies of them, as a process does that is killed in a move."""
+def killed_between(state: Path, count: int = 1, *, is_old: bool = False) -> None:
+    """Leave refused messages and copies of them, as a process does that is killed in a move.
+
+    If it `is_old`, the originals are in a journal of an earlier version.
+    """
     waits = Refused(Code.NOT_APPROVED, "alice has not approved you yet.")
     with acquire_client_id(state) as left, acquire_client_id(state) as running:
         for number in range(count):
             entry = left.journal.add("alice", SERVERS[0], GROUP, f"left {number}", None, 1)
             left.journal.record_refusal(entry, waits)
+            if is_old:
+                entry.uid = None
+                left.journal.compact()
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(Journal, "remove_durably", lambda *_: None)
                 running.journal.adopt(left.journal, entry)
@@ -200,3 +207,22 @@ def test_many_moves_are_finished_in_one_pass(
     with acquire_client_id(tmp_path, "alice", SERVERS) as client_id:
         assert len(client_id.journal) == 100
     assert len(reads) < 20
+
+
+def test_move_from_an_earlier_version_is_finished(tmp_path: Path) -> None:
+    """Another process of that version has typed in the same millisecond."""
+    killed_between(tmp_path, is_old=True)
+    with (
+        acquire_client_id(tmp_path),
+        acquire_client_id(tmp_path),
+        acquire_client_id(tmp_path) as other,
+    ):
+        entry = other.journal.add("alice", SERVERS[0], GROUP, "other", None, 1)
+        entry.uid = None
+        other.journal.compact()
+    found = []
+    with ExitStack() as stack:
+        for _ in range(3):
+            client_id = stack.enter_context(acquire_client_id(tmp_path, "alice", SERVERS))
+            found += [one.text for one in client_id.journal.entries("alice", SERVERS)]
+    assert sorted(found) == ["left 0", "other"]
