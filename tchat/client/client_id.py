@@ -23,6 +23,7 @@ long as there is the original, nothing has been done with the copy.
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -99,28 +100,35 @@ class ClientId:
         Where that is not possible within `patience` seconds, the person decides whether the message
         is sent. Return whether it was possible everywhere.
         """
-        doubtful = [one for one in self._with_copies() if not self._give_away(one)]
+        doubtful = [
+            one for path, some in self._with_copies() for one in self._give_away(some, path)
+        ]
         copies = self.journal.copies()
         doubtful += [copies[one] for one in self._remove_originals(copies.keys(), patience)]
         for entry in doubtful:
             self.journal.hold_back(entry)
         return not doubtful
 
-    def _with_copies(self) -> list[JournalEntry]:
-        """Return the messages of which another journal has a copy."""
+    def _with_copies(self) -> list[tuple[Path, list[JournalEntry]]]:
+        """Return the messages of which other journals have copies, by the id files of those."""
         found = []
         for path in self._other_ids():
             with suppress(OSError):
-                found += [self.journal.find(origin) for origin in _journal_of(path).copies()]
-        return [entry for entry in found if entry is not None]
+                originals = [self.journal.find(origin) for origin in _journal_of(path).copies()]
+                if here := [one for one in originals if one is not None]:
+                    found.append((path, here))
+        return found
 
-    def _give_away(self, original: JournalEntry) -> bool:
-        """Remove a message of which another journal has a copy; return whether that worked."""
-        try:
-            self.journal.remove_durably(original)
-        except Refused:
-            return False
-        return True
+    def _give_away(self, originals: list[JournalEntry], path: Path) -> list[JournalEntry]:
+        """Remove messages of which another journal has copies; return those that are still here."""
+        left = list(originals)
+        with suppress(OSError, Refused):
+            # The process may have been killed before it had synced the copies.
+            _sync(path.with_suffix(_JOURNAL_SUFFIX))
+            while left:
+                self.journal.remove_durably(left[0])
+                del left[0]
+        return left
 
     def _remove_originals(self, origins: AbstractSet[str], patience: float) -> set[str]:
         """Remove originals from the other journals; return those that are still there.
@@ -129,6 +137,11 @@ class ClientId:
         """
         deadline = time.monotonic() + patience
         places = self._places_of(origins)
+        if places and self._path is not None:
+            try:
+                _sync(self._path.with_suffix(_JOURNAL_SUFFIX))  # as in `_give_away`
+            except OSError:
+                return _all_of(places)
         while places:
             for path, found in places.items():
                 with suppress(OSError):
@@ -138,7 +151,7 @@ class ClientId:
                 break
             if places:
                 time.sleep(_POLL_SECONDS)
-        return {one for found in places.values() for one in found}
+        return _all_of(places)
 
     def _places_of(self, identities: AbstractSet[str]) -> dict[Path, set[str]]:
         """Return which of these entries each other journal has, by the id files of those."""
@@ -321,6 +334,15 @@ def _remove_from(path: Path, identities: Collection[str]) -> None:
                         journal.remove_durably(entry)
         finally:
             journal.close()
+
+
+def _all_of(places: dict[Path, set[str]]) -> set[str]:
+    return {one for found in places.values() for one in found}
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _with_unsent_messages(

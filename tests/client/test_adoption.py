@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import time
 from contextlib import ExitStack
@@ -226,3 +228,23 @@ def test_move_from_an_earlier_version_is_finished(tmp_path: Path) -> None:
             client_id = stack.enter_context(acquire_client_id(tmp_path, "alice", SERVERS))
             found += [one.text for one in client_id.journal.entries("alice", SERVERS)]
     assert sorted(found) == ["left 0", "other"]
+
+
+def test_original_stays_until_its_copy_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut might take a copy that a killed process has written, but not synced."""
+    killed_between(tmp_path)
+    (copy,) = (path for path in tmp_path.rglob("*.outbox") if b'"origin"' in path.read_bytes())
+    sync = os.fsync
+
+    def fail_for_copy(file: int) -> None:
+        if os.path.samestat(os.fstat(file), copy.stat()):
+            raise OSError(errno.EIO, "the disk fails")
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_for_copy)
+        with adopt_client_id(tmp_path, "alice", SERVERS) as client_id:
+            assert client_id is None
+    assert b'"text"' in copy.with_name("0.outbox").read_bytes()
