@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 Policy = Literal["approval", "open"]
 """Who may join a group: people whom the admin approves, or everybody."""
 
-RULES = 7
+RULES = 8
 """The version of the fold. Increase it when `apply` or the fields of `Group` change: stored states
 of another version are computed again from the log.
 """

@@ -384,5 +384,5 @@ def test_changed_snapshot_requires_new_rules_version() -> None:
 
     Raise `RULES`, and record the new digest of `full`.
     """
-    assert (RULES, hashlib.sha256(KEPT).hexdigest()[:16]) == (7, "f57959cd7efcd6cf")
+    assert (RULES, hashlib.sha256(KEPT).hexdigest()[:16]) == (8, "f57959cd7efcd6cf")
     assert MADE_WITH.startswith(f"rules {RULES}, unicode ")
