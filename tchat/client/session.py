@@ -101,6 +101,9 @@ MOST_KEY_CHANGES = 100
 Each is told to the person, and recorded on disk.
 """
 
+_MOST_UNREAD = 1 << 20
+"""Bytes from the server in the system: 4 MB/s over a connection with a round trip of 200 ms."""
+
 _SLICE_SECONDS = 0.01  # for handling frames, until other tasks get their turn
 _CHECK_SECONDS = 0.1  # until the next look at whether requests are unanswered
 _HISTORY_TRIES = 3  # to load a page before a log that is trimmed meanwhile
@@ -511,7 +514,7 @@ class Session:
 
     def _resume_session(self, link: Link, welcome: Welcome) -> None:
         """Resume on a new connection: attach groups, resend requests and presence."""
-        link.begin_chat()
+        link.begin_chat(_MOST_UNREAD)
         self._key_changes = 0
         change = self.clock.on_welcome(welcome.now)
         self.user = clean_line(welcome.user)

@@ -32,9 +32,6 @@ RECEIVE_SIZE = 64 * 1024
 CLOSE_SECONDS = 1.0
 """How long a graceful close waits for the other side to close."""
 
-_MOST_UNREAD = 256 * 1024
-"""Bytes; enough for 2 MB/s over a connection with a round trip of 100 ms."""
-
 _SHORT_FRAME = 1024  # enough for the frames that travel between pieces of files
 
 
@@ -134,14 +131,14 @@ class Link:
         """Return the pins that the server had before; see `former_pins_seen`."""
         return former_pins_seen(self.stream)
 
-    def begin_chat(self) -> None:
+    def begin_chat(self, unread: int) -> None:
         """Accept frames of full length, after both sides are authenticated.
 
-        And let little wait in the system before it is read. What the other side sends faster than
-        this one reads has to wait there: so a flood is over soon after it has ended.
+        And let about `unread` bytes at most wait in the system before they are read. What the other
+        side sends faster than this one reads waits there: a flood is over soon after its end.
         """
         self._buffer.limit = FRAME_LIMIT
-        limit_unread(self._transport, _MOST_UNREAD)
+        limit_unread(self._transport, unread)
 
     def optimize_for_throughput(self) -> None:
         """Prepare for a file transfer: encrypt larger blocks at a time, which takes more memory."""

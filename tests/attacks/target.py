@@ -127,7 +127,7 @@ class Target:
             number.client = client or os.urandom(8)
             account = Account(name, identity_of(name), number)
             await authenticate(link, account)
-            link.begin_chat()
+            link.begin_chat(256 * 1024)
             yield Member(name, link, account)
 
     async def flood(self, workers: int, work: Callable[[int], Awaitable[None]]) -> None:

@@ -12,7 +12,7 @@ from tchat.api.groups import time_of
 from tchat.client.clock import LATEST_MS, ClientClock
 from tchat.client.files import automatic
 from tchat.client.program_state import ProgramState
-from tchat.core.protocol.schema import INT_LIMIT
+from tchat.core.protocol.converters import INT_LIMIT
 from tchat.ui.chat.lines import date_text, day_of
 from tests.client.clocks import YEARS
 

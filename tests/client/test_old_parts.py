@@ -12,7 +12,7 @@ import pytest
 from tchat.client.clock import DAY_MS, LATEST_MS, ClientClock
 from tchat.client.files.downloads import PARTS_KEPT_DAYS, close_part, open_part, part_name
 from tchat.core.group.state import File
-from tchat.core.protocol.schema import INT_LIMIT
+from tchat.core.protocol.converters import INT_LIMIT
 from tests.client.clocks import YEARS, told
 
 if TYPE_CHECKING:

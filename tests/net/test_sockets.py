@@ -54,7 +54,7 @@ async def test_a_fast_reader_lets_little_wait_unread() -> None:
     """For a fast reader, the system would let more and more wait, up to 32 MB."""
     async with connected() as (near, far):
         near_link = Link(near)
-        near_link.begin_chat()
+        near_link.begin_chat(256 * 1024)
         piece, much = bytes(1 << 16), 64 << 20
 
         async def read() -> None:

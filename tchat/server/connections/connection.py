@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from tchat.server.ledger import LedgerAccount
 
 _READS_NOTHING = "accepted no data for too long"
+_MOST_UNREAD = 256 * 1024
+"""Bytes of a client's frames in the system; for each connection, so few."""
+
 _FLUSH_SECONDS = 3.0
 _TIME_SLICE = 0.004  # seconds of work after which other tasks run
 
@@ -92,7 +95,7 @@ async def _serve_chat(context: ServerContext, peer: Peer, author: Author) -> Non
         raise Refused(*STOPPING)
     context.check_person(author, peer.link.peer)
     context.presence.check_devices(author, context.limits.devices)
-    peer.link.begin_chat()
+    peer.link.begin_chat(_MOST_UNREAD)
     with context.ledger.account_of(fold(author.name), peer.link.peer) as account:
         # The address was charged for the handshake, when nobody knew the person yet.
         account.charge_owner(CONNECTION + COSTS["hello"] + COSTS["proof"])
