@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from tchat.store.base import DataDamaged, LogDamaged
 from tchat.store.sqlite.damage import SegmentDamaged, damage_in
+from tchat.store.sqlite.database import postponed_if_full
 from tchat.store.sqlite.log import add_segment
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def check_structure(connection: sqlite3.Connection) -> None:
 
     First the write-ahead log is written to the file. If that is not possible now, its pages are
     not checked: another program, such as a backup, reads the file; or the disk is full, and the
-    server was killed, so that the log has pages for which the file has no room.
+    server was killed, so that the log has pages for which the file has no room. Any other error,
+    such as a failed fsync, is raised.
     """
     roots = connection.execute("SELECT name, tbl_name, rootpage FROM sqlite_schema").fetchall()
     ((_, _, path),) = connection.execute("PRAGMA database_list").fetchall()
@@ -97,12 +99,11 @@ def check_structure(connection: sqlite3.Connection) -> None:
 
 
 def _is_log_written(connection: sqlite3.Connection) -> bool:
-    """Write the write-ahead log to the file; return whether that was possible."""
-    try:
+    """Write the write-ahead log to the file; return False if another reads it, or without room."""
+    with postponed_if_full(connection):  # nothing is lost: the log still has it all
         is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.OperationalError:  # nothing is lost: the log still has it all
-        return False
-    return not is_busy
+        return not is_busy
+    return False
 
 
 def _is_plausible(data: bytes, size: int, pages: int) -> bool:
