@@ -100,10 +100,10 @@ def check_structure(connection: sqlite3.Connection) -> None:
 
 def _is_log_written(connection: sqlite3.Connection) -> bool:
     """Write the write-ahead log to the file; return False if another reads it, or without room."""
+    is_busy = 1
     with postponed_if_full(connection):  # nothing is lost: the log still has it all
         is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        return not is_busy
-    return False
+    return not is_busy
 
 
 def _is_plausible(data: bytes, size: int, pages: int) -> bool:
