@@ -75,6 +75,9 @@ DELETED = 0.1
 SEARCHED = 0.1
 """Looking at one event of a log for the edits of a message that is very old and is deleted."""
 
+REFERENCE = 8.0
+"""Reading the message that a reply refers to, to compare its stamp."""
+
 _BYTES_PER_UNIT = 1024
 
 _ROWS: dict[str, float] = {

@@ -21,7 +21,7 @@ from tchat.core.group.feature import Command
 from tchat.core.group.features import decode_event
 from tchat.core.group.files import Share
 from tchat.core.group.membership import Join
-from tchat.core.group.messages import Delete
+from tchat.core.group.messages import Delete, Post
 from tchat.core.group.rules import decide
 from tchat.core.protocol.frames import (
     Attach,
@@ -68,6 +68,7 @@ from tchat.server.costs import (
     LISTENER,
     LOADED,
     MOST_FOR_A_SEARCH,
+    REFERENCE,
     SEARCHED,
     cost_of_text,
 )
@@ -239,6 +240,8 @@ class RequestDispatcher:
         if not text.isascii():
             self._charge(cost_of_text(text))
             memory = max(size, getsizeof(text))  # up to four bytes for each code point
+        if isinstance(command, Post) and command.refers_to is not None:
+            self._charge(REFERENCE)
         command = clean(command if command.group == group else replace(command, group=group))
         checks: Sequence[Callable[[], None]] = ()
         if isinstance(command, Join):
