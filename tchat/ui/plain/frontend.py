@@ -260,7 +260,10 @@ async def run_plain(start: Start, typed: TypedLines, options: PlainOptions) -> i
         chat = Chat(start, COMMANDS, nursery, frontend)
         frontend.attach(chat)
         nursery.start_soon(_follow_session, session, chat, frontend)
-        await chat.begin()
+        if options.terminal:  # what is typed while the server is absent is held in the journal
+            nursery.start_soon(chat.begin)
+        else:  # a program learns first whether its lines have a group
+            await chat.begin()
         ended = await _read(chat, typed, options)
         if options.terminal and not options.json:
             is_member = chat.current.replica.standing == "member"
