@@ -25,7 +25,7 @@ import trio
 from tchat.client.clock import LATEST_MS
 from tchat.client.files.transfer import fetch_file, send_file
 from tchat.client.join_command import invite_command, pin_to_check
-from tchat.client.program_state import KEY_LIMIT
+from tchat.client.program_state import KEY_LIMIT, KeyedMessage
 from tchat.core.fingerprints import TOKEN_SIZE, invite_text, token_digest
 from tchat.core.group import feature, files, membership, messages, operation, settings
 from tchat.core.group.direct import is_direct, other_of
@@ -226,9 +226,13 @@ class Group:
             raise Refused(Code.TEXT_TOO_LONG, f"A key has 1 to {KEY_LIMIT} characters.")
         seq, stamp = (None, None) if reply_to is None else ref_of(reply_to)
         sent = await self._session.post_once(self.replica, text, key, seq, stamp)
-        if isinstance(sent, int):
-            return await self._message(sent, messages.Posted(text, seq), self._session.clock())
-        return await self._posted(sent)
+        if isinstance(sent, KeyedMessage):
+            body = messages.Posted(text, seq)
+            return await self._message(sent.seq, body, self._session.clock(), sent.stamp)
+        message = await self._posted(sent)
+        if message.stamp:
+            self._session.record_stamp(self.replica, key, KeyedMessage(message.seq, message.stamp))
+        return message
 
     async def edit(self, message: Message | MessageRef | int, text: str) -> None:
         """Replace the text of one's own message, given by itself or its seq.
@@ -418,10 +422,18 @@ class Group:
             seq or 0, messages.Posted(pending.text, pending.reply), pending.at
         )
 
-    async def _message(self, seq: int, body: messages.Posted, at: int) -> Message:
-        """Return the message with a seq (0: unknown), as it is in the log, or else as given."""
+    async def _message(
+        self, seq: int, body: messages.Posted, at: int, stamp: bytes = b""
+    ) -> Message:
+        """Return the message with a seq (0: unknown), as it is in the log, or else as given.
+
+        With a `stamp`, no other message is taken for it.
+        """
         entry = await (self._entry(seq) if seq else self._find_own(body))
-        if entry is not None and not self._is_mine(entry, body):
+        if seq and stamp:
+            if entry is None or stamp_of(entry) != stamp:  # lost, or not readable any more
+                seq, entry = 0, None
+        elif entry is not None and not self._is_mine(entry, body):
             # The server was restored from a backup since, and another event has this seq.
             seq, entry = 0, await self._find_own(body)
         if entry is not None:

@@ -1,8 +1,10 @@
 """What programs remember between runs: the keys of messages that are posted once, and cursors.
 
 A *key* makes posting idempotent for the caller: whoever posts with the same key again gets the
-first message back. A *cursor* is the last event of a group that a program has handled: its seq, and
-its time, by which it is recognised after the server was restored from a backup.
+first message back. The *stamp* of that message tells it from another one that has its seq after the
+server was restored from a backup (see `core.group.log_digest`). A *cursor* is the last event of a
+group that a program has handled: its seq, and its time, by which it is recognised after the server
+was restored from a backup.
 
 Both are in one SQLite database, which several processes may use at the same time. A message with a
 key is in the journal until the server has stored it (see `journal`), and only then is its key in
@@ -13,8 +15,8 @@ neither in the database nor in a journal was not posted.
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 from tchat.core.text import fold
 from tchat.durable_directory import make_directory
@@ -36,6 +38,7 @@ _BUSY_SECONDS = 10.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS posted (
     server TEXT, user TEXT, place TEXT, key TEXT, seq INTEGER NOT NULL, at INTEGER NOT NULL,
+    stamp BLOB NOT NULL DEFAULT x'',
     PRIMARY KEY (server, user, place, key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors (
@@ -43,6 +46,13 @@ CREATE TABLE IF NOT EXISTS cursors (
     PRIMARY KEY (server, user, place, name)
 ) WITHOUT ROWID;
 """
+
+
+class KeyedMessage(NamedTuple):
+    """A message that was posted with a key: its seq, 0 if unknown, and its stamp, or b""."""
+
+    seq: int
+    stamp: bytes
 
 
 class ProgramState:
@@ -56,11 +66,15 @@ class ProgramState:
         self._path = path
         self._opened: sqlite3.Connection | None = None
 
-    def posted(self, servers: Collection[str], user: str, group: str, key: str) -> int | None:
-        """Return the seq of the message that was posted with a key; None if there is none."""
-        query = "SELECT server, seq, at FROM posted WHERE user = ? AND place = ? AND key = ?"
-        found = self._find(query, servers, user, group, key)
-        return found and found[0]
+    def posted(
+        self, servers: Collection[str], user: str, group: str, key: str
+    ) -> KeyedMessage | None:
+        """Return the message that was posted with a key; None if there is none."""
+        query = "SELECT server, seq, stamp FROM posted WHERE user = ? AND place = ? AND key = ?"
+        with self._working() as database:
+            rows = database.execute(query, (fold(user), fold(group), key))
+            found = [KeyedMessage(seq, stamp) for server, seq, stamp in rows if server in servers]
+        return max(found, default=None)
 
     def record_posted(
         self, server: str, user: str, group: str, key: str, seq: int, clock: ClientClock
@@ -75,8 +89,22 @@ class ProgramState:
                 oldest = now // 1000 - KEY_DAYS * 86400
                 database.execute("DELETE FROM posted WHERE at < ?", (oldest,))
             database.execute(
-                "INSERT OR REPLACE INTO posted VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO posted VALUES (?, ?, ?, ?, ?, ?, x'')",
                 (server, fold(user), fold(group), key, seq, clock.latest() // 1000),
+            )
+
+    def record_stamp(
+        self, servers: Collection[str], user: str, group: str, key: str, stored: KeyedMessage
+    ) -> None:
+        """Save the stamp of the message that was posted with a key, unless one is known."""
+        with self._working() as database:
+            database.executemany(
+                "UPDATE posted SET stamp = ? WHERE server = ? AND user = ? AND place = ?"
+                " AND key = ? AND seq = ? AND stamp = x''",
+                [
+                    (stored.stamp, server, fold(user), fold(group), key, stored.seq)
+                    for server in servers
+                ],
             )
 
     def cursor(
@@ -148,4 +176,7 @@ def _open(path: Path | None) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.executescript(_SCHEMA)
+    if all(name != "stamp" for _, name, *_ in database.execute("PRAGMA table_info (posted)")):
+        with suppress(sqlite3.OperationalError):  # another process has just added it
+            database.execute("ALTER TABLE posted ADD COLUMN stamp BLOB NOT NULL DEFAULT x''")
     return database

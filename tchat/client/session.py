@@ -16,7 +16,7 @@ A session never prints: both user interfaces and all bots are built on it.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     from tchat.client.connector import Connector
     from tchat.client.journal import Journal
     from tchat.client.pending_message import PendingMessage
-    from tchat.client.program_state import ProgramState
+    from tchat.client.program_state import KeyedMessage, ProgramState
     from tchat.client.retention import Retention
     from tchat.core.group.feature import Event
     from tchat.core.protocol.handshake import Welcome
@@ -262,10 +262,10 @@ class Session:
         once: str,
         reply: int | None = None,
         stamp: bytes | None = None,
-    ) -> PendingMessage | int:
+    ) -> PendingMessage | KeyedMessage:
         """Send a message unless one with the key `once` was sent to the group by this person.
 
-        Returns the message, or the seq of the earlier one (0 if that is unknown). It does not
+        Returns the message, or where the earlier one is. It does not
         matter which process sent that, and whether it was killed meanwhile: see `program_state`.
         Raises `Refused`.
         """
@@ -273,13 +273,20 @@ class Session:
         place = self.user, replica.name, once
         while True:
             with client_id.programs.exclusive():
-                if (seq := client_id.programs.posted(servers, *place)) is not None:
-                    return seq
+                if (stored := client_id.programs.posted(servers, *place)) is not None:
+                    return stored
                 if own := self._delivery.find_once(replica.name, once):
                     return own
                 if not is_in_a_journal(client_id, self.user, servers, replica.name, once):
                     return self._delivery.post(replica.name, text, reply, once, stamp=stamp)
             await trio.sleep(_OTHERS_SECONDS)
+
+    def record_stamp(self, replica: Replica, once: str, stored: KeyedMessage) -> None:
+        """Save by what the message with the key `once` is recognised; at worst it is not saved."""
+        with suppress(Refused):
+            self._account.client_id.programs.record_stamp(
+                self.connector.names(), self.user, replica.name, once, stored
+            )
 
     def resend(self, pending: PendingMessage) -> PendingMessage:
         """Send a refused message again. Raises `Refused` if it cannot be saved."""

@@ -75,3 +75,24 @@ async def test_lost_message_is_not_taken_for_another(tmp_path: Path) -> None:
         ops.mark_read(lost)
         assert ops.seen == lost_position
         assert await log_of(scene.restored.store) == before
+
+
+async def test_key_of_a_lost_message_finds_no_other(tmp_path: Path) -> None:
+    """Not even one of the same user, with the same seq and the same text."""
+    async with (
+        restored_server(tmp_path, found_group) as scene,
+        connected(scene.restored.address, tmp_path, "bob") as member,
+        connected(scene.proxy.address, tmp_path, "bob") as bob,
+    ):
+        there, ops = await member.join(GROUP), await bob.join(GROUP)
+        lost = await ops.say("done", key="once")
+        assert (await ops.say("done", key="once")).seq == lost.seq
+        other = await there.say("done")
+        assert other.seq == lost.seq
+        async with bob.notices() as notices:
+            scene.restore()
+            with trio.fail_after(GUARD):
+                while not isinstance(await notices.receive(), tchat.LogReplaced):
+                    pass
+        again = await ops.say("done", key="once")
+        assert (again.seq, again.stamp) == (0, b"")
