@@ -87,7 +87,9 @@ def test_any_server_is_bounded_by_the_wall_clock(told: list[int | None]) -> None
         assert day_of(clock())
         assert date_text(clock())
         assert automatic._day_text(clock())
-    assert programs.posted(["honest"], "bob", "ops", "key") == 7
+    kept = programs.posted(["honest"], "bob", "ops", "key")
+    assert kept is not None
+    assert kept.seq == 7
     programs.close()
 
 
