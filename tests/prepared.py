@@ -1,9 +1,10 @@
 """Start programs as forks of an interpreter that has imported tchat already.
 
 The tests start many programs. Each takes about 0.25 s of processor time until it does something,
-nearly all of it for imports. So while `prepared()` is entered, `subprocess` starts `python -m tchat`
-and scripts of Python as forks of a prepared interpreter, which take about 0.05 s. They are processes like any other: children of the
-tests, with their own arguments, environment, directory, descriptors, signals and end.
+nearly all of it for imports. So while `prepared()` is entered, `subprocess` starts `python -m
+tchat` and scripts of Python as forks of a prepared interpreter, which take about 0.05 s. They are
+processes like any other: children of the tests, with their own arguments, environment, directory,
+descriptors, signals and end.
 
 What a fork cannot show is what happens before tchat's first line, and which modules it imports. So
 everything that is not like the usual start is started afresh: other options of Python, variables
