@@ -84,6 +84,9 @@ class ClientId:
         given = self.journal.highest if self.journal.highest < _LAST_SKIP else 0
         self.client, self._next = self.journal.client, max(number, given + 1)
         self._reserved = number
+        self.first = self._next  # the files know of no higher number
+        self.began: int | None = None  # the first number that this process has given
+        self.has_gone_back = False  # a server has counted further than the files
         self.programs = ProgramState(state and state / "programs.db")
 
     def other_journals(self) -> Iterator[Journal]:
@@ -200,6 +203,7 @@ class ClientId:
         if self._next >= self._reserved:
             self._reserve(self._next + _BLOCK_SIZE)
         number = self._next
+        self.began = self.began or number
         self._next += 1
         return number
 
@@ -210,6 +214,7 @@ class ClientId:
         stored there. An absurdly high one is ignored: it would use up the numbers of this id.
         """
         if self._next <= number < min(self._next + _MAX_SKIP, _LAST_SKIP):
+            self.has_gone_back = True
             self._next = number + 1  # `next_number` reserves it
 
     def _reserve(self, number: int) -> None:

@@ -56,6 +56,7 @@ class Counts:
         delivery: Delivery,
         ask: Callable[[str], PendingRequest],
     ) -> None:
+        self._client_id = client_id
         self._client = client_id.client
         self._requests = requests
         self._delivery = delivery
@@ -125,6 +126,9 @@ class Counts:
         for pending in reversed(unsure):
             number, left = pending.entry.number, pending.entry.left
             is_number = event.n == number if number else event.n >= left
+            if number is None and pending.entry.once is not None and self._client_id.began:
+                # What this process has sent itself is another message.
+                is_number = is_number and event.n < self._client_id.began
             if is_number and isinstance(event.body, Posted) and pending.is_event(event):
                 unsure.remove(pending)
                 self._delivery.succeed(pending, event.seq)

@@ -146,6 +146,10 @@ class Delivery:
         entry = self._journal.add(
             *place, text, reply, at, once, held=held, floor=floor, stamp=stamp
         )
+        if once is not None:  # files that have gone back do not know whether it was sent
+            entry.left = self._client_id.first
+            if self._client_id.has_gone_back:
+                self._requests.sender.forget_count(fold(group))
         if not held:
             self._await_approval(entry)
         pending = self._send(entry)

@@ -224,6 +224,8 @@ class Sender:
             self._on_refused(request, refusal)
             return False
         self._given.add(request.number)
+        if request.entry is not None:
+            request.entry.left = 0  # it was not sent before
         self.track(request)
         return True
 

@@ -211,3 +211,23 @@ async def test_number_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
             alice.post(ops, "and this")
             await delivered(alice, ops)
         assert sorted(texts(await log_of(server.store))) == ["and this", "mine", "theirs"]
+
+
+async def test_restored_home_posts_no_key_twice(tmp_path: Path) -> None:
+    home, backup = tmp_path / "alice", tmp_path / "backup"
+    async with launching(tmp_path) as launch:
+        server = await launch.serve()
+        alice = await launch.join(server.address, "alice")
+        await alice.sees("alice created ops")
+        await alice.end()
+        shutil.copytree(home, backup)
+        where = str(server.address), "--no-tls", "--user", "alice", "--group", GROUP
+        for key in ("k", "k", "other"):
+            process = await launch.tchat("say", *where, "--key", key, f"with {key}", user="alice")
+            assert (await process.exit(), process.err.all) == (0, [])
+            if key == "k":
+                shutil.rmtree(home)
+                shutil.copytree(backup, home)
+        back = await launch.join(server.address, "alice", "--history", 9)
+        await all_said(back, "with k", "with other")
+        assert await back.end() == 0
