@@ -27,6 +27,8 @@ def check_directory(directory: Path, what: str) -> None:
             found = place.stat()
         except OSError:
             continue  # missing; or unreadable, which whatever uses it reports
+        if not stat.S_ISDIR(found.st_mode):
+            continue  # as /dev/null: whatever uses it reports that, too
         is_sticky = bool(found.st_mode & stat.S_ISVTX) and place != path
         if _others_may_write(found) and not is_sticky:
             raise StartupError(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-from typing import TYPE_CHECKING
+import stat
+from pathlib import Path
 
 import pytest
 
 from tchat.errors import Code, StartupError
 from tchat.private_directory import check_directory
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -55,3 +53,8 @@ def test_private_group_may_write(inner: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(pwd, "getpwuid", lambda _: other)
     with pytest.raises(StartupError):
         check_directory(inner, "the key")
+
+
+def test_nobody_is_told_to_change_a_device() -> None:
+    assert Path("/dev/null").stat().st_mode & stat.S_IWOTH
+    check_directory(Path("/dev/null"), "the server's data")

@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tchat.errors import Code, ProtocolError, StartupError
-from tchat.links import check_link
+from tchat.links import check_file
 from tchat.net.key_chain import EXTENSION, former_pins, from_extension, read_chain, to_extension
 from tchat.net.keyfiles import new_private_key, read_or_make
 from tchat.net.tls_stream import TlsStream
@@ -142,7 +142,7 @@ def make_credentials(directory: Path) -> Credentials:
     """
     key, certificate = directory / KEY_FILE, directory / CERTIFICATE_FILE
     for path in (key, certificate):
-        check_link(path)
+        check_file(path)
     _require_key(key, certificate)
     lost, renew = _advice(key, certificate)
     private = read_or_make(key, new_private_key, "The server's key", advice=lost)
@@ -163,7 +163,7 @@ def check_credentials(directory: Path) -> None:
     """Raise `StartupError` as `make_credentials` would, and make nothing."""
     key, certificate = directory / KEY_FILE, directory / CERTIFICATE_FILE
     for path in (key, certificate):
-        check_link(path)
+        check_file(path)
     _require_key(key, certificate)
     lost, renew = _advice(key, certificate)
     if certificate.exists():
@@ -214,6 +214,8 @@ def _remove_certificate_of_former_key(certificate: Path, private: bytes) -> None
 def load_credentials(certificate: Path, key: Path) -> Credentials:
     """Load credentials from two PEM files. Raises `StartupError`."""
     advice = "Give a certificate and its private key, both in PEM format, with --cert and --key."
+    for path in (certificate, key):
+        check_file(path)
     return _load(certificate, key, advice, advice)
 
 

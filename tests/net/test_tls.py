@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import os
 import random
 import ssl
 import stat
@@ -30,6 +31,8 @@ from tchat.client.session import Session
 from tchat.errors import Code, ProtocolError, Refused, StartupError
 from tchat.net.tcp import connect
 from tchat.net.tls import (
+    CERTIFICATE_FILE,
+    KEY_FILE,
     Credentials,
     client_context,
     former_pins_seen,
@@ -456,3 +459,17 @@ def test_unreadable_certificate_of_a_server_is_refused() -> None:
     with pytest.raises(ProtocolError):
         pin_seen(Showing(b"\x30\x00"))
     assert former_pins_seen(Showing(b"\x30\x00")) == ()
+
+
+def test_a_pipe_in_place_of_a_key_is_refused(tmp_path: Path) -> None:
+    """To read it would take forever."""
+    make_credentials(tmp_path)
+    for name in (KEY_FILE, CERTIFICATE_FILE):
+        kept = tmp_path / f"{name}.kept"
+        (tmp_path / name).rename(kept)
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(StartupError, match="is a pipe, a socket or a device, not a file"):
+            make_credentials(tmp_path)
+        with pytest.raises(StartupError, match="is a pipe"):
+            load_credentials(tmp_path / CERTIFICATE_FILE, tmp_path / KEY_FILE)
+        kept.rename(tmp_path / name)
