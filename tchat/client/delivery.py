@@ -172,6 +172,10 @@ class Delivery:
         if pending.failure is None:
             return pending
         self._require(pending)
+        return self._send_last(pending)
+
+    def _send_last(self, pending: PendingMessage) -> PendingMessage:
+        """Send a message after all others, as if it had just been typed. Raises `Refused`."""
         pending.entry = self._journal.resubmit(pending.entry)
         self._submit_again(pending)
         messages = self.of(pending.group)
@@ -272,16 +276,27 @@ class Delivery:
     def on_standing(self, replica: Replica) -> None:
         """Send what waited for the person's membership; let it fail if that was denied."""
         if replica.standing == "member":
-            for pending in list(self.of(replica.name)):
-                self.release(pending)
-        for pending in [one for one in self.of(replica.name) if one.awaits_approval]:
-            if replica.standing == "member":
-                with suppress(Refused):  # it cannot be saved, and stays refused
-                    self.resend(pending)
-            elif replica.standing == "outsider":
-                reason = Refused(Code.NOT_MEMBER, "You are not a member of this group.")
+            self._send_waiting(replica.name)
+        elif replica.standing == "outsider":
+            reason = Refused(Code.NOT_MEMBER, "You are not a member of this group.")
+            for pending in [one for one in self.of(replica.name) if one.awaits_approval]:
                 self._journal.record_refusal(pending.entry, reason)
                 self._changed(pending.group)
+
+    def _send_waiting(self, group: str) -> None:
+        """Send what waited for an approval, and what is held, in the order it was typed in.
+
+        What was typed since, before it was known that the person is a member, must not overtake
+        what waits for their approval since an earlier connection, or an earlier process.
+        """
+        is_behind = False  # behind a message that is sent as the last one
+        for pending in list(self.of(group)):
+            if pending.awaits_approval or (pending.held and is_behind):
+                with suppress(Refused):  # it cannot be saved, and stays as it is
+                    self._send_last(pending)
+                    is_behind = True
+            else:
+                self.release(pending)
 
     def _await_approval(self, entry: JournalEntry) -> None:
         """Record that a message has to wait for the person's approval, if it has to."""

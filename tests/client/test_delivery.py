@@ -287,6 +287,23 @@ async def test_new_message_waits_behind_an_earlier_one(tmp_path: Path) -> None:
         assert texts(await log_of(server.store)) == ["one", "two"]
 
 
+async def test_held_message_waits_behind_unapproved_ones(tmp_path: Path) -> None:
+    """A person types on after a restart, before the client knows whether they are a member."""
+    async with running_server() as server, session_of(server.address, "alice") as (alice, _):
+        with acquire_client_id(tmp_path) as client_id:
+            async with session_of(server.address, "bob", client_id) as (bob, ops):
+                bob.post(ops, "one")
+                bob.post(ops, "two")
+        await approve(alice, "bob")
+        with acquire_client_id(tmp_path) as client_id:
+            async with session_at(server.address, "bob", client_id) as bob:
+                ops = bob.follow(GROUP)
+                bob.post(ops, "three", held=True)
+                await bob.enter(GROUP)
+                await delivered(bob, ops)
+        assert texts(await log_of(server.store)) == ["one", "two", "three"]
+
+
 async def test_messages_before_approval_survive_a_restart(tmp_path: Path) -> None:
     async with running_server() as server, session_of(server.address, "alice") as (alice, _):
         with acquire_client_id(tmp_path) as client_id:
