@@ -231,8 +231,9 @@ class Server:
             raise RuntimeError(f"the server had ended with status {status}: {self.latest}")
 
     async def stop(self) -> int:
-        """Stop it with SIGTERM; return its exit status."""
-        self.nest.signal(signal.SIGTERM)
+        """Stop it with SIGTERM, unless it has just ended by itself; return its exit status."""
+        with suppress(ProcessLookupError):
+            self.nest.signal(signal.SIGTERM)
         return await self.ended()
 
     async def ended(self) -> int:
