@@ -118,9 +118,9 @@ LAYERS: dict[str, list[set[str]]] = {
     ],
     "store.sqlite": [
         {"damage", "wal"},
-        {"appearances", "log", "log_heads", "pages", "schema", "soundness", "watch"},
+        {"appearances", "log", "log_heads", "pages", "schema", "watch"},
         {"database", "directory"},
-        {"accounts", "files", "memberships", "reports", "search", "view"},
+        {"accounts", "files", "memberships", "reports", "search", "soundness", "view"},
         {"backup", "closing", "salvaged_log", "verify"},
         {"erasing", "salvage"},
         {"maintenance"},

@@ -93,5 +93,5 @@ def test_any_server_is_bounded_by_the_wall_clock(told: list[int | None]) -> None
     programs.close()
 
 
-def test_latest_time_of_an_event_is_in_every_time_zone() -> None:
+def test_latest_time_is_in_every_time_zone() -> None:
     assert [time_of(INT_LIMIT - 1).astimezone(zone).year for zone in ZONES] == [9998, 9999, 9999]

@@ -461,7 +461,7 @@ def test_unreadable_certificate_of_a_server_is_refused() -> None:
     assert former_pins_seen(Showing(b"\x30\x00")) == ()
 
 
-def test_a_pipe_in_place_of_a_key_is_refused(tmp_path: Path) -> None:
+def test_a_pipe_called_a_key_is_refused(tmp_path: Path) -> None:
     """To read it would take forever."""
     make_credentials(tmp_path)
     for name in (KEY_FILE, CERTIFICATE_FILE):
