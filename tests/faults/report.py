@@ -20,6 +20,7 @@ WRITTEN = Path(__file__).with_name("faults.json")
 """The outcomes of the last run with `--write`."""
 
 _WIDTH = 100
+_ON_ITS_OWN = "run on its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def renew(outcomes: Sequence[Outcome], minutes: float, target: Path = WRITTEN) -
     """Replace the outcomes of some rows by those of a later run, and say so."""
     report = read(target)
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    note = f"run on its own, {minutes:g} minutes, {today}"
+    note = f"{_ON_ITS_OWN}, {minutes:g} minutes, {today}"
     renewed = {one.row: replace(one, notes=[*one.notes, note]) for one in outcomes}
     rows = [_without_place(renewed.get(row.row, row)) for row in report.rows]
     target.write_text(json.dumps(asdict(replace(report, rows=rows)), indent=1) + "\n")
@@ -125,9 +126,11 @@ def figures(report: Report) -> str:
     )
     failed = [row.row for row in report.rows if not row.held]
     others = f" Failed: {', '.join(failed)}." if failed else ""
+    again = sum(any(note.startswith(_ON_ITS_OWN) for note in row.notes) for row in report.rows)
+    later = f" ({again} rows run again after mends)" if again else ""
     text = (
         f"`python -m tests.faults --minutes {report.minutes:g}` ({report.date}): {faults}; of"
-        f" {acknowledged:,} acknowledged operations {wrong}.{others} [All faults](tests/faults)"
+        f" {acknowledged:,} acknowledged operations {wrong}{later}.{others} [All faults](tests/faults)"
     )
     return "\n".join(wrap(text, _WIDTH, break_on_hyphens=False, break_long_words=False))
 
