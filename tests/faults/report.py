@@ -130,7 +130,8 @@ def figures(report: Report) -> str:
     later = f" ({again} rows run again after mends)" if again else ""
     text = (
         f"`python -m tests.faults --minutes {report.minutes:g}` ({report.date}): {faults}; of"
-        f" {acknowledged:,} acknowledged operations {wrong}{later}.{others} [All faults](tests/faults)"
+        f" {acknowledged:,} acknowledged operations {wrong}{later}.{others}"
+        " [All faults](tests/faults)"
     )
     return "\n".join(wrap(text, _WIDTH, break_on_hyphens=False, break_long_words=False))
 
