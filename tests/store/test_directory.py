@@ -11,26 +11,30 @@ import sqlite3
 import sys
 from contextlib import closing
 from itertools import count
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
+from tchat.core.group.features import decode_event
+from tchat.core.group.messages import Posted
 from tchat.errors import Code, StartupError
 from tchat.server.operations.reports import stats
+from tchat.server.operations.salvage import salvage
+from tchat.server.operations.set_aside import set_aside
 from tchat.store.blobs import blob_path
 from tchat.store.open import open_store
 from tchat.store.sqlite.directory import Unusable, explain_error
 from tests.core.script import NOON
 from tests.helpers import kill_points
-from tests.store.batches import last_seq
+from tests.store.batches import last_seq, read_all
 from tests.store.logs import post
 from tests.store.sharing import share
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 CONTENT = b"a shared file"
@@ -368,9 +372,33 @@ async def test_a_log_beside_a_backup_is_refused(data: Path, tmp_path: Path) -> N
     wal = data / "tchat.db-wal"
     sentence = await refusal(data)
     assert f"{wal} does not belong to {data / 'tchat.db'}" in sentence
-    assert sentence.endswith(f"mv {wal} {wal}.old")
-    wal.rename(f"{wal}.old")
+    assert "Keep the log: it may have acknowledged changes" in sentence
+    assert f"tchat admin restore BACKUP --data {data} (what is there is kept" in sentence
+    kept = wal.read_bytes()
+    report = await trio.to_thread.run_sync(set_aside, data)
+    assert (Path(report.target) / wal.name).read_bytes() == kept
     await assert_usable(data)
+
+
+async def test_a_log_of_a_truncated_database_has_changes(data: Path, tmp_path: Path) -> None:
+    """Without the log, what only it has would be lost; `salvage` keeps that."""
+    run_and_kill(data, 20)
+    os.truncate(data / "tchat.db", 4 * 4096)
+    sentence = await refusal(data)
+    assert "-wal does not belong to" in sentence
+    assert f"tchat admin salvage --data {data}." in sentence
+    without = shutil.copytree(data, tmp_path / "without")
+    (without / "tchat.db-wal").unlink()
+    assert len(await salvaged_texts(data)) == 22
+    assert len(await salvaged_texts(without)) < 22
+
+
+async def salvaged_texts(data: Path) -> list[object]:
+    """Salvage a directory; return the messages that it has then."""
+    await trio.to_thread.run_sync(salvage, data)
+    async with open_store(data) as store:
+        events = [decode_event(body) for body in await read_all(store, "ops")]
+    return [event.body for event in events if isinstance(event.body, Posted)]
 
 
 async def test_a_log_of_a_longer_database_is_refused(data: Path, tmp_path: Path) -> None:

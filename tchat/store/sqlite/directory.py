@@ -357,7 +357,13 @@ def check_database(directory: Path) -> None:
     else:
         raise Unusable(
             f"{wal} does not belong to {path}, which is another copy, such as one from a backup, or"
-            f" is truncated; both together would be damaged. Move the log away: mv {wal} {wal}.old",
+            " is truncated; both together would be damaged. Keep the log: it may have acknowledged"
+            f" changes that nothing else has. If {DATABASE} was truncated, keep what both have:"
+            f" tchat admin salvage --data {directory}. If it is another copy, put back the one that"
+            " was beside the log; or restore a backup: tchat admin restore BACKUP --data"
+            f" {directory} (what is there is kept beside it); or go on without the log: tchat admin"
+            f" set-aside --data {directory} (it deletes nothing, but what only the log has is not"
+            " in use).",
             _WAL,
         )
     is_ours = _number(header, _APPLICATION_ID) == APPLICATION_ID
