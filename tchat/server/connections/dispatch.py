@@ -193,23 +193,18 @@ class RequestDispatcher:
         """Return a group's display name. Raises `Refused`; see `check_own_group`."""
         return check_own_group(group, self._author)
 
-    async def _ask_group(self, group: str, item: Subscribe | ReadReceipt | Query) -> None:
-        """Let a group's actor handle an item; what only reads does not wait for a slow disk."""
-        key = fold(group)
-        actor = self._find_charged(key, item)
-        if actor is not None and await actor.try_read(item):
-            return
-        if actor is None or not actor.inbox.try_put(item):
-            await self._context.registry.send(key, item, self._charge_loading)
-
-    def _find_charged(
-        self, key: str, item: Execute | Subscribe | ReadReceipt | Query
-    ) -> GroupActor | None:
-        """Return the actor of a group if it is active; charge what the item costs there."""
-        actor = self._context.registry.find(key)
+    async def _send_to_group(
+        self, group: str, item: Execute | Subscribe | ReadReceipt | Query
+    ) -> None:
+        """Charge an item, and give it to the group's actor, which answers."""
+        key, registry = fold(group), self._context.registry
+        actor = registry.find(key)
         if self._account.is_limited:
             self._charge_for(item, actor)
-        return actor
+        if type(item) is not Execute and actor is not None and await actor.try_read(item):
+            return
+        if actor is None or not actor.inbox.try_put(item):
+            await registry.send(key, item, self._charge_loading)
 
     def _charge_for(
         self, item: Execute | Subscribe | ReadReceipt | Query, actor: GroupActor | None
@@ -258,10 +253,7 @@ class RequestDispatcher:
         charge = self._account.charge_apart
         older_edits = await self._find_older_edits(command) if isinstance(command, Delete) else None
         item = Execute(self._author, command, self._send_queue, checks, charge, memory, older_edits)
-        key = fold(group)
-        actor = self._find_charged(key, item)
-        if actor is None or not actor.inbox.try_put(item):
-            await self._context.registry.send(key, item, self._charge_loading)
+        await self._send_to_group(group, item)
 
     # The actor runs these checks, but not for a repeated command: its first copy may be committed,
     # and if the repeat were refused, the author would write the same message again. The data that
@@ -350,7 +342,7 @@ class RequestDispatcher:
             )
         subscription = Subscription(self._author, self._send_queue, self.announced)
         self.subscriptions[key] = subscription
-        await self._ask_group(key, Subscribe(subscription, replace(request, group=group)))
+        await self._send_to_group(key, Subscribe(subscription, replace(request, group=group)))
 
     def _unsubscribe(self, key: str) -> None:
         self.announced.discard(key)
@@ -373,7 +365,7 @@ class RequestDispatcher:
                 return
             if not self._context.group_quota.has(self._person, fold(group)):
                 return
-        await self._ask_group(group, ReadReceipt(self._author.name, seen.seq, self._send_queue))
+        await self._send_to_group(group, ReadReceipt(self._author.name, seen.seq, self._send_queue))
 
     async def _read_history(self, request: HistoryRequest) -> None:
         request = replace(request, group=self._checked(request.group))
@@ -409,7 +401,7 @@ class RequestDispatcher:
         def refuse(refusal: Refused) -> None:
             self._reply(failed(refusal, request.id))
 
-        await self._ask_group(group, Query(decide, self._send_queue, refuse))
+        await self._send_to_group(group, Query(decide, self._send_queue, refuse))
 
     # -------------------------------------------------------------- the person
 
