@@ -14,6 +14,7 @@ The format is described in https://www.sqlite.org/fileformat2.html#walformat.
 from __future__ import annotations
 
 import struct
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import sleep
 from typing import TYPE_CHECKING
@@ -82,14 +83,10 @@ def find_damage(path: Path) -> WalDamage | None:
 
 
 def _find_once(path: Path) -> WalDamage | None:
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return None
-    with file:
-        header = _read_header(file)
-        if header is None:
+    with _opened(path) as log:
+        if log is None:
             return None
+        file, header = log
         wrong, found = (0, b"") if header.is_right else (-1, header.found)
         ends, begin, last = 0, 1, 1
         for frame in _frames(file, header):
@@ -126,14 +123,10 @@ def committed_pages(path: Path, *, check: bool) -> CommittedPages | None:
     Without `check`, the checksums are not computed, which takes 0.1 ms for a page; then it may be
     more than SQLite reads, after a power failure. Raises OSError.
     """
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return None
-    with file:
-        header = _read_header(file)
-        if header is None or not header.is_right:
+    with _opened(path) as log:
+        if log is None or not log[1].is_right:
             return None
+        file, header = log
         found, pages, first = CommittedPages(header.page_size), set[int](), None
         for frame in _frames(file, header, check=check):
             if not frame.is_sound:
@@ -157,14 +150,10 @@ def sound_frames(
     are used. `page_size` is that of the database, for a log whose header has changed. Without a
     log, the size is 0.
     """
-    try:
-        file = path.open("rb")
-    except OSError:
-        return 0, {}
-    with file:
-        header = _read_header(file, page_size)
-        if header is None:
+    with _opened(path, page_size, errors=OSError) as log:
+        if log is None:
             return 0, {}
+        file, header = log
         committed, pending = dict[int, int](), dict[int, int]()
         for frame in _frames(file, header):
             if not frame.salts or (before is not None and frame.number >= before):
@@ -217,6 +206,24 @@ class _Frame:
     def content(self) -> bytes:
         """The page."""
         return self.found[_FRAME.size :]
+
+
+@contextmanager
+def _opened(
+    path: Path, page_size: int = 0, *, errors: type[OSError] = FileNotFoundError
+) -> Iterator[tuple[BufferedReader, _Header] | None]:
+    """Open a log for the length of the block, behind its header; None without a whole header.
+
+    A log that cannot be opened because of one of these `errors` counts as missing.
+    """
+    try:
+        file = path.open("rb")
+    except errors:
+        yield None
+        return
+    with file:
+        header = _read_header(file, page_size)
+        yield None if header is None else (file, header)
 
 
 def _read_header(file: BufferedReader, page_size: int = 0) -> _Header | None:
