@@ -1,4 +1,4 @@
-"""Durable directories: new ones, and new entries in one, survive a power cut."""
+"""Durable directories and files: what was written to them survives a power cut."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 def sync_directory(path: Path) -> None:
     """Make renames and new entries in a directory durable; a power cut may undo unsynced ones."""
+    _sync(path)
+
+
+def sync_file(path: Path) -> None:
+    """Make what was written to a file durable, by whichever process. Raises OSError."""
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -23,7 +23,6 @@ long as there is the original, nothing has been done with the copy.
 from __future__ import annotations
 
 import json
-import os
 import time
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -39,7 +38,7 @@ from tchat.client.server_directory import (
 )
 from tchat.core.protocol.handshake import CLIENT_ID_SIZE
 from tchat.core.text import fold
-from tchat.durable_directory import make_directory
+from tchat.durable_directory import make_directory, sync_file
 from tchat.errors import Code, Refused, StartupError
 from tchat.file_lock import try_lock
 from tchat.transfer.durable import replace_file
@@ -127,7 +126,7 @@ class ClientId:
         left = list(originals)
         with suppress(OSError, Refused):
             # The process may have been killed before it had synced the copies.
-            _sync(path.with_suffix(_JOURNAL_SUFFIX))
+            sync_file(path.with_suffix(_JOURNAL_SUFFIX))
             while left:
                 self.journal.remove_durably(left[0])
                 del left[0]
@@ -142,7 +141,7 @@ class ClientId:
         places = self._places_of(origins)
         if places and self._path is not None:
             try:
-                _sync(self._path.with_suffix(_JOURNAL_SUFFIX))  # as in `_give_away`
+                sync_file(self._path.with_suffix(_JOURNAL_SUFFIX))  # as in `_give_away`
             except OSError:
                 return _all_of(places)
         while places:
@@ -343,11 +342,6 @@ def _remove_from(path: Path, identities: Collection[str]) -> None:
 
 def _all_of(places: dict[Path, set[str]]) -> set[str]:
     return {one for found in places.values() for one in found}
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _with_unsent_messages(

@@ -8,14 +8,13 @@ background (see `erasing`).
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tchat.durable_directory import make_directory, sync_directory
+from tchat.durable_directory import make_directory, sync_directory, sync_file
 from tchat.errors import Code, StartupError
 from tchat.file_lock import try_lock
 from tchat.store.base import (
@@ -336,8 +335,7 @@ def create_database(directory: Path) -> None:
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
         _prepare(directory, connection, DamageReports())
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
+    sync_file(draft)
     draft.rename(path)
     sync_directory(directory)
 
