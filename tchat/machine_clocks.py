@@ -1,8 +1,10 @@
-"""The clocks of this machine: the wall clock, which can be set, and one that only counts."""
+"""The clocks of this machine, in ms: the wall clock, which can be set, and one that only counts."""
 
 from __future__ import annotations
 
 import time
+
+DAY_MS = 24 * 3600 * 1000
 
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 LATEST_MS = 253_370_764_800_000
 """The beginning of the year 9999: many functions for dates reject later times from a server."""
 
-DAY_MS = 24 * 3600 * 1000
-
 
 class ClientClock:
     """The time of a session, in ms since the Unix epoch; see the module.

@@ -21,6 +21,7 @@ from tchat.core.fingerprints import LINK_CODE_LENGTH
 from tchat.core.lookalikes import check_new_person
 from tchat.core.text import fold
 from tchat.errors import Code, Refused
+from tchat.machine_clocks import DAY_MS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -34,7 +35,7 @@ OPERATOR_CODE_SECONDS = 3600.0
 """How long a link code of the operator is valid, who has to send it to the person."""
 
 MAX_KEYS = 32
-ESTABLISHED_MS = 24 * 3600 * 1000
+ESTABLISHED_MS = DAY_MS
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no two digits look alike
 _TYPED_LIKE = str.maketrans("OIL", "011", " -")  # letters that people type instead of digits
 _PARTS = 3

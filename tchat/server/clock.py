@@ -50,7 +50,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from tchat.machine_clocks import now_ms, steady_ms
+from tchat.machine_clocks import DAY_MS, now_ms, steady_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,8 +63,6 @@ if TYPE_CHECKING:
         def __call__(self, kind: str, **facts: str | int) -> None:
             """Write a line of a kind."""
 
-
-DAY_MS = 24 * 3600 * 1000
 
 JITTER_MS = 1000
 """A smaller difference is ignored."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from tchat.errors import StorageError, TchatError
-from tchat.server.clock import DAY_MS
+from tchat.machine_clocks import DAY_MS
 from tchat.store.base import DataDamaged, StorageFull
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from tchat.core.group.features import EVENTS
 from tchat.core.group.membership import Created
 from tchat.core.group.operation import Closed, Expired, Missing
 from tchat.core.group.state import OPERATOR
+from tchat.machine_clocks import DAY_MS
 from tchat.server.control import perform
 from tchat.server.limits import Limits
 from tchat.server.operations import expiry
@@ -167,8 +168,8 @@ async def test_expiry_of_messages_is_an_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expiry, "CHECK_SECONDS", 0.01)
-    now = [20_000 * expiry.DAY_MS]
-    limits = replace(Limits(), keep_messages=expiry.DAY_MS).without_rates()
+    now = [20_000 * DAY_MS]
+    limits = replace(Limits(), keep_messages=DAY_MS).without_rates()
     async with (
         open_store(tmp_path / "server") as store,
         running_server(store, limits, clock=lambda: now[0]) as server,
@@ -177,7 +178,7 @@ async def test_expiry_of_messages_is_an_event(
         ops = await alice.join(GROUP, create=True)
         async with alice.events(ops) as events:
             message = await ops.say("hello")
-            now[0] += 3 * expiry.DAY_MS
+            now[0] += 3 * DAY_MS
             expired = await next_of(events, tchat.MessagesExpired)
     assert (expired.who, expired.upto) == (OPERATOR, message.seq)
 

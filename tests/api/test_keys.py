@@ -13,8 +13,9 @@ import trio
 
 import tchat
 import tchat.testing
-from tchat.client.clock import DAY_MS, ClientClock
+from tchat.client.clock import ClientClock
 from tchat.client.program_state import KEY_DAYS, KEY_LIMIT, KeyedMessage, ProgramState
+from tchat.machine_clocks import DAY_MS
 from tests.api.people import behind_proxy, group_of
 from tests.client.clocks import YEARS, told
 from tests.helpers import GROUP, GUARD

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tchat.client.clock import DAY_MS, ClientClock
-from tchat.machine_clocks import now_ms
+from tchat.client.clock import ClientClock
+from tchat.machine_clocks import DAY_MS, now_ms
 
 YEARS = 3652 * DAY_MS  # ten
 

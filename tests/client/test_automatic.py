@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tchat.client.clock import DAY_MS
 from tchat.client.files import automatic
 from tchat.client.files.automatic import FILE_LIMIT, GROUPS_IN_FULL, AutomaticSaving
 from tchat.client.files.budget import Budget
 from tchat.client.shared_records import update_table
 from tchat.core.group.state import File
+from tchat.machine_clocks import DAY_MS
 from tchat.transfer.durable import replace_file
 from tests.client.clocks import YEARS, told
 from tests.full_disk import small_disk

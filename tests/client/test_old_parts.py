@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tchat.client.clock import DAY_MS, LATEST_MS, ClientClock
+from tchat.client.clock import LATEST_MS, ClientClock
 from tchat.client.files.downloads import PARTS_KEPT_DAYS, close_part, open_part, part_name
 from tchat.core.group.state import File
 from tchat.core.protocol.converters import INT_LIMIT
+from tchat.machine_clocks import DAY_MS
 from tests.client.clocks import YEARS, told
 
 if TYPE_CHECKING:

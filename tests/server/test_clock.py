@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tchat.machine_clocks import now_ms
+from tchat.machine_clocks import DAY_MS, now_ms
 from tchat.server.clock import (
-    DAY_MS,
     EARLIEST_MS,
     PLAUSIBLE_MS,
     ServerClock,

@@ -15,11 +15,11 @@ from tchat.core.group.membership import Join
 from tchat.core.group.messages import Delete, Edit, Pin, Post
 from tchat.core.group.operation import Expired
 from tchat.core.group.settings import SetTopic
+from tchat.machine_clocks import DAY_MS
 from tchat.server.context import make_context
 from tchat.server.limits import Limits, parse_limit
 from tchat.server.log import Log
 from tchat.server.operations import expiry
-from tchat.server.operations.expiry import DAY_MS
 from tchat.server.operations.group_commands import Commander
 from tchat.server.operations.verification import verify_server
 from tchat.store.open import open_store

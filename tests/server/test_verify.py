@@ -18,10 +18,10 @@ from tchat.core.group.membership import Join, Leave
 from tchat.core.group.messages import Edit
 from tchat.core.protocol.framing import split_frames
 from tchat.errors import Code, StartupError
+from tchat.machine_clocks import DAY_MS
 from tchat.server.control import perform
 from tchat.server.limits import Limits
 from tchat.server.operations import expiry
-from tchat.server.operations.expiry import DAY_MS
 from tchat.server.operations.verification import next_steps, verify_server
 from tchat.store.open import open_store
 from tchat.store.words import terms_of

@@ -26,12 +26,13 @@ from tchat.core.group.snapshots import MADE_WITH, freeze_whole, thaw_whole
 from tchat.core.group.state import Denial, File, Group, Invitation, JoinRequest, MessageEdits
 from tchat.core.text import fold
 from tchat.errors import Refused
+from tchat.machine_clocks import DAY_MS
 from tchat.server.clock import ServerClock
 from tchat.server.context import make_context
 from tchat.server.limits import Limits
 from tchat.server.log import Log
 from tchat.server.operations.erasure import erase_person
-from tchat.server.operations.expiry import DAY_MS, expire
+from tchat.server.operations.expiry import expire
 from tchat.server.operations.group_commands import Commander, execute
 from tchat.server.retention import sweep
 from tchat.store.base import StateSnapshot

@@ -12,10 +12,9 @@ import pytest
 
 from tchat.core.group.membership import COOL_DOWN_MS, Deny, Invite, Join
 from tchat.errors import Code
-from tchat.machine_clocks import now_ms
+from tchat.machine_clocks import DAY_MS, now_ms
 from tchat.net.address import Address
 from tchat.server import retention
-from tchat.server.clock import DAY_MS
 from tchat.server.control import perform
 from tchat.server.operations import expiry
 from tchat.server.operations.verification import verify_server

@@ -29,11 +29,11 @@ from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
-from tchat.client.clock import DAY_MS
 from tchat.core.text import clean_line
 from tchat.durable_directory import sync_directory
 from tchat.errors import Code, Refused
 from tchat.file_lock import lock_opened
+from tchat.machine_clocks import DAY_MS
 from tchat.transfer.partial_file import DIGESTS_SUFFIX, PartialFile, is_disk_full
 from tchat.transfer.threads import check_cancelled
 

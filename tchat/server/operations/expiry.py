@@ -13,13 +13,13 @@ import trio
 
 from tchat.core.group.operation import Expire
 from tchat.errors import Refused
+from tchat.machine_clocks import DAY_MS
 from tchat.server.operations.group_commands import Commander
 from tchat.store.base import DataDamaged
 
 if TYPE_CHECKING:
     from tchat.server.context import ServerContext
 
-DAY_MS = 24 * 3600 * 1000
 CHECK_SECONDS = 600.0
 
 

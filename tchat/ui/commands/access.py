@@ -18,6 +18,7 @@ from tchat.core.group.membership import Invite
 from tchat.core.protocol.frames import LinkCode, LinkRequest, Unlink
 from tchat.core.text import check_name, clean_line, quote_name
 from tchat.errors import Code, Refused
+from tchat.machine_clocks import DAY_MS
 from tchat.ui.chat.commands import CommandSpec, WrongUsage
 from tchat.ui.chat.lines import minute_text
 
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from tchat.ui.chat.chat import Chat
     from tchat.ui.chat.window import Window
 
-_DAY_MS = 24 * 3600 * 1000
-_UNITS = {"m": 60_000, "h": 3_600_000, "d": _DAY_MS}
+_UNITS = {"m": 60_000, "h": 3_600_000, "d": DAY_MS}
 _DURATION = re.compile(r"(\d{1,5})([mhd])")
 _LEAST_DIGITS = 4
 
@@ -70,7 +70,7 @@ async def invite(chat: Chat, window: Window, argument: str) -> None:
 
 def _read_options(argument: str) -> tuple[str | None, int]:
     """Return the name that an invite is for, if any, and its duration in ms. Raises `Refused`."""
-    name, lasts = None, _DAY_MS
+    name, lasts = None, DAY_MS
     words = argument.split()
     while words:
         match words:
@@ -84,7 +84,7 @@ def _read_options(argument: str) -> tuple[str | None, int]:
 
 
 def _duration(ms: int) -> str:
-    for unit, size in (("day", _DAY_MS), ("hour", 3_600_000), ("minute", 60_000)):
+    for unit, size in (("day", DAY_MS), ("hour", 3_600_000), ("minute", 60_000)):
         if ms >= size and ms % size == 0:
             number = ms // size
             return f"{number} {unit}{'s' if number > 1 else ''}"
