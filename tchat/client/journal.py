@@ -174,8 +174,9 @@ class Journal:
                 Code.TOO_MANY, f"{MOST_ENTRIES} messages wait to be sent; try again later."
             )
         said = fold(user), server, group, at, text, reply
-        entry = JournalEntry(self._next, *said, once=once, held=held, floor=floor, stamp=stamp)
-        entry.uid = _new_uid()
+        entry = JournalEntry(
+            self._next, *said, once=once, held=held, floor=floor, stamp=stamp, uid=_new_uid()
+        )
         self._append([_typed_item(entry)])
         return self._insert(entry)
 
@@ -486,9 +487,9 @@ def _entry_from(key: int, item: dict[str, Any]) -> JournalEntry:
     floor = _as_natural(item["floor"]) if "floor" in item else None
     stamp = bytes.fromhex(item["stamp"]) if "stamp" in item else None
     said = user, server, group, at, text, reply
-    entry = JournalEntry(key, *said, once=once, held=held, floor=floor, stamp=stamp)
-    entry.uid, entry.origin = uid, origin
-    return entry
+    return JournalEntry(
+        key, *said, once=once, held=held, floor=floor, stamp=stamp, uid=uid, origin=origin
+    )
 
 
 def _new_uid() -> str:

@@ -141,9 +141,7 @@ def make_credentials(directory: Path) -> Credentials:
     Raises `StartupError`.
     """
     key, certificate = directory / KEY_FILE, directory / CERTIFICATE_FILE
-    for path in (key, certificate):
-        check_file(path)
-    _require_key(key, certificate)
+    _check_present(key, certificate)
     lost, renew = _advice(key, certificate)
     private = read_or_make(key, new_private_key, "The server's key", advice=lost)
     _remove_certificate_of_former_key(certificate, private)
@@ -162,9 +160,7 @@ def make_credentials(directory: Path) -> Credentials:
 def check_credentials(directory: Path) -> None:
     """Raise `StartupError` as `make_credentials` would, and make nothing."""
     key, certificate = directory / KEY_FILE, directory / CERTIFICATE_FILE
-    for path in (key, certificate):
-        check_file(path)
-    _require_key(key, certificate)
+    _check_present(key, certificate)
     lost, renew = _advice(key, certificate)
     if certificate.exists():
         _load(certificate, key, lost, renew)
@@ -172,7 +168,10 @@ def check_credentials(directory: Path) -> None:
         raise StartupError(Code.CANNOT_START, f"The server's key cannot be used: {fault}. {lost}")
 
 
-def _require_key(key: Path, certificate: Path) -> None:
+def _check_present(key: Path, certificate: Path) -> None:
+    """Raise `StartupError` if one is no file, or if there is a certificate without its key."""
+    for path in (key, certificate):
+        check_file(path)
     if certificate.exists() and not key.exists():
         raise StartupError(
             Code.CANNOT_START,

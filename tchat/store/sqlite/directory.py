@@ -29,6 +29,7 @@ import sqlite3
 import stat
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tchat.core.group.features import decode_event
@@ -45,7 +46,6 @@ from tchat.transfer.partial_file import is_disk_full
 
 if TYPE_CHECKING:
     from io import FileIO
-    from pathlib import Path
 
 DATABASE = "tchat.db"
 LOCK = "lock"
@@ -270,7 +270,7 @@ def explain_error(directory: Path, error: OSError) -> str:
         )
     place = directory
     if isinstance(error.filename, str) and error.filename != str(directory):
-        place = directory.__class__(error.filename)
+        place = Path(error.filename)
     where = "" if place == directory else f"{place}: "
     sentence = f"The data directory {directory} cannot be used: {where}{error.strerror}."
     for existing in (place, *place.parents):
