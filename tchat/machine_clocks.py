@@ -15,5 +15,5 @@ def now_ms() -> int:
 
 
 def steady_ms() -> int:
-    """Return the time in ms of a clock that nobody can set, and that counts while suspended."""
+    """Return the time in ms of a monotonic clock, which also runs while the machine sleeps."""
     return time.clock_gettime_ns(_STEADY) // 1_000_000

@@ -67,6 +67,11 @@ def ref_of(message: Message | MessageRef | int) -> MessageRef:
     return MessageRef(message) if isinstance(message, int) else message
 
 
+def _reply_of(message: Message | MessageRef | int | None) -> tuple[int | None, bytes | None]:
+    """Return the seq and the stamp of the message that is replied to, if there is one."""
+    return (None, None) if message is None else ref_of(message)
+
+
 class Group:
     """A group that a client follows, or a conversation of two. Made by `Client.join`.
 
@@ -194,7 +199,7 @@ class Group:
 
         Await the result for the stored message; what is posted later is stored later.
         """
-        seq, stamp = (None, None) if reply_to is None else ref_of(reply_to)
+        seq, stamp = _reply_of(reply_to)
         return self._posted(self._session.post(self.replica, text, seq, stamp=stamp))
 
     async def say(
@@ -224,7 +229,7 @@ class Group:
             return await self.post(text, reply_to=reply_to)
         if not 0 < len(key) <= KEY_LIMIT:
             raise Refused(Code.TEXT_TOO_LONG, f"A key has 1 to {KEY_LIMIT} characters.")
-        seq, stamp = (None, None) if reply_to is None else ref_of(reply_to)
+        seq, stamp = _reply_of(reply_to)
         sent = await self._session.post_once(self.replica, text, key, seq, stamp)
         if isinstance(sent, KeyedMessage):
             body = messages.Posted(text, seq)

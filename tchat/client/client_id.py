@@ -326,7 +326,10 @@ def _journal_of(path: Path) -> Journal:
 
 
 def _remove_from(path: Path, identities: Collection[str]) -> None:
-    """Remove entries of the journal of an id, as far as possible, unless a process uses that."""
+    """Remove entries from the journal of another client id, unless a process has locked it.
+
+    Entries that cannot be removed stay; the caller looks again.
+    """
     if (lock := try_lock(path.with_suffix(".lock"))) is None:
         return
     with lock:

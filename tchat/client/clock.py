@@ -32,7 +32,7 @@ LATEST_MS = 253_370_764_800_000
 
 
 class ClientClock:
-    """The time of a session, in ms since the Unix epoch; see the module.
+    """Clock of a session: the server's time, in ms since the Unix epoch.
 
     `wall` and `steady` return ms.
     """

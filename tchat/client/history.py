@@ -57,7 +57,7 @@ def read_page(answer: Answer, group: str, before: int) -> list[Event]:
 
 
 def read_groups(me: str, answer: Answer) -> list[GroupSummary]:
-    """Return the groups of a list that `me` can be in. Raises `ProtocolError`."""
+    """Return the listed groups, without those that `me` cannot be in. Raises `ProtocolError`."""
     return [one for one in expect(answer, GroupList).groups if may_be_in(one.name, me)]
 
 
@@ -67,7 +67,7 @@ def read_keys(answer: Answer) -> tuple[NameKey, ...]:
 
 
 def read_found(me: str, answer: Answer) -> SearchResults:
-    """Return search results in groups that `me` can be in. Raises `ProtocolError`."""
+    """Return the hits, without those in groups that `me` cannot be in. Raises `ProtocolError`."""
     results = expect(answer, SearchResults)
     hits = tuple(hit for hit in results.hits if may_be_in(hit.group, me))
     return SearchResults(results.re, hits, results.older)

@@ -256,7 +256,10 @@ class Journal:
         return new
 
     def remove_durably(self, entry: JournalEntry) -> None:
-        """Remove a message that another journal has. Raises `Refused`; then it is still here."""
+        """Remove a message of which another journal has a copy, and sync the file.
+
+        Raises `Refused` if that is not possible; the message then stays in this journal.
+        """
         self._append([_removed_item(entry)], sync=True)
         self._entries.pop(entry.key, None)
         if not self._entries or self._is_long:

@@ -96,7 +96,7 @@ class ProgramState:
     def record_stamp(
         self, servers: Collection[str], user: str, group: str, key: str, stored: KeyedMessage
     ) -> None:
-        """Save the stamp of the message that was posted with a key, unless one is known."""
+        """Save the stamp of the message that was posted with a key, unless one is saved already."""
         with self._working() as database:
             database.executemany(
                 "UPDATE posted SET stamp = ? WHERE server = ? AND user = ? AND place = ?"

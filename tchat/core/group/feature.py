@@ -110,7 +110,7 @@ class Command(Frame):
 
     @property
     def refers_to(self) -> int | None:
-        """The seq of the event that the rule has to look at, which it gets in `Context.target`."""
+        """The seq of the event that the rule needs as `Context.target`; None if it needs none."""
         return None
 
     def decide(self, group: Group, context: Context) -> list[Body]:

@@ -68,8 +68,9 @@ def extend(digest: bytes, events: Iterable[Event]) -> bytes:
 
 
 def stamp_of(event: Event) -> bytes:
-    """Return what tells an event apart from others with its seq; it stays when its text is erased.
+    """Return a short hash of an event's header, which tells it from another event with its seq.
 
-    It is the beginning of the digest of a log whose only event this is.
+    It is the beginning of the digest of a log whose only event this is. Like that, it does not
+    change when the text is erased.
     """
     return extend(EMPTY, (event,))[:STAMP_SIZE]

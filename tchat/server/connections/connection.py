@@ -254,7 +254,7 @@ class Connection:
     # -------------------------------------------------------------- reading
 
     async def _read(self) -> None:
-        """Handle frames until the client closes the connection, or it has to end."""
+        """Handle frames until either side ends the connection."""
         try:
             await self._handle_frames()
             if self._link.broken:

@@ -1,4 +1,4 @@
-"""Restore a backup into a data directory, atomically: the former one is replaced as a whole.
+"""Restore a backup: replace a whole data directory by it, atomically.
 
 The backup is copied to a draft beside the data directory, brought to this version's format there,
 and verified. Only then it takes the place of the data directory, by one rename that exchanges the

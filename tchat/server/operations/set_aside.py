@@ -82,7 +82,7 @@ def set_aside(directory: Path) -> SetAside:
 
 
 def _check_as_serve(directory: Path) -> None:
-    """Raise `StartupError` if `serve` refuses a directory for what is no fault of its data."""
+    """Raise `StartupError` if `serve` would refuse a directory for its permissions or its keys."""
     check_directory(directory, "the server's data")
     if any(os.path.lexists(directory / name) for name in KEYS):
         make_credentials(directory)

@@ -382,10 +382,10 @@ def check_database(directory: Path) -> None:
 
 
 def check_log_ahead(directory: Path) -> None:
-    """Raise `StartupError` if the write-ahead log is damaged before what was acknowledged.
+    """Raise `StartupError` if damage of the write-ahead log would lose acknowledged changes.
 
-    SQLite would leave that out without a word, and overwrite it. Takes 0.1 ms for each page of the
-    log, which is empty after a graceful end. Raises OSError.
+    SQLite would silently ignore everything behind the damage, and overwrite it. Takes 0.1 ms for
+    each page of the log, which is empty after a graceful end. Raises OSError.
     """
     path = directory / DATABASE
     wal = path.with_name(f"{path.name}-wal")

@@ -90,9 +90,10 @@ def _known(listed: FileList, replica: Replica) -> list[ListedFile]:
 
 
 def file_table(found: list[ListedFile], now: int) -> list[str]:
-    """Return a line for each file, in columns that fit beside the members on 80 cells.
+    """Return a table with one line for each file.
 
-    `now` is the server's time, as in all of these functions: the files have its dates.
+    Beside the list of members, it fits into a terminal of 80 columns. `now` is the server's time,
+    as in all of these functions: the files have its dates.
     """
     names = [clean_line(one.file.name) for one in found]
     people = [clean_line(one.file.by) for one in found]

@@ -187,10 +187,10 @@ STAMP_DIGITS = 6
 
 
 def reference_to(seq: int, stamp: bytes | None) -> str:
-    """Return the reference to a message in commands that stays the same: "^#57-3fa9c1".
+    """Return a reference to a message that stays valid while others are posted: "^#57-3fa9c1".
 
-    After the seq is the beginning of its stamp, since another message may have the seq when the
-    command is used: in the meantime, the server may have been restored from a backup.
+    After the seq comes the beginning of the message's stamp: if the server is restored from a
+    backup before the command is used, another message may have the seq.
     """
     return f"^#{seq}" + (f"-{stamp.hex()[:STAMP_DIGITS]}" if stamp else "")
 
