@@ -15,6 +15,17 @@ from tests.restored import found_group, restored_server, say
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.restored import Restored
+
+
+async def restore(scene: Restored, client: tchat.Client) -> None:
+    """Restore the server, and wait until a client has noticed."""
+    async with client.notices() as notices:
+        scene.restore()
+        with trio.fail_after(GUARD):
+            while not isinstance(await notices.receive(), tchat.LogReplaced):
+                pass
+
 
 async def test_program_is_told_of_the_restore(tmp_path: Path) -> None:
     async with (
@@ -62,11 +73,7 @@ async def test_lost_message_is_not_taken_for_another(tmp_path: Path) -> None:
         for number in range(3):
             await there.say(f"new {number}")
         before = await log_of(scene.restored.store)
-        async with bob.notices() as notices:
-            scene.restore()
-            with trio.fail_after(GUARD):
-                while not isinstance(await notices.receive(), tchat.LogReplaced):
-                    pass
+        await restore(scene, bob)
         for attempt in (lost.edit("changed"), lost.delete(), lost.reply("yes")):
             with pytest.raises(tchat.Refused) as refusal:
                 await attempt
@@ -89,10 +96,6 @@ async def test_key_of_a_lost_message_finds_no_other(tmp_path: Path) -> None:
         assert (await ops.say("done", key="once")).seq == lost.seq
         other = await there.say("done")
         assert other.seq == lost.seq
-        async with bob.notices() as notices:
-            scene.restore()
-            with trio.fail_after(GUARD):
-                while not isinstance(await notices.receive(), tchat.LogReplaced):
-                    pass
+        await restore(scene, bob)
         again = await ops.say("done", key="once")
         assert (again.seq, again.stamp) == (0, b"")

@@ -177,11 +177,7 @@ async def _fill_and_free(episode: Episode, disk: _Disk, data: Path) -> None:
         crew = Crew(dialer(lambda: server.port), episode.seed, habits=_GENTLE)
         async with crew_of(crew):
             for _ in range(3):
-                wanted = len(crew.ledger.operations) + 60
-                await crew.until(
-                    lambda: len(crew.ledger.operations) > wanted,  # noqa: B023
-                    "new commands",
-                )
+                await crew.until_more(60)
                 disk.fill(server)
                 trial.counts["times full"] += 1
                 await trio.sleep(0.7)

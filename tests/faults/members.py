@@ -94,6 +94,11 @@ class Crew:
         except TimedOut as late:
             raise TimedOut(f"{late}; {self.state()}") from None
 
+    async def until_more(self, number: int) -> None:
+        """Wait until there are more than `number` commands beyond the present ones."""
+        wanted = len(self.ledger.operations) + number
+        await self.until(lambda: len(self.ledger.operations) > wanted, "new commands")
+
     def state(self) -> str:
         """Return a sentence about the members."""
         waiting = sum(len(member.waiting) for member in self.members)

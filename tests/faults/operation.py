@@ -89,11 +89,7 @@ async def _let_clocks_jump(episode: Episode) -> None:
         crew = Crew(dialer(lambda: server.port), episode.seed)
         async with crew_of(crew):
             for _ in range(8):
-                wanted = len(crew.ledger.operations) + 40
-                await crew.until(
-                    lambda: len(crew.ledger.operations) > wanted,  # noqa: B023
-                    "new commands",
-                )
+                await crew.until_more(40)
                 server.kill()
                 server.start(clock=episode.random.choice(_CLOCKS))
                 episode.trial.counts["jumps"] += 1
